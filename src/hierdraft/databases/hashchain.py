@@ -1,0 +1,141 @@
+"""The mutable index: for every suffix length 1 to 8, hash chains over the text, newest position first.
+
+The entry for position `p` under order `n` means "tokens[p-n : p] was followed by tokens[p]". Its bucket is a hash
+of those `n` tokens; `heads[n-1, bucket]` is the newest such position and `prev[n-1, p]` the one before it, -1 at the
+end. Buckets collide, so every reader compares the tokens themselves. Inserting costs O(orders) per token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+
+from hierdraft.tree import Int32
+
+ORDERS = 8
+"""Longest suffix that is indexed, in tokens."""
+
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+
+
+class Chains(NamedTuple):
+    """The arrays a kernel reads: tokens int32[capacity], heads int32[ORDERS, buckets], prev int32[ORDERS, capacity]."""
+
+    tokens: Int32
+    heads: Int32
+    prev: Int32
+
+
+@njit(cache=True, nogil=True, inline="always")
+def mix(state: Any, token: Any) -> Any:
+    """One more token, going backwards through the text, into a 64-bit hash."""
+    state = (state ^ np.uint64(token)) * _MULTIPLIER
+    return state ^ (state >> np.uint64(29))
+
+
+@njit(cache=True, nogil=True)
+def insert(chains: Any, start: int, stop: int) -> None:
+    """Index positions start..stop-1, whose tokens are written."""
+    tokens, heads, prev = chains
+    mask = np.uint64(heads.shape[1] - 1)
+    for position in range(start, stop):
+        state = np.uint64(0)
+        for order in range(1, min(ORDERS, position) + 1):
+            state = mix(state, tokens[position - order])
+            bucket = state & mask
+            prev[order - 1, position] = heads[order - 1, bucket]
+            heads[order - 1, bucket] = position
+
+
+@njit(cache=True, nogil=True)
+def collect(
+    chains: Any, suffix: Any, length: int, order: int, limit: int, found: Any, counts: Any, newest: Any
+) -> tuple[int, int]:
+    """Continuations of the last `order` of suffix[:length], from at most `limit` occurrences, newest first.
+
+    Writes each distinct continuation to `found`, how often it was met to `counts`, and the rank of its newest
+    occurrence (0: the very newest) to `newest`. Returns (distinct continuations, occurrences).
+    """
+    tokens, heads, prev = chains
+    state = np.uint64(0)
+    for back in range(1, order + 1):
+        state = mix(state, suffix[length - back])
+    position = heads[order - 1, state & np.uint64(heads.shape[1] - 1)]
+    distinct = 0
+    total = 0
+    while position >= 0 and total < limit:
+        same = True
+        for back in range(1, order + 1):
+            if tokens[position - back] != suffix[length - back]:
+                same = False
+                break
+        if same:
+            token = tokens[position]
+            slot = 0
+            while slot < distinct and found[slot] != token:
+                slot += 1
+            if slot == distinct:
+                found[slot] = token
+                counts[slot] = 0
+                newest[slot] = total
+                distinct += 1
+            counts[slot] += 1
+            total += 1
+        position = prev[order - 1, position]
+    return distinct, total
+
+
+class HashChains:
+    """A growing text and its index. Not thread-safe: one writer, and readers between its calls."""
+
+    def __init__(self, capacity: int = 1024) -> None:
+        """Room for `capacity` tokens; grows by doubling."""
+        self._length = 0
+        self._allocate(max(16, capacity))
+
+    def _allocate(self, capacity: int) -> None:
+        buckets = 1 << (capacity - 1).bit_length()
+        self.chains = Chains(
+            np.empty(capacity, dtype=np.int32),
+            np.full((ORDERS, buckets), -1, dtype=np.int32),
+            np.full((ORDERS, capacity), -1, dtype=np.int32),
+        )
+
+    def __len__(self) -> int:
+        return self._length
+
+    @property
+    def tokens(self) -> Int32:
+        """int32[L]: the text so far (a view)."""
+        return self.chains.tokens[: self._length]
+
+    def extend(self, tokens: Sequence[int] | Int32) -> None:
+        """Append tokens; each becomes a continuation of what precedes it."""
+        added = np.asarray(tokens, dtype=np.int32)
+        start, stop = self._length, self._length + len(added)
+        if stop > len(self.chains.tokens):
+            self._grow(stop)
+        self.chains.tokens[start:stop] = added
+        insert(self.chains, start, stop)
+        self._length = stop
+
+    def _grow(self, needed: int) -> None:
+        old = self.chains
+        self._allocate(max(needed, 2 * len(old.tokens)))
+        self.chains.tokens[: self._length] = old.tokens[: self._length]
+        insert(self.chains, 0, self._length)
+
+    def match(self, tokens: Sequence[int] | Int32, limit: int = 1 << 30) -> dict[int, dict[int, int]]:
+        """For each suffix length of `tokens` that occurs: continuation -> count, newest continuation first."""
+        suffix = np.asarray(tokens, dtype=np.int32)[-ORDERS:]
+        space = [np.empty(min(limit, self._length) + 1, dtype=np.int32) for _ in range(3)]
+        result: dict[int, dict[int, int]] = {}
+        for order in range(1, len(suffix) + 1):
+            distinct, _ = collect(self.chains, suffix, len(suffix), order, limit, *space)
+            if distinct == 0:
+                break
+            result[order] = dict(zip(space[0][:distinct].tolist(), space[1][:distinct].tolist(), strict=True))
+        return result

@@ -1,0 +1,54 @@
+"""How many nodes to verify now, from measured step costs.
+
+A step that scores `n` nodes emits 1 + sum of their path probabilities tokens on average and costs
+cost(1 + n) + drafting time. Nodes come best first, so the best tree of each size is a prefix, and the best size is
+the one with the most tokens per second. Zero is a size like any other: where drafting does not pay, none is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+
+from hierdraft.tree import DraftTree
+
+
+class BudgetLaw(Protocol):
+    """Bounds a proposal before it is made and trims it before it is scored."""
+
+    nodes: int
+
+    def trim(self, tree: DraftTree, cost: Callable[[int], float], drafting: float) -> DraftTree:
+        """The part of `tree` worth scoring; `cost(rows)` and `drafting` in seconds."""
+        ...
+
+
+class FixedBudget:
+    """The same number of nodes in every step, whatever it costs."""
+
+    def __init__(self, nodes: int) -> None:
+        """`nodes` >= 0."""
+        self.nodes = nodes
+
+    def trim(self, tree: DraftTree, cost: Callable[[int], float], drafting: float) -> DraftTree:  # noqa: ARG002
+        """The first `nodes` nodes."""
+        return tree.prefix(self.nodes)
+
+
+class AutoBudget:
+    """The size with the most expected tokens per second, chosen anew in every step."""
+
+    def __init__(self, nodes: int = 64) -> None:
+        """`nodes`: most nodes ever considered."""
+        self.nodes = nodes
+
+    def trim(self, tree: DraftTree, cost: Callable[[int], float], drafting: float) -> DraftTree:
+        """The best prefix; trees with probe nodes, and all trees while costs are unknown, are kept whole."""
+        n = min(len(tree), self.nodes)
+        if n == 0 or tree.probe.any() or cost(1) <= 0.0:
+            return tree.prefix(n)
+        expected = 1.0 + np.concatenate(([0.0], np.cumsum(tree.prob[:n], dtype=np.float64)))
+        seconds = drafting + np.array([cost(rows) for rows in range(1, n + 2)])
+        return tree.prefix(int(np.argmax(expected / seconds)))

@@ -1,0 +1,1 @@
+"""Who runs the target model, and the loop that drives it."""

@@ -1,0 +1,65 @@
+"""Every error hierdraft raises on purpose, each with the exit code the command line ends with.
+
+One sentence per error: what is wrong and what to do about it. Exit code 1 is left for unexpected failures
+and 2 for wrong command-line usage (the command-line library's own), so ours start at 3.
+"""
+
+from __future__ import annotations
+
+
+class HierdraftError(Exception):
+    """Base of all errors raised on purpose. `exit_code` is what the command line exits with."""
+
+    exit_code = 3
+
+
+class UsageError(HierdraftError):
+    """A parameter, prompt or combination of options that cannot be honoured."""
+
+    exit_code = 2
+
+
+class SettingsError(HierdraftError):
+    """The settings file or an environment variable is wrong."""
+
+    exit_code = 4
+
+
+class ModelError(HierdraftError):
+    """A model that does not exist, cannot be fetched, or whose files are damaged."""
+
+    exit_code = 5
+
+
+class UnsupportedModelError(ModelError):
+    """A model that cannot be verified against a draft tree, for example because its cache cannot rewind."""
+
+    exit_code = 6
+
+
+class ContextLengthError(HierdraftError):
+    """The prompt leaves no room for one new token in the model's context."""
+
+    exit_code = 7
+
+
+class MissingDependencyError(HierdraftError):
+    """An optional package is needed for what was asked."""
+
+    exit_code = 8
+
+
+class DraftError(HierdraftError):
+    """A drafter broke its contract. Decoding goes on without drafts after one warning."""
+
+    exit_code = 9
+
+
+class EngineBusyError(HierdraftError):
+    """One engine decodes one request at a time and is in use."""
+
+    exit_code = 10
+
+
+class DraftWarning(UserWarning):
+    """Drafting was switched off for a request; the output is unaffected."""

@@ -1,0 +1,146 @@
+"""The draft tree: which tokens to try, hanging below the last committed token.
+
+Node `i` stands for the text "everything committed, then the path from the root down to `i`". Rows of a forward
+pass are numbered one higher than nodes: row 0 is the last committed token, row `i + 1` is node `i`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+Int32 = NDArray[np.int32]
+Float32 = NDArray[np.float32]
+Bool = NDArray[np.bool_]
+
+LEVELS = ("reference", "context", "recycled", "model", "statistics", "draft")
+"""Names of the provenance codes in `DraftTree.level`; `draft` is any source that is not a database."""
+
+TARGET = 255
+"""Provenance code of a token that the target chose itself."""
+
+
+def level_name(code: int) -> str:
+    """The name of a provenance code: one of `LEVELS`, or `target`."""
+    return "target" if code == TARGET else LEVELS[code]
+
+
+@dataclass(frozen=True, slots=True)
+class DraftTree:
+    """Drafted tokens as a tree; parents always come before their children.
+
+    tokens   int32[n]    token id of each node
+    parents  int32[n]    index of the parent node, -1 for a child of the last committed token
+    prob     float32[n]  estimated chance that the target's own path goes through the node
+    level    uint8[n]    provenance: an index into `LEVELS`
+    probe    bool[n]     scored for the drafter's own use, never accepted
+    """
+
+    tokens: Int32
+    parents: Int32
+    prob: Float32
+    level: NDArray[np.uint8]
+    probe: Bool
+    _depths: list[Int32] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    @classmethod
+    def empty(cls) -> DraftTree:
+        """The tree that drafts nothing."""
+        return cls.build([], [])
+
+    @classmethod
+    def build(
+        cls,
+        tokens: list[int] | Int32,
+        parents: list[int] | Int32,
+        *,
+        prob: list[float] | Float32 | float = 1.0,
+        level: list[int] | NDArray[np.uint8] | int = LEVELS.index("draft"),
+        probe: list[bool] | Bool | bool = False,
+    ) -> DraftTree:
+        """A tree from sequences of length n; `prob`, `level` and `probe` may be one value for all nodes."""
+        ids = np.asarray(tokens, dtype=np.int32)
+        return cls(
+            ids,
+            np.asarray(parents, dtype=np.int32),
+            np.broadcast_to(np.asarray(prob, dtype=np.float32), ids.shape),
+            np.broadcast_to(np.asarray(level, dtype=np.uint8), ids.shape),
+            np.broadcast_to(np.asarray(probe, dtype=np.bool_), ids.shape),
+        )
+
+    @classmethod
+    def chain(cls, tokens: list[int] | Int32, *, level: int = LEVELS.index("draft")) -> DraftTree:
+        """A single branch: every token is the child of the one before it."""
+        return cls.build(tokens, np.arange(-1, len(tokens) - 1, dtype=np.int32), level=level)
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def check(self, vocab_size: int) -> None:
+        """Raise `ValueError` with one sentence if any array is malformed or an id is outside the vocabulary."""
+        n = len(self.tokens)
+        wanted = {"tokens": np.int32, "parents": np.int32, "prob": np.float32, "level": np.uint8, "probe": np.bool_}
+        for name, dtype in wanted.items():
+            array = getattr(self, name)
+            if not isinstance(array, np.ndarray) or array.shape != (n,) or array.dtype != dtype:
+                raise ValueError(f"{name} must be a {np.dtype(dtype).name} array of length {n}")
+        if n == 0:
+            return
+        if self.tokens.min() < 0 or self.tokens.max() >= vocab_size:
+            raise ValueError(f"a drafted token id is outside the vocabulary of {vocab_size}")
+        if self.parents.min() < -1 or (self.parents >= np.arange(n)).any():
+            raise ValueError("a parent must be -1 or come before its child")
+        if self.level.max() >= len(LEVELS):
+            raise ValueError(f"level must be below {len(LEVELS)}")
+        below_probe = self.probe[self.parents] & (self.parents >= 0)
+        if (below_probe & ~self.probe).any():
+            raise ValueError("only probe nodes may hang below a probe node")
+
+    def depths(self) -> Int32:
+        """int32[n]: 1 for a child of the last committed token, 2 for its children, and so on."""
+        if not self._depths:
+            found: list[int] = []
+            for parent in self.parents.tolist():
+                found.append(1 if parent < 0 else found[parent] + 1)
+            self._depths.append(np.asarray(found, dtype=np.int32))
+        return self._depths[0]
+
+    def mask(self) -> Bool:
+        """bool[1+n, 1+n]: row r may attend to column c, i.e. c is r itself or one of its ancestors."""
+        mask = np.eye(len(self) + 1, dtype=np.bool_)
+        mask[:, 0] = True
+        for row, parent in enumerate(self.parents.tolist(), start=1):
+            if parent >= 0:
+                mask[row] |= mask[parent + 1]
+        return mask
+
+    def path(self, node: int) -> list[int]:
+        """The nodes from the root's child down to `node`, both included; [] for -1."""
+        found: list[int] = []
+        while node >= 0:
+            found.append(node)
+            node = int(self.parents[node])
+        return found[::-1]
+
+    def children(self, node: int) -> list[int]:
+        """The nodes directly below `node` (-1: below the last committed token), probe nodes included."""
+        return [int(i) for i in np.flatnonzero(self.parents == node)]
+
+    def prefix(self, n: int) -> DraftTree:
+        """The first `n` nodes, which are a tree because parents come first."""
+        if n >= len(self):
+            return self
+        return DraftTree(*(getattr(self, name)[:n] for name in ("tokens", "parents", "prob", "level", "probe")))
+
+    def limited(self, depth: int) -> DraftTree:
+        """The tree without the nodes deeper than `depth`."""
+        keep = self.depths() <= depth
+        if keep.all():
+            return self
+        renumbered = np.cumsum(keep, dtype=np.int32) - 1
+        parents = np.where(self.parents >= 0, renumbered[self.parents], -1).astype(np.int32)
+        return DraftTree(
+            self.tokens[keep], parents[keep], self.prob[keep], self.level[keep], self.probe[keep]
+        )

@@ -1,0 +1,56 @@
+"""Which drafted tokens are kept: the walk along the target's own choices (METHOD V1, and V2 with a drawing chooser).
+
+At each row the target takes one token. If a child of that row drafted it, the walk goes on there; if not, the token
+is emitted as the bonus token and the walk ends. Nothing about the draft enters the choice, so the tokens are those
+of plain decoding whatever was drafted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hierdraft.protocols import Array, Finish
+from hierdraft.tree import DraftTree, Int32
+
+
+@dataclass(slots=True)
+class Verdict:
+    """Accepted nodes in order, the tokens to commit (theirs, then one more), and why the request ends, if it does."""
+
+    path: list[int]
+    tokens: list[int]
+    finish: Finish | None = None
+
+
+def walk(tree: DraftTree, choose: Callable[[int], int]) -> Verdict:
+    """Follow the target's choices from row 0 through `tree`; `choose` gives its token at a row.
+
+    Where several children of one node hold the same token the first is taken: their rows are equal. Probe nodes are
+    never entered.
+    """
+    child_of: dict[tuple[int, int], int] = {}
+    for node, (parent, token, probe) in enumerate(
+        zip(tree.parents.tolist(), tree.tokens.tolist(), tree.probe.tolist(), strict=True)
+    ):
+        if not probe:
+            child_of.setdefault((parent, token), node)
+    path: list[int] = []
+    tokens: list[int] = []
+    node = -1
+    while True:
+        token = choose(node + 1)
+        tokens.append(token)
+        child = child_of.get((node, token))
+        if child is None:
+            return Verdict(path, tokens)
+        path.append(child)
+        node = child
+
+
+class Greedy:
+    """The chooser of greedy decoding: the highest logit, the lowest id among equals."""
+
+    def open(self, logits: Array, tree: DraftTree, tokens: Int32, choices: Int32) -> Callable[[int], int]:  # noqa: ARG002
+        """The target's token per row is its highest logit."""
+        return choices.tolist().__getitem__
