@@ -1,0 +1,61 @@
+# Everything runs in an environment of its own, .venv in this folder. Nothing outside it is changed except
+# the model cache (`.venv/bin/hierdraft doctor` says where that is).
+#
+#   make demo                    set up, fetch the small model, generate with and without drafts
+#   make test                    set up, fetch the small model, all checks and all tests
+#   make PYTHON=python3.12 test  the same with another interpreter
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PIP := $(BIN)/python -m pip install --disable-pip-version-check
+TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
+MODEL := smollm2-135m
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup model demo test fast lint types bench clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)$$/\1|\2/p' Makefile | awk -F'|' '{printf "  make %-7s %s\n", $$1, $$2}'
+
+setup: $(READY) ## make .venv and install the package into it
+
+# torch goes first and alone: a looser request could replace a CPU build by one with gigabytes of CUDA.
+$(READY): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || \
+	  { echo "hierdraft needs Python 3.11, 3.12 or 3.13, but '$(PYTHON)' was not found: name one with 'make PYTHON=python3.12'." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else "hierdraft needs Python 3.11, 3.12 or 3.13, but this is Python %d.%d: name another with make PYTHON=python3.12." % v)'
+	@test -n "$(TORCH)" || { echo "constraints.txt has no line 'torch==VERSION': restore it." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) torch==$(TORCH)
+	$(PIP) -c constraints.txt -e '.[hf,dev]'
+	@touch $@
+
+model: $(READY) ## fetch the small model that the demo and the tests use
+	$(BIN)/hierdraft models pull $(MODEL)
+
+demo: model ## generate with and without drafts, and compare
+	$(BIN)/hierdraft generate --demo
+
+test: model lint types fast ## all checks and all tests
+	$(BIN)/python -m pytest -m model
+
+fast: $(READY) ## the tests that need no model
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not model"
+
+lint: $(READY) ## style, format and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: $(READY) ## strict type check
+	$(BIN)/mypy
+
+bench: model ## measure again what the README reports (writes into benchmarks/)
+	$(BIN)/python benchmarks/run.py
+
+clean: ## remove .venv and every cache in this folder (the model cache stays)
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

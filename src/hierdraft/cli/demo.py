@@ -1,0 +1,91 @@
+"""`hierdraft generate --demo`: one built-in prompt of each kind, decoded plainly and with drafts."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from hierdraft.cli.render import COLOURS, legend, stdout_console
+from hierdraft.errors import HierdraftError
+
+if TYPE_CHECKING:
+    from hierdraft.generation import Generation, LanguageModel
+
+
+class DemoDiffersError(HierdraftError):
+    """Drafted output was not that of plain decoding."""
+
+    exit_code = 20
+
+
+def builtin_prompts() -> list[dict[str, str]]:
+    """The prompts that come with the package: {"id", "kind", "prompt"}, several per kind of work."""
+    text = files("hierdraft.data").joinpath("prompts.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines() if line.strip()]
+
+
+def run_demo(model: LanguageModel, method: str, options: dict[str, Any], *, as_json: bool) -> None:
+    """Decode the first prompt of each kind both ways, print both, and say whether they are the same.
+
+    Raises DemoDiffersError if any pair differs in the number type whose promise is `exact`.
+    """
+    first: dict[str, dict[str, str]] = {}
+    for row in builtin_prompts():
+        first.setdefault(row["kind"], row)
+    model.generate("Hello", method=method, max_new_tokens=8)
+    model.generate("Hello", method="none", max_new_tokens=8)
+    console = stdout_console()
+    records = []
+    for kind, row in first.items():
+        plain = model.generate(row["prompt"], method="none", **options)
+        drafted = model.generate(row["prompt"], method=method, **options)
+        records.append(_record(kind, plain, drafted))
+        if not as_json:
+            _show(console, model, row, plain, drafted)
+    same = all(r["identical"] for r in records)
+    middle = statistics.median(r["speedup"] for r in records)
+    if as_json:
+        typer.echo(json.dumps({"identical": same, "median_speedup": round(middle, 3), "prompts": records}))
+    else:
+        console.print(legend())
+        for r in records:
+            console.print(
+                f"{r['kind']:<20} {r['new_tokens']:>4} tokens  accepted length {r['accepted_length']:.2f}  "
+                f"speed-up {r['speedup']:.2f}x  {'identical' if r['identical'] else 'DIFFERENT'}"
+            )
+        console.print(f"median speed-up {middle:.2f}x, all {len(records)} outputs identical: {'yes' if same else 'NO'}")
+    if not same and str(getattr(model.engine, "dtype", "float32")).endswith("32"):
+        raise DemoDiffersError("Drafted and plain output differ, which must never happen in float32: please report it.")
+
+
+def _record(kind: str, plain: Generation, drafted: Generation) -> dict[str, Any]:
+    return {
+        "kind": kind,
+        "new_tokens": len(drafted.token_ids),
+        "accepted_length": round(drafted.accepted_length, 3),
+        "speedup": round(plain.seconds / drafted.seconds, 3),
+        "identical": plain.token_ids == drafted.token_ids,
+    }
+
+
+def _show(console: Any, model: LanguageModel, row: dict[str, str], plain: Generation, drafted: Generation) -> None:
+    from rich.text import Text
+
+    from hierdraft.text import VisibleText
+    from hierdraft.tree import LEVELS, TARGET
+
+    console.rule(f"{row['kind']}")
+    console.print(Text(row["prompt"] if len(row["prompt"]) < 400 else row["prompt"][:397] + "...", style="dim"))
+    console.print(Text("\nplain decoding: ", style="bold").append(plain.text, style="not bold"))
+    line = Text("\nwith drafts:    ", style="bold")
+    visible = VisibleText(model.tokenizer, ())
+    for token, level in zip(drafted.token_ids, drafted.levels, strict=True):
+        code = TARGET if level == "target" else LEVELS.index(level)
+        for text, found in visible.push(token, code):
+            style = COLOURS.get(LEVELS[found], "") if found != TARGET else ""
+            line.append(text, style=f"not bold {style}".strip())
+    console.print(line)

@@ -1,0 +1,157 @@
+"""`hierdraft generate`: one answer, streamed and coloured by the level that drafted each token."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hierdraft.errors import UsageError
+
+if TYPE_CHECKING:
+    from hierdraft.generation import Generation, LanguageModel
+
+_EXAMPLES = """
+Examples:
+
+  hierdraft generate "Why is the sky blue?"
+
+  hierdraft generate "Summarise: ..." --compare --max-new-tokens 200
+
+  cat notes.txt | hierdraft generate - --json
+
+  hierdraft generate --demo
+"""
+
+
+def generate(
+    prompt: Annotated[str | None, typer.Argument(help="The prompt; - reads it from standard input.")] = None,
+    model: Annotated[str | None, typer.Option(help="A named model, a folder, or a hub id.")] = None,
+    engine: Annotated[str | None, typer.Option(help="auto or hf.")] = None,
+    method: Annotated[str | None, typer.Option(help="Drafting method; none: plain decoding.")] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(help="Most new tokens.")] = None,
+    budget: Annotated[str | None, typer.Option(help="auto, or a number of nodes per step.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16.")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
+    stop: Annotated[list[str] | None, typer.Option(help="A string that ends the answer; may be repeated.")] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="Do not put the prompt into the chat template.")] = False,
+    compare: Annotated[bool, typer.Option("--compare", help="Decode plainly too and compare.")] = False,
+    demo: Annotated[bool, typer.Option("--demo", help="Decode built-in prompts, plainly and with drafts.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
+) -> None:
+    """Generate an answer with drafts; the output is that of plain greedy decoding."""
+    from hierdraft.settings import load_settings
+
+    if demo == (prompt is not None):
+        raise UsageError("Give either a prompt or --demo.")
+    settings = load_settings(
+        model=model, engine=engine, method=method, max_new_tokens=max_new_tokens, budget=budget, dtype=dtype,
+        threads=threads,
+    )  # fmt: skip
+    text = sys.stdin.read() if prompt == "-" else prompt
+    if text is not None and not text.strip():
+        raise UsageError("The prompt is empty: give some text.")
+    from hierdraft.registry import make_drafter
+
+    make_drafter(settings.method)
+    options: dict[str, Any] = {
+        "max_new_tokens": settings.max_new_tokens,
+        "budget": settings.budget,
+        "stop": stop or (),
+        "chat": not raw,
+    }
+    loaded = _load(settings)
+    if demo:
+        from hierdraft.cli.demo import run_demo
+
+        run_demo(loaded, settings.method, options, as_json=as_json)
+        return
+    _one(loaded, str(text), settings.method, options, compare=compare, as_json=as_json)
+
+
+generate.__doc__ = (generate.__doc__ or "") + _EXAMPLES
+
+
+def _load(settings: Any) -> LanguageModel:
+    from hierdraft.cli.render import stderr_console
+    from hierdraft.generation import load
+
+    console = stderr_console()
+    with console.status(f"loading {settings.model}") if console.is_terminal else _Quiet():
+        return load(settings.model, dtype=settings.dtype, threads=settings.threads)
+
+
+class _Quiet:
+    """Stands in for a progress display where stderr is no terminal."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+def _one(
+    model: LanguageModel, prompt: str, method: str, options: dict[str, Any], *, compare: bool, as_json: bool
+) -> None:
+    from hierdraft.cli.render import legend, show_stream, stderr_console, stdout_console, summary
+
+    plain = _plain(model, prompt, options) if compare else None
+    stream = model.stream(prompt, method=method, **options)
+    if as_json:
+        for _ in stream:
+            pass
+        typer.echo(json.dumps(as_record(stream.result, plain)))
+        return
+    out, err = stdout_console(), stderr_console()
+    show_stream(out, stream)
+    if out.is_terminal:
+        err.print(legend())
+    err.print(summary(stream.result))
+    if plain is not None:
+        err.print(comparison(stream.result, plain))
+
+
+def _plain(model: LanguageModel, prompt: str, options: dict[str, Any]) -> Generation:
+    """Plain decoding with the same engine, behind a short warm-up so that neither run pays for first calls."""
+    model.generate(prompt, method="none", **{**options, "max_new_tokens": 4})
+    return model.generate(prompt, method="none", **options)
+
+
+def as_record(run: Generation, plain: Generation | None) -> dict[str, Any]:
+    """A run as the JSON that `--json` prints."""
+    record: dict[str, Any] = {
+        "text": run.text,
+        "token_ids": run.token_ids,
+        "new_tokens": len(run.token_ids),
+        "prompt_tokens": run.prompt_tokens,
+        "finish": run.finish,
+        "steps": run.steps,
+        "accepted_length": round(run.accepted_length, 4),
+        "seconds": round(run.seconds, 4),
+        "tokens_per_second": round(run.tokens_per_second, 2),
+        "prefill_seconds": round(run.prefill_seconds, 4),
+        "draft_seconds": round(run.draft_seconds, 6),
+        "forward_seconds": round(run.forward_seconds, 4),
+        "rest_seconds": round(run.rest_seconds, 6),
+        "levels": run.by_level,
+        "token_levels": run.levels,
+    }
+    if plain is not None:
+        record["compare"] = {
+            "identical": run.token_ids == plain.token_ids,
+            "speedup": round(plain.seconds / run.seconds, 3),
+            "baseline_seconds": round(plain.seconds, 4),
+        }
+    return record
+
+
+def comparison(run: Generation, plain: Generation) -> str:
+    """One line: are the texts the same, and how much faster was the drafted one."""
+    same = "identical" if run.token_ids == plain.token_ids else "DIFFERENT"
+    return (
+        f"plain decoding: {plain.seconds:.2f} s, with drafts: {run.seconds:.2f} s, "
+        f"speed-up {plain.seconds / run.seconds:.2f}x, output {same} ({len(plain.token_ids)} tokens)"
+    )

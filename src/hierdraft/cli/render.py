@@ -1,0 +1,64 @@
+"""What a run looks like in a terminal: text coloured by level, a legend, a summary."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from hierdraft.generation import Generation, Piece
+from hierdraft.tree import LEVELS
+
+COLOURS = {
+    "reference": "magenta",
+    "context": "green",
+    "recycled": "yellow",
+    "model": "cyan",
+    "statistics": "blue",
+    "draft": "red",
+}
+
+
+def stdout_console() -> Console:
+    """The console answers go to; plain where stdout is no terminal or NO_COLOR is set."""
+    return Console(file=sys.stdout, highlight=False, soft_wrap=True)
+
+
+def stderr_console() -> Console:
+    """The console everything that is not an answer goes to."""
+    return Console(file=sys.stderr, highlight=False, soft_wrap=True)
+
+
+def show_stream(console: Console, pieces: Iterable[Piece]) -> None:
+    """Print pieces as they come, each in its level's colour."""
+    for piece in pieces:
+        console.print(Text(piece.text, style=COLOURS.get(piece.level, "")), end="")
+        console.file.flush()
+    console.print()
+
+
+def legend() -> Text:
+    """Which colour is which level."""
+    line = Text("drafted by: ")
+    for level in LEVELS:
+        line.append(f" {level} ", style=COLOURS[level])
+    return line.append("  (uncoloured: chosen by the target itself)")
+
+
+def summary(run: Generation) -> Table:
+    """Where a run's tokens and time came from."""
+    table = Table.grid(padding=(0, 2))
+    table.add_row("tokens", f"{len(run.token_ids)} new behind {run.prompt_tokens} of the prompt, ended by {run.finish}")
+    table.add_row("steps", f"{run.steps} target forwards, accepted length {run.accepted_length:.2f}")
+    table.add_row("speed", f"{run.tokens_per_second:.1f} tokens a second, {run.seconds:.2f} s in all")
+    table.add_row(
+        "time",
+        f"prefill {run.prefill_seconds:.2f} s, forward {run.forward_seconds:.2f} s, "
+        f"drafting {run.draft_seconds * 1e3:.1f} ms, the rest {run.rest_seconds * 1e3:.1f} ms",
+    )
+    for level, counts in run.by_level.items():
+        table.add_row(level, f"{counts['accepted']} accepted of {counts['proposed']} proposed")
+    return table

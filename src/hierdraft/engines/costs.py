@@ -1,0 +1,73 @@
+"""What a forward costs by its number of rows: measured once, then followed while running."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+SIZES = (1, 2, 4, 8, 16, 32, 64)
+"""Rows at which the cost is measured; linear between them, and beyond the last with the last slope."""
+
+_LIMIT = 512
+_DRIFT = 0.02
+_REFINE = 0.05
+
+
+class StepCosts:
+    """Seconds per forward as a function of its rows."""
+
+    def __init__(self, seconds: dict[int, float] | None = None) -> None:
+        """`seconds` per measured size; None: nothing is known yet, and every cost is 0."""
+        self._sizes: NDArray[np.float64] = np.array(sorted(seconds or {}), dtype=np.float64)
+        self._seconds = np.array([(seconds or {})[int(size)] for size in self._sizes])
+        self._table = np.zeros(_LIMIT + 1)
+        if seconds:
+            self._tabulate()
+
+    @classmethod
+    def measure(cls, run: Callable[[int], float], repeats: int = 5, sizes: tuple[int, ...] = SIZES) -> StepCosts:
+        """Time `run(rows)`, which returns the seconds of one forward: median of `repeats` after one warm-up.
+
+        The sizes take turns, so that a change in the machine's speed touches them alike.
+        """
+        for rows in sizes:
+            run(rows)
+        rounds = [{rows: run(rows) for rows in sizes} for _ in range(repeats)]
+        return cls({rows: statistics.median(once[rows] for once in rounds) for rows in sizes})
+
+    def __call__(self, rows: int) -> float:
+        """Seconds of a forward of `rows` >= 1 rows; 0.0 while nothing is known."""
+        return float(self._table[min(rows, _LIMIT)])
+
+    def as_dict(self) -> dict[int, float]:
+        """Seconds per measured size, as they stand now."""
+        return {int(size): float(s) for size, s in zip(self._sizes, self._seconds, strict=True)}
+
+    def record(self, rows: int, seconds: float) -> None:
+        """Follow a forward that was just timed: the whole curve a little, the sizes next to it a little more.
+
+        One outlier counts at most fourfold, so a pause of the machine does not bend the curve.
+        """
+        expected = self(rows)
+        if expected <= 0.0 or rows > _LIMIT:
+            return
+        ratio = min(4.0, max(0.25, seconds / expected))
+        self._seconds *= ratio**_DRIFT
+        right = min(int(np.searchsorted(self._sizes, rows)), len(self._sizes) - 1)
+        left = max(0, right - 1)
+        span = self._sizes[right] - self._sizes[left]
+        weight = min(1.0, (rows - self._sizes[left]) / span) if span else 1.0
+        self._seconds[left] *= ratio ** (_REFINE * (1.0 - weight))
+        self._seconds[right] *= ratio ** (_REFINE * weight)
+        self._tabulate()
+
+    def _tabulate(self) -> None:
+        rows = np.arange(_LIMIT + 1)
+        self._table = np.interp(rows, self._sizes, self._seconds)
+        if len(self._sizes) > 1:
+            slope = (self._seconds[-1] - self._seconds[-2]) / (self._sizes[-1] - self._sizes[-2])
+            beyond = rows > self._sizes[-1]
+            self._table[beyond] += max(0.0, slope) * (rows[beyond] - self._sizes[-1])

@@ -1,0 +1,186 @@
+"""The transformers engine: any rewindable causal language model, on a CPU or CUDA.
+
+`HFEngine` runs the target; `decode` is the one argument for people who already have a model and call
+`model.generate(**inputs, custom_generate=hierdraft.hf.decode())`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+
+from hierdraft.engines.costs import StepCosts
+from hierdraft.engines.hf_generate import decode
+from hierdraft.engines.kvcache import GROWTH, TreeCache, layer_windows
+from hierdraft.engines.lean import ATTENTION, make_lean
+from hierdraft.engines.treemask import full_mask, positions, sliding_mask
+from hierdraft.errors import UnsupportedModelError
+from hierdraft.tree import DraftTree, Int32
+
+__all__ = ["HFEngine", "decode", "make_lean"]
+
+_ATTENTIONS = ("sdpa", "eager", ATTENTION)
+
+
+class HFEngine:
+    """An `Engine` over a transformers model. One request at a time; the model itself is never changed."""
+
+    def __init__(self, model: Any, costs: StepCosts | None = None) -> None:
+        """Check the model and, with a tiny tree, that it attends as told.
+
+        Raises UnsupportedModelError, saying why, for a model that cannot be verified against a draft tree.
+        """
+        self.windows = layer_windows(model)
+        self.model = model
+        self._attention = model.config._attn_implementation
+        if self._attention not in _ATTENTIONS:
+            raise UnsupportedModelError(
+                f"Attention {self._attention!r} takes no tree mask: load the model with attn_implementation='sdpa'."
+            )
+        text_config = model.config.get_text_config(decoder=True)
+        self.vocab_size = int(text_config.vocab_size)
+        self.max_length = int(getattr(text_config, "max_position_embeddings", None) or 1 << 30)
+        self.eos_ids = _eos_ids(model)
+        self.fingerprint = _fingerprint(model)
+        self.costs = costs or StepCosts()
+        kv_heads = getattr(text_config, "num_key_value_heads", None) or text_config.num_attention_heads
+        self._stack = text_config.num_attention_heads // kv_heads if self._attention == ATTENTION else 1
+        self._cache = TreeCache(len(self.windows))
+        self._check_tree_attention()
+
+    def prefill(self, ids: Sequence[int] | Int32, rows: int = 1) -> torch.Tensor:
+        """Score the prompt from an empty cache; logits[rows, V] of its last positions."""
+        length = len(ids)
+        device = self.model.device
+        self._cache = TreeCache(len(self.windows))
+        with torch.no_grad():
+            out = self.model(
+                input_ids=torch.tensor(np.asarray(ids, dtype=np.int64)[None], device=device),
+                position_ids=torch.arange(length, device=device)[None],
+                past_key_values=self._cache,
+                use_cache=True,
+                **({"logits_to_keep": rows} if self.model._supports_logits_to_keep() else {}),
+            )
+        self._cache.settle(length, GROWTH)
+        logits: torch.Tensor = out.logits[0, -rows:]
+        return logits
+
+    def forward(self, last: int, tree: DraftTree) -> torch.Tensor:
+        """Score `last` and every node in one pass; logits[1+n, V]."""
+        cache, device = self._cache, self.model.device
+        cache.reserve(len(tree) + 1)
+        ids = torch.tensor([[last, *tree.tokens.tolist()]], device=device)
+        where = positions(tree, cache.length, device)
+        with torch.no_grad():
+            out = self.model(
+                input_ids=ids,
+                position_ids=where,
+                attention_mask=self._mask(tree, where),
+                past_key_values=cache,
+                use_cache=True,
+            )
+        logits: torch.Tensor = out.logits[0]
+        return logits
+
+    def _mask(self, tree: DraftTree, where: torch.Tensor) -> torch.Tensor | dict[str, torch.Tensor]:
+        """One additive mask, or one per kind of layer where the model mixes full and sliding layers."""
+        full = full_mask(tree, self._cache.length, self.model.dtype, where.device)
+        window = min((w for w in self.windows if w is not None), default=None)
+        if window is None:
+            return self._stacked(full)
+        sliding = self._stacked(sliding_mask(full, where, self._cache.length, window))
+        if None not in self.windows:
+            return sliding
+        return {"full_attention": self._stacked(full), "sliding_attention": sliding}
+
+    def _stacked(self, mask: torch.Tensor) -> torch.Tensor:
+        return mask.repeat(1, 1, self._stack, 1) if self._stack > 1 else mask
+
+    def commit(self, path: Sequence[int]) -> None:
+        """Keep row 0 and the rows of the accepted nodes."""
+        self._cache.keep([0, *(node + 1 for node in path)])
+
+    def rewind(self, length: int) -> None:
+        """Forget all but the first `length` positions."""
+        self._cache.rewind(length)
+
+    @property
+    def cache(self) -> TreeCache:
+        """Keys and values of everything committed but the last token."""
+        return self._cache
+
+    def choices(self, logits: torch.Tensor) -> Int32:
+        """The highest logit per row, the lowest id among equals; waits for the device."""
+        if logits.device.type == "cpu":  # numpy's argmax is several times faster than torch's here
+            wide = logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
+            return wide.numpy().argmax(axis=-1).astype(np.int32)
+        return logits.argmax(dim=-1).to("cpu", torch.int32).numpy()  # type: ignore[no-any-return]
+
+    def top_ids(self, logits: torch.Tensor, k: int) -> Int32:
+        """The ids of the k highest logits per row, best first."""
+        return logits.topk(k, dim=-1).indices.to("cpu", torch.int32).numpy()  # type: ignore[no-any-return]
+
+    def cost(self, rows: int) -> float:
+        """Seconds of a forward of `rows` rows; 0.0 before `measure_costs`."""
+        return self.costs(rows)
+
+    def record(self, rows: int, seconds: float) -> None:
+        """Follow the running engine's own timings."""
+        self.costs.record(rows, seconds)
+
+    def measure_costs(self, context: int = 256, repeats: int = 3) -> StepCosts:
+        """Time forwards of 1 to 64 rows behind `context` cached positions. Ends the request in the cache."""
+        length = min(context, self.max_length // 2)
+        self.prefill(np.arange(length, dtype=np.int32) % self.vocab_size)
+
+        def run(rows: int) -> float:
+            started = perf_counter()
+            tree = DraftTree.chain(np.arange(1, rows, dtype=np.int32) % self.vocab_size)
+            self.choices(self.forward(0, tree))
+            return perf_counter() - started
+
+        sizes = tuple(rows for rows in (1, 2, 4, 8, 16, 32, 64) if length + rows <= self.max_length)
+        self.costs = StepCosts.measure(run, repeats, sizes)
+        return self.costs
+
+    def _check_tree_attention(self) -> None:
+        """A model that ignores the mask or the positions is refused here, not found out by wrong text."""
+        name = type(self.model).__name__
+        a, b, c, d = (self.vocab_size * part // 7 for part in (1, 2, 4, 5))
+        tree = DraftTree.build([b, c, d], [-1, -1, 0])  # siblings b and c, and d below b
+        try:
+            self.prefill([a, b])
+            rows = self.forward(c, tree)[[0, 2, 3]].double()
+            wanted = torch.cat([self.prefill(ids) for ids in ([a, b, c], [a, b, c, c], [a, b, c, b, d])]).double()
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError) as error:
+            raise UnsupportedModelError(
+                f"{name} does not take a tree mask ({type(error).__name__}: {str(error)[:120]})."
+            ) from error
+        exact = self.model.dtype in (torch.float32, torch.float64)
+        scale = float(wanted.abs().max()) + 1e-6
+        if not float((rows - wanted).abs().max()) <= scale * (1e-3 if exact else 6e-2):
+            raise UnsupportedModelError(
+                f"{name} does not follow an explicit attention mask and positions, so drafts cannot be verified; "
+                "use its plain generate()."
+            )
+
+
+def _eos_ids(model: Any) -> tuple[int, ...]:
+    eos = getattr(model.generation_config, "eos_token_id", None)
+    if eos is None:
+        return ()
+    return tuple(int(token) for token in (eos if isinstance(eos, list | tuple) else [eos]))
+
+
+def _fingerprint(model: Any) -> str:
+    """Identifies what a step costs: architecture and sizes, number type, device, threads, kernels."""
+    parts = (
+        model.config.to_json_string(), str(model.dtype), str(model.device), str(torch.get_num_threads()),
+        torch.__version__, str(any(type(m).__name__ == "PackedLinear" for m in model.modules())),
+    )  # fmt: skip
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]

@@ -1,0 +1,230 @@
+"""`model.generate(**inputs, custom_generate=decode())`: tree drafting inside transformers' own generate.
+
+`generate` prepares everything as always (lengths, processors, stopping criteria) and hands over the loop. What cannot
+be honoured is refused by name; nothing is ignored.
+"""
+
+from __future__ import annotations
+
+import inspect
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from transformers import LogitsProcessorList, MaxLengthCriteria, StoppingCriteriaList
+from transformers.generation import GenerateDecoderOnlyOutput
+
+from hierdraft.drafting.budget import AutoBudget, BudgetLaw, FixedBudget
+from hierdraft.engines.loop import Options
+from hierdraft.engines.loop import decode as decode_steps
+from hierdraft.errors import UsageError
+from hierdraft.protocols import Drafter, Finish
+from hierdraft.registry import make_drafter
+from hierdraft.tree import DraftTree, Int32
+
+if TYPE_CHECKING:
+    from hierdraft.engines.hf import HFEngine
+
+_IGNORABLE = ("use_cache", "logits_to_keep", "attention_mask", "position_ids", "past_key_values", "cache_position")
+
+
+def decode(drafter: Drafter | str = "hierarchy", *, budget: int | str = "auto", streamer: Any = None) -> CustomGenerate:
+    """What to pass as `custom_generate`: greedy decoding with drafts, the same ids as without.
+
+    drafter   a method's name or a `Drafter`; what it learns is kept between calls of the returned object
+    budget    `auto`, or how many nodes are drafted per step
+    streamer  a transformers streamer; one passed to `generate` itself works as well
+
+    Raises UsageError for an unknown method or budget. Keep the returned object and pass it again: it holds the
+    engine of each model it has met.
+    """
+    if budget != "auto" and not (isinstance(budget, int) and budget >= 0):
+        raise UsageError(f"budget must be 'auto' or a number of nodes, not {budget!r}.")
+    law: BudgetLaw = AutoBudget() if isinstance(budget, str) else FixedBudget(budget)
+    return CustomGenerate(make_drafter(drafter) if isinstance(drafter, str) else drafter, law, streamer)
+
+
+class CustomGenerate:
+    """The callable that `generate` runs instead of its own loop."""
+
+    def __init__(self, drafter: Drafter, budget: BudgetLaw, streamer: Any = None) -> None:
+        self.drafter = drafter
+        self.budget = budget
+        self.streamer = streamer
+        self._engines: weakref.WeakKeyDictionary[Any, HFEngine] = weakref.WeakKeyDictionary()
+
+    def engine(self, model: Any) -> HFEngine:
+        """The engine of `model`, made at its first use."""
+        from hierdraft.engines.hf import HFEngine
+
+        found = self._engines.get(model)
+        if found is None:
+            found = self._engines[model] = HFEngine(weakref.proxy(model))
+            if isinstance(self.budget, AutoBudget):
+                found.measure_costs()
+        return found
+
+    def __call__(
+        self,
+        model: Any,
+        input_ids: torch.Tensor,
+        logits_processor: LogitsProcessorList | None = None,
+        stopping_criteria: StoppingCriteriaList | None = None,
+        generation_config: Any = None,
+        **model_kwargs: Any,
+    ) -> Any:
+        """int64[1, L + new] token ids, or a `GenerateDecoderOnlyOutput` if `return_dict_in_generate` is set.
+
+        Raises UsageError naming what cannot be honoured.
+        """
+        config = generation_config or model.generation_config
+        criteria = stopping_criteria or StoppingCriteriaList()
+        _refuse(input_ids, config, model_kwargs)
+        streamers = [s for s in (self.streamer, _streamer_of_caller()) if s is not None]
+        if self.streamer is not None:
+            self.streamer.put(input_ids.cpu())
+        chooser = _ProcessedChooser(logits_processor, input_ids, config) if _watches(logits_processor, config) else None
+        stop = _Criteria(criteria, input_ids.device, chooser)
+        prompt = input_ids[0].cpu().numpy()
+        options = Options(limit=_limit(criteria, config, len(prompt)), budget=self.budget, stops=[stop], eos_ids=())
+        if chooser is not None:
+            options.chooser = chooser
+        engine = self.engine(model)
+        tokens: list[int] = []
+        for step in decode_steps(engine, self.drafter, prompt, options):
+            tokens += step.tokens
+            for one in streamers:
+                for token in step.tokens:
+                    one.put(torch.tensor([token]))
+        for one in streamers:
+            one.end()
+        new = torch.tensor([tokens], dtype=input_ids.dtype, device=input_ids.device)
+        sequences = torch.cat([input_ids, new], dim=1)
+        if not config.return_dict_in_generate:
+            return sequences
+        return GenerateDecoderOnlyOutput(
+            sequences=sequences,
+            scores=chooser.kept(chooser.scores, len(tokens)) if chooser and config.output_scores else None,
+            logits=chooser.kept(chooser.raw, len(tokens)) if chooser and config.output_logits else None,
+            past_key_values=engine.cache.as_dynamic(model.config),
+        )
+
+
+class _ProcessedChooser:
+    """Runs transformers' logits processors on a row with that row's own prefix, as plain generate would."""
+
+    def __init__(self, processors: LogitsProcessorList | None, input_ids: torch.Tensor, config: Any) -> None:
+        self._processors = processors or LogitsProcessorList()
+        self._ids = input_ids
+        self._keep_scores = config.return_dict_in_generate and config.output_scores
+        self._keep_raw = config.return_dict_in_generate and config.output_logits
+        self.scores: list[torch.Tensor] = []
+        self.raw: list[torch.Tensor] = []
+
+    def open(self, logits: Any, tree: DraftTree, tokens: Int32, choices: Int32) -> Callable[[int], int]:  # noqa: ARG002
+        """Rows are asked for in path order, so the prefix of a row is the row before it and one token."""
+        known = self._ids.shape[1]
+        if known < len(tokens):
+            behind = torch.tensor(tokens[known:], dtype=self._ids.dtype, device=self._ids.device)
+            self._ids = torch.cat([self._ids, behind[None]], dim=1)
+        prefix = [self._ids]
+
+        def choose(row: int) -> int:
+            if row > 0:
+                token = torch.tensor([[int(tree.tokens[row - 1])]], dtype=prefix[0].dtype, device=prefix[0].device)
+                prefix[0] = torch.cat([prefix[0], token], dim=1)
+            raw = logits[row][None].to(copy=True, dtype=torch.float32, device=prefix[0].device)
+            if self._keep_raw:
+                self.raw.append(raw.clone())
+            processed = self._processors(prefix[0], raw)
+            if self._keep_scores:
+                self.scores.append(processed)
+            return int(processed.argmax(dim=-1)[0])
+
+        return choose
+
+    def kept(self, rows: list[torch.Tensor], count: int) -> tuple[torch.Tensor, ...]:
+        """One [1, V] tensor per emitted token; rows scored behind the end of the request are dropped."""
+        return tuple(rows[:count])
+
+
+class _Criteria:
+    """Transformers' stopping criteria, asked after every token as plain generate does."""
+
+    def __init__(self, criteria: StoppingCriteriaList, device: torch.device, chooser: _ProcessedChooser | None) -> None:
+        self._criteria = criteria
+        self._device = device
+        self._chooser = chooser
+
+    def check(self, tokens: Int32, prompt_length: int) -> Finish | None:
+        """`stop` when any criterion says so."""
+        ids = torch.tensor(tokens[None].astype(np.int64), device=self._device)
+        emitted = len(tokens) - prompt_length
+        scores = tuple(self._chooser.scores[:emitted]) if self._chooser and self._chooser.scores else None
+        return "stop" if bool(self._criteria(ids, scores).all()) else None
+
+
+def _watches(processors: LogitsProcessorList | None, config: Any) -> bool:
+    """Whether rows must be looked at one by one: there are processors, or scores are to be returned."""
+    wants = config.return_dict_in_generate and (config.output_scores or config.output_logits)
+    return bool(processors) or bool(wants)
+
+
+def _limit(criteria: StoppingCriteriaList, config: Any, prompt: int) -> int:
+    """The most new tokens, from the criteria that generate prepared."""
+    lengths = [c.max_length for c in criteria if isinstance(c, MaxLengthCriteria)]
+    if not lengths and config.max_length is None:
+        raise UsageError("generate needs max_new_tokens or max_length to know when to stop.")
+    return max(1, min(lengths or [config.max_length]) - prompt)
+
+
+def _refuse(input_ids: torch.Tensor, config: Any, model_kwargs: dict[str, Any]) -> None:
+    """Everything that generate accepts and this loop does not honour."""
+    reasons = {
+        "do_sample=True (pass do_sample=False)": config.do_sample,
+        "num_beams > 1": (config.num_beams or 1) > 1,
+        "num_return_sequences > 1": (config.num_return_sequences or 1) > 1,
+        "a batch of several prompts": input_ids.shape[0] != 1,
+        "use_cache=False": config.use_cache is False,
+        "output_attentions": config.return_dict_in_generate and config.output_attentions,
+        "output_hidden_states": config.return_dict_in_generate and config.output_hidden_states,
+        "cache_implementation": config.cache_implementation not in (None, "dynamic"),
+        "prefill_chunk_size": config.prefill_chunk_size is not None,
+        "a padded attention_mask": _padded(model_kwargs.get("attention_mask")),
+        "a past_key_values that already holds text": _holds_text(model_kwargs.get("past_key_values")),
+        "custom position_ids": _moved(model_kwargs.get("position_ids")),
+    }
+    unknown = [k for k, v in model_kwargs.items() if k not in _IGNORABLE and v is not None]
+    wrong = [name for name, present in reasons.items() if present] + unknown
+    if wrong:
+        raise UsageError(f"hierdraft's custom_generate does not support {', '.join(wrong)}.")
+
+
+def _padded(mask: Any) -> bool:
+    return mask is not None and not bool((mask == 1).all())
+
+
+def _holds_text(cache: Any) -> bool:
+    return cache is not None and cache.get_seq_length() > 0
+
+
+def _moved(positions: Any) -> bool:
+    if positions is None:
+        return False
+    plain = torch.arange(positions.shape[-1], device=positions.device)
+    return not bool((positions == plain).all())
+
+
+def _streamer_of_caller() -> Any:
+    """The `streamer` that was passed to `generate`, which does not forward it to a custom callable.
+
+    generate has already put the prompt into it, so ignoring it would leave its reader waiting for ever.
+    """
+    frame = inspect.currentframe()
+    for _ in range(3):
+        frame = frame.f_back if frame else None
+        if frame is not None and frame.f_code.co_name == "generate" and "streamer" in frame.f_locals:
+            return frame.f_locals["streamer"]
+    return None

@@ -1,0 +1,95 @@
+"""From a model's name to a running transformers engine: files, number type, device, lean forward, step costs."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hierdraft.engines.costs import StepCosts
+from hierdraft.errors import MissingDependencyError, ModelError, UsageError
+from hierdraft.models import resolve
+from hierdraft.settings import load_settings
+
+if TYPE_CHECKING:
+    from hierdraft.engines.hf import HFEngine
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+def load_engine(
+    name: str, *, dtype: str, device: str | None, threads: int | None, lean: bool
+) -> tuple[HFEngine, Any]:
+    """(engine, tokenizer) of a model; see `hierdraft.load` for the arguments and errors."""
+    torch = _torch()
+    if dtype not in DTYPES:
+        raise UsageError(f"There is no number type {dtype!r}: choose one of {', '.join(DTYPES)}.")
+    if threads is not None:
+        if threads < 1:
+            raise UsageError(f"The number of threads must be at least 1, not {threads}.")
+        torch.set_num_threads(threads)
+    cache_dir = load_settings().cache_dir
+    path = resolve(name, cache_dir).path
+    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    kind = dtype if dtype != "auto" else ("bfloat16" if place.startswith("cuda") else "float32")
+    model, tokenizer = _load_files(path, getattr(torch, kind))
+    try:
+        model = model.to(place)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"The device {place!r} cannot be used ({error}).") from error
+    from hierdraft.engines.hf import HFEngine, make_lean
+
+    if lean:
+        make_lean(model)
+    engine = HFEngine(model)
+    engine.costs = stored_costs(engine, cache_dir / "costs")
+    return engine, tokenizer
+
+
+def _torch() -> Any:
+    try:
+        import torch
+        import transformers  # noqa: F401
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"Running a model needs torch and transformers ({error}): pip install 'hierdraft[hf]'."
+        ) from error
+    return torch
+
+
+def _load_files(path: Path, dtype: Any) -> tuple[Any, Any]:
+    """The model in evaluation mode and its tokenizer, from a local transformers folder. Runs no code from it."""
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path)
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype).eval()
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(f"The model in {path} cannot be loaded: {first}") from error
+    return model, tokenizer
+
+
+def stored_costs(engine: HFEngine, folder: Path) -> StepCosts:
+    """The step costs measured earlier for the same model, number type, device and threads; measured now if none.
+
+    A damaged file is measured anew and replaced.
+    """
+    file = folder / f"{engine.fingerprint}.json"
+    try:
+        seconds = {int(rows): float(s) for rows, s in json.loads(file.read_text()).items()}
+        if len(seconds) > 1 and all(0 < s < 1e4 for s in seconds.values()):
+            return StepCosts(seconds)
+    except (OSError, ValueError, AttributeError, TypeError):
+        pass
+    costs = engine.measure_costs()
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=folder, suffix=".tmp", delete=False) as out:
+        json.dump(costs.as_dict(), out)
+    os.replace(out.name, file)
+    return costs

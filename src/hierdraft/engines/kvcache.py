@@ -1,0 +1,155 @@
+"""A preallocated key/value cache for transformers models: write in place, keep a path, refuse what cannot rewind.
+
+A forward of T rows writes its keys and values behind the committed ones and attends to both through views; nothing is
+concatenated. Committing gathers the accepted rows into place. All layers of one shape share one block of memory, so a
+gather is two operations however many layers there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+
+from hierdraft.errors import UnsupportedModelError
+
+GROWTH = 256
+"""Positions that are added at least whenever the cache is full."""
+
+
+class RowLayer(CacheLayerMixin):  # type: ignore[misc]
+    """One layer's keys and values [1, heads, capacity, dim], of which the first `owner.length` positions are kept."""
+
+    is_sliding = False
+
+    def __init__(self, owner: TreeCache) -> None:
+        super().__init__()
+        self._owner = owner
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        """Take the first forward's keys and values as they are; `TreeCache.settle` moves them into a block."""
+        self.dtype, self.device = key_states.dtype, key_states.device
+        self.keys, self.values = key_states, value_states
+        self.is_initialized = True
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Write [1, heads, T, dim] behind the kept positions; all kept and new ones are returned as views."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            return key_states, value_states
+        start = self._owner.length
+        stop = start + key_states.shape[2]
+        self.keys[:, :, start:stop] = key_states
+        self.values[:, :, start:stop] = value_states
+        return self.keys[:, :, :stop], self.values[:, :, :stop]
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """(positions attended to, offset of the first)."""
+        return self._owner.length + query_length, 0
+
+    def get_seq_length(self) -> int:
+        """Positions kept."""
+        return self._owner.length
+
+    def get_max_length(self) -> int:
+        """No bound: the cache grows."""
+        return -1
+
+
+class TreeCache(Cache):  # type: ignore[misc]
+    """The cache of one request."""
+
+    def __init__(self, layers: int) -> None:
+        """`layers`: how many attention layers the model has."""
+        self.length = 0
+        self._blocks: list[tuple[torch.Tensor, torch.Tensor, list[int]]] = []
+        self._capacity = 0
+        super().__init__(layers=[RowLayer(self) for _ in range(layers)])
+
+    def settle(self, length: int, room: int) -> None:
+        """After the prefill of `length` positions: move all layers into shared blocks with `room` more positions."""
+        self.length = length
+        self._move(length + room)
+
+    def reserve(self, rows: int) -> None:
+        """Make sure that the next forward of `rows` rows fits."""
+        if self.length + rows > self._capacity:
+            self._move(self.length + rows + max(GROWTH, self._capacity // 2))
+
+    def _move(self, capacity: int) -> None:
+        shapes: dict[tuple[Any, ...], list[int]] = {}
+        for index, layer in enumerate(self.layers):
+            if layer.is_initialized:
+                k, v = layer.keys, layer.values
+                shapes.setdefault((k.shape[1], k.shape[3], v.shape[3], k.dtype, k.device), []).append(index)
+        self._blocks = []
+        for (heads, key_dim, value_dim, dtype, device), members in shapes.items():
+            keys = torch.zeros(len(members), 1, heads, capacity, key_dim, dtype=dtype, device=device)
+            values = torch.zeros(len(members), 1, heads, capacity, value_dim, dtype=dtype, device=device)
+            for place, index in enumerate(members):
+                layer = self.layers[index]
+                keys[place, :, :, : self.length] = layer.keys[:, :, : self.length]
+                values[place, :, :, : self.length] = layer.values[:, :, : self.length]
+                layer.keys, layer.values = keys[place], values[place]
+            self._blocks.append((keys, values, members))
+        self._capacity = capacity
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Keep these rows of the last forward, in order; `rows` must ascend."""
+        start, stop = self.length, self.length + len(rows)
+        if list(rows) != list(range(len(rows))):
+            for keys, values, _ in self._blocks:
+                index = torch.tensor(rows, device=keys.device) + start
+                keys[:, :, :, start:stop] = keys.index_select(3, index)
+                values[:, :, :, start:stop] = values.index_select(3, index)
+        self.length = stop
+
+    def rewind(self, length: int) -> None:
+        """Keep only the first `length` positions."""
+        if not 0 <= length <= self.length:
+            raise ValueError(f"cannot rewind from {self.length} to {length} positions")
+        self.length = length
+
+    def as_dynamic(self, config: Any) -> DynamicCache:
+        """The kept positions as the cache that transformers itself would hold."""
+        cache = DynamicCache(config=config)
+        for index, layer in enumerate(self.layers):
+            if layer.is_initialized:
+                cache.update(layer.keys[:, :, : self.length], layer.values[:, :, : self.length], index)
+        return cache
+
+
+def layer_windows(model: Any) -> list[int | None]:
+    """For each layer its attention window in positions, None for full attention.
+
+    Raises UnsupportedModelError, naming the reason, for a model whose cache cannot be rewound to a position.
+    """
+    config, name = model.config, type(model).__name__
+    if getattr(config, "is_encoder_decoder", False):
+        raise UnsupportedModelError(
+            f"{name} is an encoder-decoder model; hierdraft verifies drafts on decoder-only models."
+        )
+    if getattr(model, "_is_stateful", False):
+        raise UnsupportedModelError(
+            f"{name} keeps a recurrent state that cannot be rewound, so drafts cannot be verified; "
+            "use its plain generate()."
+        )
+    text_config = config.get_text_config(decoder=True)
+    if "chunked_attention" in (getattr(text_config, "layer_types", None) or ()):
+        raise UnsupportedModelError(f"{name} uses chunked attention, which hierdraft does not support yet.")
+    windows: list[int | None] = []
+    for layer in DynamicCache(config=config).layers:
+        if type(layer) is DynamicLayer:
+            windows.append(None)
+        elif type(layer) is DynamicSlidingWindowLayer:
+            windows.append(int(layer.sliding_window))
+        else:
+            raise UnsupportedModelError(
+                f"{name} has a layer with a cache of kind {type(layer).__name__}, which cannot be rewound to a "
+                "position, so drafts cannot be verified; use its plain generate()."
+            )
+    return windows

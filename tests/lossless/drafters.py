@@ -1,0 +1,209 @@
+"""Drafters that try to break losslessness: useless, hostile, broken, or suspiciously good."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from hierdraft.drafting.hierarchy import HierarchyDrafter
+from hierdraft.drafting.plain import PlainDrafter
+from hierdraft.protocols import Budget, Drafter, Request, Step, Wants
+from hierdraft.tree import DraftTree, Int32
+
+
+class Base(PlainDrafter):
+    """A drafter that remembers what it saw, so that the loop's reports can be checked."""
+
+    def __init__(self, vocab_size: int, truth: list[int], seed: int) -> None:
+        self.vocab_size = vocab_size
+        self.truth = np.asarray(truth, dtype=np.int32)
+        self.rng = np.random.default_rng(seed)
+        self.steps: list[Step] = []
+        self.finished: list[int] = []
+
+    def start(self, request: Request) -> None:
+        self.steps, self.finished = [], []
+
+    def observe(self, step: Step) -> None:
+        self.steps.append(step)
+
+    def finish(self, tokens: Int32) -> None:
+        self.finished = tokens.tolist()
+
+    def _ahead(self, tokens: Int32, budget: Budget) -> list[int]:
+        """What the target will really say next."""
+        return self.truth[len(tokens) : len(tokens) + min(budget.depth, budget.nodes)].tolist()
+
+
+class RandomTree(Base):
+    def propose(self, tokens: Int32, budget: Budget) -> DraftTree:
+        n = int(self.rng.integers(0, budget.nodes + 1))
+        parents = [int(self.rng.integers(-1, i)) if i else -1 for i in range(n)]
+        return DraftTree.build(self.rng.integers(0, self.vocab_size, n).tolist(), parents)
+
+
+class AllWrong(Base):
+    def propose(self, tokens: Int32, budget: Budget) -> DraftTree:
+        return DraftTree.chain([(token + 1) % self.vocab_size for token in self._ahead(tokens, budget)])
+
+
+class Oracle(Base):
+    def propose(self, tokens: Int32, budget: Budget) -> DraftTree:
+        return DraftTree.chain(self._ahead(tokens, budget))
+
+
+class OracleWithOneError(Base):
+    def propose(self, tokens: Int32, budget: Budget) -> DraftTree:
+        ahead = self._ahead(tokens, budget)
+        if ahead:
+            place = int(self.rng.integers(len(ahead)))
+            ahead[place] = (ahead[place] + 1) % self.vocab_size
+        return DraftTree.chain(ahead)
+
+
+class OracleInATree(Base):
+    """The right path hidden among wrong siblings at every depth, in shuffled order."""
+
+    def propose(self, tokens: Int32, budget: Budget) -> DraftTree:
+        ids: list[int] = []
+        parents: list[int] = []
+        right = -1
+        for token in self._ahead(tokens, budget)[: budget.nodes // 3]:
+            siblings = [token, *self.rng.integers(0, self.vocab_size, 2).tolist()]
+            self.rng.shuffle(siblings)
+            ids += siblings
+            parents += [right] * 3
+            right = len(ids) - 3 + siblings.index(token)
+        return DraftTree.build(ids, parents)
+
+
+class EosEverywhere(Base):
+    """The right path, and an end-of-sequence id (3) as a sibling everywhere and in its place at times."""
+
+    def propose(self, tokens: Int32, budget: Budget) -> DraftTree:
+        ids: list[int] = []
+        parents: list[int] = []
+        right = -1
+        for token in self._ahead(tokens, budget)[: budget.nodes // 2]:
+            ids += [3, token]
+            parents += [right, right]
+            right = len(ids) - 1
+        return DraftTree.build(ids, parents)
+
+
+class Duplicates(Base):
+    """Every token of the right path several times, each copy with children."""
+
+    def propose(self, tokens: Int32, budget: Budget) -> DraftTree:
+        ids: list[int] = []
+        parents: list[int] = []
+        level = [-1]
+        for token in self._ahead(tokens, budget)[:3]:
+            here = []
+            for parent in level:
+                for _ in range(2):
+                    ids.append(token)
+                    parents.append(parent)
+                    here.append(len(ids) - 1)
+            level = here
+        return DraftTree.build(ids, parents).prefix(budget.nodes)
+
+
+class OverLong(Base):
+    """Ignores its budget: more nodes and deeper than asked."""
+
+    def propose(self, tokens: Int32, budget: Budget) -> DraftTree:
+        return DraftTree.chain(self.truth[len(tokens) : len(tokens) + 40].tolist() + [1] * 20)
+
+
+class ProbeNodes(Base):
+    """The right path, but half of the time as probe nodes, which must never be accepted."""
+
+    def propose(self, tokens: Int32, budget: Budget) -> DraftTree:
+        ahead = self._ahead(tokens, budget)
+        return DraftTree.build(ahead, list(range(-1, len(ahead) - 1)), probe=bool(self.rng.integers(2)))
+
+
+class OutOfVocabulary(Base):
+    def propose(self, tokens: Int32, budget: Budget) -> DraftTree:
+        return DraftTree.chain([*self._ahead(tokens, budget)[:1], self.vocab_size])
+
+
+class Negative(Base):
+    def propose(self, tokens: Int32, budget: Budget) -> DraftTree:
+        return DraftTree.chain([-1, 2])
+
+
+class BadParents(Base):
+    def propose(self, tokens: Int32, budget: Budget) -> DraftTree:
+        return DraftTree.build([1, 2, 3], [-1, 2, 1])
+
+
+class ChangesBetweenCalls(Base):
+    """A different drafter in every step."""
+
+    def propose(self, tokens: Int32, budget: Budget) -> DraftTree:
+        kinds = (RandomTree, Oracle, AllWrong, OracleWithOneError, OracleInATree, Duplicates, EosEverywhere)
+        return kinds[int(self.rng.integers(len(kinds)))].propose(self, tokens, budget)  # type: ignore[arg-type]
+
+
+class RaisesAtRandom(Oracle):
+    def propose(self, tokens: Int32, budget: Budget) -> DraftTree:
+        if self.rng.random() < 0.2:
+            raise RuntimeError("a drafter's own bug")
+        return super().propose(tokens, budget)
+
+
+class RaisesInObserve(Oracle):
+    def observe(self, step: Step) -> None:
+        if self.rng.random() < 0.2:
+            raise KeyError("a drafter's own bug")
+
+
+class WritesToTokens(Oracle):
+    """Tries to change the text it is shown."""
+
+    def propose(self, tokens: Int32, budget: Budget) -> DraftTree:
+        tokens[-1] = 0
+        return super().propose(tokens, budget)
+
+
+class WantsRunnersUp(Oracle):
+    """Asks for runner-up ids and prompt rows, and checks their shapes."""
+
+    wants = Wants(top_k=4, prompt_rows=5)
+
+    def observe(self, step: Step) -> None:
+        super().observe(step)
+        rows = len(step.choices)
+        if step.runner_up is None or step.runner_up.shape != (rows, 4):
+            raise ValueError("runner-up ids are missing")
+        if not step.prefill and rows != 1 + len(step.tree):
+            raise ValueError("a row is missing")
+
+
+class ReturnsNothing(Base):
+    def propose(self, tokens: Int32, budget: Budget) -> DraftTree:
+        return None  # type: ignore[return-value]
+
+
+HARMLESS: dict[str, type[Base]] = {
+    kind.__name__: kind
+    for kind in (
+        RandomTree, AllWrong, Oracle, OracleWithOneError, OracleInATree, EosEverywhere, Duplicates, OverLong,
+        ProbeNodes, ChangesBetweenCalls, WantsRunnersUp,
+    )
+}  # fmt: skip
+"""Drafters that keep the contract, or break it in ways the loop repairs silently."""
+
+REFUSED: dict[str, type[Base]] = {
+    kind.__name__: kind
+    for kind in (
+        OutOfVocabulary, Negative, BadParents, RaisesAtRandom, RaisesInObserve, WritesToTokens, ReturnsNothing
+    )
+}  # fmt: skip
+"""Drafters that must be switched off with exactly one warning per request."""
+
+REAL: dict[str, Callable[[], Drafter]] = {"hierarchy": HierarchyDrafter, "none": PlainDrafter}
+"""The product's own drafters."""

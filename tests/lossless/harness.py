@@ -1,0 +1,50 @@
+"""Decode with any engine and any drafter, and check everything that must hold of the steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from hierdraft.engines.loop import Options, decode
+from hierdraft.protocols import Drafter, Engine, Step
+from hierdraft.tree import TARGET
+
+
+def run(engine: Engine, drafter: Drafter, prompt: Sequence[int] | Any, options: Options) -> tuple[list[int], list[Step]]:
+    """All output tokens and all steps."""
+    steps = list(decode(engine, drafter, prompt, options))
+    return [token for step in steps for token in step.tokens], steps
+
+
+def check_steps(steps: list[Step], limit: int) -> None:
+    """What holds of every run, whatever was drafted."""
+    assert steps[0].prefill
+    assert len(steps[0].tokens) == 1
+    assert [bool(step.finish) for step in steps] == [False] * (len(steps) - 1) + [True]
+    assert sum(len(step.tokens) for step in steps) <= limit
+    for step in steps[1:]:
+        tree = step.tree
+        assert not step.prefill
+        assert len(step.choices) == 1 + len(tree)
+        assert len(step.tokens) - 1 <= len(step.path) <= len(step.tokens)
+        assert [int(tree.tokens[node]) for node in step.path] == step.tokens[: len(step.path)]
+        assert not tree.probe[step.path].any()
+        parent = -1
+        for node in step.path:
+            assert tree.parents[node] == parent
+            parent = node
+        rows = [0, *(node + 1 for node in step.path)][: len(step.tokens)]
+        assert step.choices[rows].tolist() == step.tokens
+        assert [code == TARGET for code in step.levels] == [i >= len(step.path) for i in range(len(step.tokens))]
+        assert set(step.seconds) == {"draft", "forward", "rest"}
+
+
+def teacher_forced(engine: Engine, prompt: Sequence[int], output: Sequence[int]) -> list[int]:
+    """The target's choice after the prompt and after each output token but the last, each from a fresh prefill."""
+    everything = [*map(int, prompt), *map(int, output)]
+    return [
+        int(engine.choices(engine.prefill(np.asarray(everything[:end], dtype=np.int32)))[-1])
+        for end in range(len(prompt), len(everything))
+    ]
