@@ -153,13 +153,13 @@ class HFEngine:
         name = type(self.model).__name__
         a, b, c, d = (self.vocab_size * part // 7 for part in (1, 2, 4, 5))
         tree = DraftTree.build([b, c, d], [-1, -1, 0])  # siblings b and c, and d below b
+        wanted = torch.cat([self.prefill(ids) for ids in ([a, b, c], [a, b, c, c], [a, b, c, b, d])]).double()
+        self.prefill([a, b])
         try:
-            self.prefill([a, b])
             rows = self.forward(c, tree)[[0, 2, 3]].double()
-            wanted = torch.cat([self.prefill(ids) for ids in ([a, b, c], [a, b, c, c], [a, b, c, b, d])]).double()
         except (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError) as error:
             raise UnsupportedModelError(
-                f"{name} does not take a tree mask ({type(error).__name__}: {str(error)[:120]})."
+                f"{name} cannot be run with an explicit tree mask ({type(error).__name__}: {str(error)[:120]})."
             ) from error
         exact = self.model.dtype in (torch.float32, torch.float64)
         scale = float(wanted.abs().max()) + 1e-6

@@ -1,0 +1,228 @@
+"""Tiny random models of many families, past their sliding windows: the same ids as transformers' own generate."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers as t
+
+from hierdraft.drafting.budget import AutoBudget, FixedBudget
+from hierdraft.drafting.hierarchy import HierarchyDrafter
+from hierdraft.drafting.plain import PlainDrafter
+from hierdraft.engines.hf import HFEngine, make_lean
+from hierdraft.engines.loop import Options, decode
+from hierdraft.errors import DraftWarning, UnsupportedModelError
+from tests.lossless.drafters import HARMLESS, REFUSED
+from tests.lossless.harness import check_steps, run
+from tests.lossless.tiny import CONFIGS, VOCABULARY, WINDOW, assert_same, reference, tiny
+
+PROMPT = [5, 9, 11, 5, 9, 60, 61, 5, 9, 11, 8, 3]
+LIMIT = 5 * WINDOW
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_family_with_every_drafter(name: str) -> None:
+    model = tiny(name)
+    truth = reference(model, PROMPT, LIMIT)
+    engine = HFEngine(model)
+    assert run(engine, PlainDrafter(), PROMPT, Options(LIMIT))[0] == truth
+    for kind in [*HARMLESS.values(), HierarchyDrafter]:
+        drafter = kind(VOCABULARY, PROMPT + truth, 7) if kind is not HierarchyDrafter else kind()
+        got, steps = run(engine, drafter, PROMPT, Options(LIMIT, budget=FixedBudget(9)))
+        assert got == truth, kind.__name__
+        check_steps(steps, LIMIT)
+    drafted = HARMLESS["Oracle"](VOCABULARY, PROMPT + truth, 7)
+    assert len(run(engine, drafted, PROMPT, Options(LIMIT, budget=FixedBudget(9)))[1]) < len(truth) / 4 + 3
+
+
+@pytest.mark.filterwarnings("ignore::hierdraft.errors.DraftWarning")
+@pytest.mark.parametrize("name", ["llama", "gemma3", "gpt2"])
+def test_broken_drafters_are_harmless(name: str) -> None:
+    model = tiny(name, dtype=torch.float32)
+    truth = reference(model, PROMPT, 40)
+    engine = HFEngine(model)
+    for kind in REFUSED.values():
+        assert run(engine, kind(VOCABULARY, PROMPT + truth, 3), PROMPT, Options(40, budget=FixedBudget(6)))[0] == truth
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_lean_models_in_float32_say_the_same(name: str) -> None:
+    truth = reference(tiny(name, dtype=torch.float32), PROMPT, LIMIT)
+    model = tiny(name, dtype=torch.float32)
+    assert make_lean(model)
+    engine = HFEngine(model)
+    assert run(engine, PlainDrafter(), PROMPT, Options(LIMIT))[0] == truth
+    for kind in ("OracleInATree", "RandomTree", "Oracle"):
+        drafter = HARMLESS[kind](VOCABULARY, PROMPT + truth, 7)
+        assert run(engine, drafter, PROMPT, Options(LIMIT, budget=FixedBudget(12)))[0] == truth
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_cache_equals_a_fresh_prefill_after_every_step(name: str) -> None:
+    model = tiny(name)
+    truth = reference(model, PROMPT, LIMIT)
+    engine, fresh = HFEngine(model), HFEngine(model)
+    tokens = list(PROMPT)
+    drafter = HARMLESS["OracleInATree"](VOCABULARY, PROMPT + truth, 1)
+    for step in decode(engine, drafter, PROMPT, Options(LIMIT, budget=FixedBudget(15))):
+        tokens += step.tokens
+        length = engine.cache.length
+        assert length == len(tokens) - 1 or (step.finish and length <= len(tokens) - 1)
+        fresh.prefill(tokens[:length])
+        for ours, theirs in zip(engine.cache.layers, fresh.cache.layers, strict=True):
+            for a, b in ((ours.keys, theirs.keys), (ours.values, theirs.values)):
+                assert_same(name, a[:, :, :length], b[:, :, :length])
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_row_of_a_tree_is_scored_as_its_own_text(name: str) -> None:
+    model = tiny(name)
+    engine, fresh = HFEngine(model), HFEngine(model)
+    rng = np.random.default_rng(3)
+    text = rng.integers(3, VOCABULARY, 2 * WINDOW).tolist()
+    drafter = HARMLESS["RandomTree"](VOCABULARY, [], 11)
+    engine.prefill(text[:-1])
+    for _ in range(3):
+        tree = drafter.propose(np.array(text, dtype=np.int32), _budget(20))
+        logits = engine.forward(text[-1], tree)
+        for node in range(-1, len(tree)):
+            path = [int(tree.tokens[n]) for n in tree.path(node)]
+            assert_same(name, logits[node + 1], fresh.prefill(text + path)[0])
+        deepest = tree.path(int(np.argmax(tree.depths()))) if len(tree) else []
+        engine.commit(deepest[:-1] if deepest else [])
+        text += [int(tree.tokens[n]) for n in deepest] or [4]
+
+
+def _budget(nodes: int) -> Any:
+    from hierdraft.protocols import Budget
+
+    return Budget(nodes, nodes)
+
+
+def test_prompt_rows_and_runners_up() -> None:
+    engine = HFEngine(tiny("llama"))
+    logits = engine.prefill(PROMPT, rows=5)
+    assert logits.shape == (5, VOCABULARY)
+    for back, row in enumerate(logits.flip(0)):
+        assert_same("llama", row, engine.prefill(PROMPT[: len(PROMPT) - back])[0])
+    best = engine.top_ids(logits, 4)
+    assert best.dtype == np.int32
+    assert (best[:, 0] == engine.choices(logits)).all()
+    values = np.take_along_axis(logits.numpy(), best.astype(np.int64), axis=1)
+    assert (np.diff(values, axis=1) <= 0).all()
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma3"])
+def test_rewinding(name: str) -> None:
+    model = tiny(name)
+    truth = reference(model, PROMPT, 50)
+    engine = HFEngine(model)
+    run(engine, PlainDrafter(), PROMPT, Options(50))
+    keep = len(PROMPT) + 7
+    engine.rewind(keep)
+    again = [int(engine.choices(engine.forward(truth[7], _empty()))[0])]
+    assert again == truth[8:9]
+    with pytest.raises(ValueError, match="rewind"):
+        engine.rewind(keep + 10)
+
+
+def _empty() -> Any:
+    from hierdraft.tree import DraftTree
+
+    return DraftTree.empty()
+
+
+def test_the_context_is_never_overrun() -> None:
+    """GPT-2 has no embedding for position 256: a draft that reached it would raise."""
+    model = tiny("gpt2")
+    prompt = np.random.default_rng(0).integers(3, VOCABULARY, 240).tolist()
+    engine = HFEngine(model)
+    truth, _ = run(engine, PlainDrafter(), prompt, Options(100))
+    assert len(truth) == 16
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DraftWarning)
+        got, steps = run(
+            engine, HARMLESS["Oracle"](VOCABULARY, prompt + truth, 0), prompt, Options(100, budget=FixedBudget(40))
+        )
+    assert got == truth
+    assert steps[-1].finish == "context"
+
+
+def test_a_cache_that_grows_keeps_its_text() -> None:
+    model = tiny("llama")
+    model.config.max_position_embeddings = 4096
+    engine = HFEngine(model)
+    truth, _ = run(engine, PlainDrafter(), PROMPT, Options(700))
+    got, _ = run(engine, HARMLESS["OracleInATree"](VOCABULARY, PROMPT + truth, 0), PROMPT, Options(700))
+    assert got == truth
+    assert engine.cache.length == len(PROMPT) + 699
+
+
+def test_measured_costs_feed_the_budget() -> None:
+    engine = HFEngine(tiny("llama"))
+    assert engine.cost(8) == 0.0
+    costs = engine.measure_costs()
+    assert set(costs.as_dict()) == {1, 2, 4, 8, 16, 32, 64}
+    assert engine.cost(100) >= engine.cost(64) > 0.0
+    truth = reference(engine.model, PROMPT, 60)
+    assert run(engine, HierarchyDrafter(), PROMPT, Options(60, budget=AutoBudget()))[0] == truth
+
+
+REFUSALS: dict[str, tuple[Any, str]] = {
+    "mamba": (lambda: t.MambaConfig(vocab_size=50, hidden_size=16, state_size=4, num_hidden_layers=2), "recurrent"),
+    "lfm2": (
+        lambda: t.Lfm2Config(
+            vocab_size=50, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2,
+            num_key_value_heads=1, layer_types=["conv", "full_attention"],
+        ),
+        "cannot be re",
+    ),
+    "bloom": (lambda: t.BloomConfig(vocab_size=50, hidden_size=16, n_layer=2, n_head=2), "Bloom"),
+    "llama4": (
+        lambda: t.Llama4TextConfig(
+            vocab_size=50, hidden_size=16, intermediate_size=16, intermediate_size_mlp=16, num_hidden_layers=2,
+            num_attention_heads=2, num_key_value_heads=1, head_dim=8, num_local_experts=2, attention_chunk_size=8,
+        ),
+        "chunked",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_models_that_cannot_rewind_are_refused_by_name(name: str) -> None:
+    config, words = REFUSALS[name]
+    model = t.AutoModelForCausalLM.from_config(config()).eval()
+    with pytest.raises(UnsupportedModelError, match=words) as caught:
+        HFEngine(model)
+    assert type(model).__name__ in str(caught.value)
+
+
+def test_encoder_decoder_models_are_refused_by_name() -> None:
+    config = t.T5Config(vocab_size=50, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+    with pytest.raises(UnsupportedModelError, match="encoder-decoder"):
+        HFEngine(t.T5ForConditionalGeneration(config).eval())
+
+
+def test_attention_that_takes_no_mask_is_refused_by_name() -> None:
+    model = tiny("llama")
+    model.config._attn_implementation = "flex_attention"
+    with pytest.raises(UnsupportedModelError, match="flex_attention"):
+        HFEngine(model)
+
+
+class IgnoresPositions(t.LlamaForCausalLM):
+    """A model that accepts positions and does not use them, as a wrapper with a bug would."""
+
+    def forward(self, *args: Any, position_ids: Any = None, **kwargs: Any) -> Any:
+        return super().forward(*args, **kwargs)
+
+
+def test_a_model_that_ignores_positions_is_found_out() -> None:
+    torch.manual_seed(0)
+    model = IgnoresPositions(CONFIGS["llama"]()).eval()
+    with pytest.raises(UnsupportedModelError, match="does not follow"):
+        HFEngine(model)
