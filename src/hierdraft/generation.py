@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
@@ -81,21 +81,21 @@ class Piece:
 class Stream:
     """Iterate over the pieces of an answer as they come; `result` is the `Generation` so far."""
 
-    def __init__(self, steps: Iterator[Step], tokenizer: Any, stop: StopStrings, strings: Sequence[str]) -> None:
+    def __init__(self, steps: Generator[Step], tokenizer: Any, stop: StopStrings, strings: Sequence[str]) -> None:
         self.result = Generation()
         self._steps = steps
         self._visible = VisibleText(tokenizer, strings)
         self._stop = stop
         self._pieces = self._run()
 
-    def __iter__(self) -> Iterator[Piece]:
+    def __iter__(self) -> Generator[Piece]:
         return self._pieces
 
     def close(self) -> None:
         """End the request early and free the engine."""
         self._pieces.close()
 
-    def _run(self) -> Any:
+    def _run(self) -> Generator[Piece]:
         started = perf_counter()
         try:
             for step in self._steps:
@@ -105,7 +105,7 @@ class Stream:
                     yield from self._show(self._visible.push(token, code))
             yield from self._show(self._visible.finish(self._stop.cut_at))
         finally:
-            self._steps.close()  # type: ignore[attr-defined]
+            self._steps.close()
 
     def _show(self, pieces: list[tuple[str, int]]) -> Iterator[Piece]:
         for text, code in pieces:
@@ -176,7 +176,7 @@ class LanguageModel:
             self._drafters[method] = make_drafter(method)
         return self._drafters[method]
 
-    def _alone(self, steps: Iterator[Step]) -> Iterator[Step]:
+    def _alone(self, steps: Iterator[Step]) -> Generator[Step]:
         if not self._busy.acquire(blocking=False):
             raise EngineBusyError("This model is decoding another request: wait for it, or load the model once more.")
         try:

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from hierdraft.errors import MissingDependencyError, ModelError
@@ -42,8 +43,8 @@ def disk_errors(folder: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise ModelError(
-            f"Cannot write the model to {folder} ({reason}): free some space there or choose another "
-            "cache_dir, then run the command again."
+            f"The model cache {folder} cannot be used ({reason}): check its permissions and free space or "
+            "choose another cache_dir, then run the command again."
         ) from error
 
 
@@ -204,15 +205,21 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
 
 def _run(command: list[str], env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
     """Runs a command whose parts we chose ourselves, without a shell, and captures what it prints."""
-    return subprocess.run(  # noqa: S603
-        command,
-        env={**os.environ, **env},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-    )
+    # Nothing is ever written into the pipe; its end tells the child that this process is gone.
+    watched, held = os.pipe()
+    try:
+        return subprocess.run(  # noqa: S603
+            command,
+            env={**os.environ, **env},
+            stdin=watched,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+    finally:
+        os.close(watched)
+        os.close(held)
 
 
 def _save_as_transformers(gguf: Path, folder: Path) -> None:
@@ -222,7 +229,7 @@ def _save_as_transformers(gguf: Path, folder: Path) -> None:
 
     source, file = str(gguf.parent), gguf.name
     tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=file)
-    model = AutoModelForCausalLM.from_pretrained(source, gguf_file=file, dtype=torch.float32)
+    model: Any = AutoModelForCausalLM.from_pretrained(source, gguf_file=file, dtype=torch.float32)
     # The weights are plain float32 now, but the model still says "quantised", and saving would refuse it.
     model.hf_quantizer = None
     model.is_quantized = False
@@ -273,5 +280,17 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def _stop_with_parent() -> None:
+    """Ends this process when its parent's end of the standard input pipe closes, even by kill -9."""
+
+    def wait() -> None:
+        while os.read(0, 1):
+            pass
+        os._exit(1)
+
+    Thread(target=wait, daemon=True).start()
+
+
 if __name__ == "__main__":
+    _stop_with_parent()
     _save_as_transformers(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -18,6 +18,8 @@ Bool = NDArray[np.bool_]
 LEVELS = ("reference", "context", "recycled", "model", "statistics", "draft")
 """Names of the provenance codes in `DraftTree.level`; `draft` is any source that is not a database."""
 
+_DRAFT = LEVELS.index("draft")
+
 TARGET = 255
 """Provenance code of a token that the target chose itself."""
 
@@ -57,7 +59,7 @@ class DraftTree:
         parents: list[int] | Int32,
         *,
         prob: list[float] | Float32 | float = 1.0,
-        level: list[int] | NDArray[np.uint8] | int = LEVELS.index("draft"),
+        level: list[int] | NDArray[np.uint8] | int = _DRAFT,
         probe: list[bool] | Bool | bool = False,
     ) -> DraftTree:
         """A tree from sequences of length n; `prob`, `level` and `probe` may be one value for all nodes."""
@@ -71,7 +73,7 @@ class DraftTree:
         )
 
     @classmethod
-    def chain(cls, tokens: list[int] | Int32, *, level: int = LEVELS.index("draft")) -> DraftTree:
+    def chain(cls, tokens: list[int] | Int32, *, level: int = _DRAFT) -> DraftTree:
         """A single branch: every token is the child of the one before it."""
         return cls.build(tokens, np.arange(-1, len(tokens) - 1, dtype=np.int32), level=level)
 
@@ -81,7 +83,13 @@ class DraftTree:
     def check(self, vocab_size: int) -> None:
         """Raise `ValueError` with one sentence if any array is malformed or an id is outside the vocabulary."""
         n = len(self.tokens)
-        wanted = {"tokens": np.int32, "parents": np.int32, "prob": np.float32, "level": np.uint8, "probe": np.bool_}
+        wanted = {
+            "tokens": np.int32,
+            "parents": np.int32,
+            "prob": np.float32,
+            "level": np.uint8,
+            "probe": np.bool_,
+        }
         for name, dtype in wanted.items():
             array = getattr(self, name)
             if not isinstance(array, np.ndarray) or array.shape != (n,) or array.dtype != dtype:
@@ -141,6 +149,4 @@ class DraftTree:
             return self
         renumbered = np.cumsum(keep, dtype=np.int32) - 1
         parents = np.where(self.parents >= 0, renumbered[self.parents], -1).astype(np.int32)
-        return DraftTree(
-            self.tokens[keep], parents[keep], self.prob[keep], self.level[keep], self.probe[keep]
-        )
+        return DraftTree(self.tokens[keep], parents[keep], self.prob[keep], self.level[keep], self.probe[keep])

@@ -12,7 +12,9 @@ from hierdraft.protocols import Drafter, Engine, Step
 from hierdraft.tree import TARGET
 
 
-def run(engine: Engine, drafter: Drafter, prompt: Sequence[int] | Any, options: Options) -> tuple[list[int], list[Step]]:
+def run(
+    engine: Engine, drafter: Drafter, prompt: Sequence[int] | Any, options: Options
+) -> tuple[list[int], list[Step]]:
     """All output tokens and all steps."""
     steps = list(decode(engine, drafter, prompt, options))
     return [token for step in steps for token in step.tokens], steps

@@ -28,7 +28,7 @@ def both(model: Any, drafter: Any = "hierarchy", **options: Any) -> tuple[Any, A
     return plain, ours
 
 
-@pytest.fixture()
+@pytest.fixture
 def model() -> Any:
     return tiny("llama")
 
@@ -150,7 +150,12 @@ def test_streamers(model: Any, through_generate: bool) -> None:
 
 
 def test_return_dict(model: Any) -> None:
-    options = {"return_dict_in_generate": True, "output_scores": True, "output_logits": True, "max_new_tokens": 24}
+    options = {
+        "return_dict_in_generate": True,
+        "output_scores": True,
+        "output_logits": True,
+        "max_new_tokens": 24,
+    }
     truth = PROMPT + reference(model, PROMPT, 60)
     plain, ours = both(model, HARMLESS["OracleInATree"](VOCABULARY, truth, 5), repetition_penalty=1.1, **options)
     assert ours.sequences.tolist() == plain.sequences.tolist()
@@ -167,7 +172,12 @@ def test_return_dict(model: Any) -> None:
 
 def test_return_dict_when_the_end_lies_inside_a_draft(model: Any) -> None:
     free = reference(model, PROMPT, 60)
-    options = {"return_dict_in_generate": True, "output_scores": True, "eos_token_id": free[12], "pad_token_id": 0}
+    options = {
+        "return_dict_in_generate": True,
+        "output_scores": True,
+        "eos_token_id": free[12],
+        "pad_token_id": 0,
+    }
     plain, ours = both(model, HARMLESS["Oracle"](VOCABULARY, PROMPT + free, 0), **options)
     assert ours.sequences.tolist() == plain.sequences.tolist()
     assert len(ours.scores) == len(plain.scores)

@@ -146,7 +146,10 @@ def test_the_context_is_never_overrun() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", DraftWarning)
         got, steps = run(
-            engine, HARMLESS["Oracle"](VOCABULARY, prompt + truth, 0), prompt, Options(100, budget=FixedBudget(40))
+            engine,
+            HARMLESS["Oracle"](VOCABULARY, prompt + truth, 0),
+            prompt,
+            Options(100, budget=FixedBudget(40)),
         )
     assert got == truth
     assert steps[-1].finish == "context"

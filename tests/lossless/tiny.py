@@ -72,7 +72,5 @@ def assert_same(name: str, ours: torch.Tensor, theirs: torch.Tensor) -> None:
 def reference(model: Any, prompt: list[int], limit: int, **options: Any) -> list[int]:
     """What transformers' own greedy generate says."""
     ids = torch.tensor([prompt])
-    out = model.generate(
-        ids, attention_mask=torch.ones_like(ids), max_new_tokens=limit, do_sample=False, **options
-    )
+    out = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=limit, do_sample=False, **options)
     return [int(token) for token in out[0, len(prompt) :]]

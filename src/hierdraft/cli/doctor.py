@@ -73,9 +73,7 @@ def _devices() -> dict[str, Any]:
 def _check_model(settings: Any) -> dict[str, Any]:
     from hierdraft.engines.hf_load import load_engine
 
-    engine, _ = load_engine(
-        settings.model, dtype=settings.dtype, device=None, threads=settings.threads, lean=True
-    )
+    engine, _ = load_engine(settings.model, dtype=settings.dtype, device=None, threads=settings.threads, lean=True)
     costs = engine.measure_costs().as_dict()
     return {
         "name": settings.model,

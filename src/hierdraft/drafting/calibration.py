@@ -58,7 +58,14 @@ def cell_of(level: int, order: int, count: int, total: int, newest: bool) -> int
 
 @njit(cache=True, nogil=True)
 def teach(
-    tokens: Any, parents: Any, cells: Any, on_path: Any, choices: Any, accepted: Any, tried: Any, probability: Any
+    tokens: Any,
+    parents: Any,
+    cells: Any,
+    on_path: Any,
+    choices: Any,
+    accepted: Any,
+    tried: Any,
+    probability: Any,
 ) -> None:
     """Count every node whose parent lies on the target's path; `on_path` bool[rows], `choices` int32[rows]."""
     for node in range(len(tokens)):

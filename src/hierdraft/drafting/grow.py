@@ -63,8 +63,8 @@ def make_space(nodes: int) -> Space:
     """Work space for trees of up to `nodes` nodes."""
 
     def heap(capacity: int) -> Pending:
-        i32 = [np.empty(capacity, dtype=np.int32) for _ in range(3)]
-        return Pending(np.empty(capacity, dtype=np.float32), *i32, np.empty(capacity, dtype=np.uint8))
+        prob, level = np.empty(capacity, dtype=np.float32), np.empty(capacity, dtype=np.uint8)
+        return Pending(prob, ints(capacity), ints(capacity), ints(capacity), level)
 
     def ints(*shape: int) -> NDArray[np.int32]:
         return np.empty(shape, dtype=np.int32)
@@ -157,9 +157,7 @@ def _ask_chains(chains: Any, level: int, space: Any, row: int, held: int, probab
 
 
 @njit(cache=True, nogil=True)
-def grow(
-    context: Any, suffix: Any, probability: Any, space: Any, nodes: int, depth: int, least: float
-) -> int:
+def grow(context: Any, suffix: Any, probability: Any, space: Any, nodes: int, depth: int, least: float) -> int:
     """Grow a tree of at most `nodes` nodes, `depth` levels deep, into `space`; returns how many nodes it has.
 
     context      `Chains` of the context level
@@ -183,7 +181,13 @@ def grow(
                 if prob >= least:
                     best = space.best
                     size = _push(
-                        space.pending, size, prob, best.token[slot], row - 1, best.cell[slot], best.level[slot]
+                        space.pending,
+                        size,
+                        prob,
+                        best.token[slot],
+                        row - 1,
+                        best.cell[slot],
+                        best.level[slot],
                     )
         if size == 0 or made == nodes:
             return made

@@ -6,8 +6,8 @@ from typing import Literal
 
 import numpy as np
 
-from hierdraft.databases.levels import ContextLevel
 from hierdraft.databases.hashchain import ORDERS
+from hierdraft.databases.levels import ContextLevel
 from hierdraft.drafting.calibration import Calibration
 from hierdraft.drafting.grow import grow, make_space
 from hierdraft.protocols import Budget, Request, Step, Wants
@@ -62,9 +62,7 @@ class HierarchyDrafter:
         """Learn the values of the cells from this step, and add its tokens to the context."""
         if self._grown:
             n, space = self._grown, self._space
-            self.calibration.learn(
-                space.tokens[:n], space.parents[:n], space.cells[:n], step.path, step.choices
-            )
+            self.calibration.learn(space.tokens[:n], space.parents[:n], space.cells[:n], step.path, step.choices)
             self._grown = 0
         self._context.extend(step.tokens)
 

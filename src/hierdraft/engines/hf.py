@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from hierdraft.engines.costs import StepCosts
 from hierdraft.engines.hf_generate import decode
@@ -51,6 +52,7 @@ class HFEngine:
         kv_heads = getattr(text_config, "num_key_value_heads", None) or text_config.num_attention_heads
         self._stack = text_config.num_attention_heads // kv_heads if self._attention == ATTENTION else 1
         self._cache = TreeCache(len(self.windows))
+        self._row = torch.empty(self.vocab_size)
         self._check_tree_attention()
 
     def prefill(self, ids: Sequence[int] | Int32, rows: int = 1) -> torch.Tensor:
@@ -117,13 +119,18 @@ class HFEngine:
     def choices(self, logits: torch.Tensor) -> Int32:
         """The highest logit per row, the lowest id among equals; waits for the device."""
         if logits.device.type == "cpu":  # numpy's argmax is several times faster than torch's here
-            wide = logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
-            return wide.numpy().argmax(axis=-1).astype(np.int32)
-        return logits.argmax(dim=-1).to("cpu", torch.int32).numpy()  # type: ignore[no-any-return]
+            return np.array([self._wide(row).argmax() for row in logits], dtype=np.int32)
+        return logits.argmax(dim=-1).to("cpu", torch.int32).numpy()
+
+    def _wide(self, row: torch.Tensor) -> NDArray[Any]:
+        """One row as an array that numpy can search; half-precision rows go through a buffer that stays in cache."""
+        if row.dtype in (torch.float32, torch.float64):
+            return row.numpy()
+        return self._row.copy_(row).numpy()
 
     def top_ids(self, logits: torch.Tensor, k: int) -> Int32:
         """The ids of the k highest logits per row, best first."""
-        return logits.topk(k, dim=-1).indices.to("cpu", torch.int32).numpy()  # type: ignore[no-any-return]
+        return logits.topk(k, dim=-1).indices.to("cpu", torch.int32).numpy()
 
     def cost(self, rows: int) -> float:
         """Seconds of a forward of `rows` rows; 0.0 before `measure_costs`."""

@@ -27,7 +27,14 @@ from hierdraft.tree import DraftTree, Int32
 if TYPE_CHECKING:
     from hierdraft.engines.hf import HFEngine
 
-_IGNORABLE = ("use_cache", "logits_to_keep", "attention_mask", "position_ids", "past_key_values", "cache_position")
+_IGNORABLE = (
+    "use_cache",
+    "logits_to_keep",
+    "attention_mask",
+    "position_ids",
+    "past_key_values",
+    "cache_position",
+)
 
 
 def decode(drafter: Drafter | str = "hierarchy", *, budget: int | str = "auto", streamer: Any = None) -> CustomGenerate:
@@ -177,7 +184,8 @@ def _limit(criteria: StoppingCriteriaList, config: Any, prompt: int) -> int:
     lengths = [c.max_length for c in criteria if isinstance(c, MaxLengthCriteria)]
     if not lengths and config.max_length is None:
         raise UsageError("generate needs max_new_tokens or max_length to know when to stop.")
-    return max(1, min(lengths or [config.max_length]) - prompt)
+    longest: int = min(lengths or [config.max_length])
+    return max(1, longest - prompt)
 
 
 def _refuse(input_ids: torch.Tensor, config: Any, model_kwargs: dict[str, Any]) -> None:

@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
-def load_engine(
-    name: str, *, dtype: str, device: str | None, threads: int | None, lean: bool
-) -> tuple[HFEngine, Any]:
+def load_engine(name: str, *, dtype: str, device: str | None, threads: int | None, lean: bool) -> tuple[HFEngine, Any]:
     """(engine, tokenizer) of a model; see `hierdraft.load` for the arguments and errors."""
     torch = _torch()
     if dtype not in DTYPES:
@@ -67,8 +65,10 @@ def _load_files(path: Path, dtype: Any) -> tuple[Any, Any]:
 
     logging.disable_progress_bar()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path)
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype).eval()
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(
+            path, dtype=dtype, use_safetensors=True, trust_remote_code=False
+        ).eval()
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"The model in {path} cannot be loaded: {first}") from error

@@ -42,7 +42,7 @@ class PackedLinear(nn.Module):
 
 def can_pack(dtype: torch.dtype) -> bool:
     """Whether this build of torch packs weights of `dtype` on this CPU."""
-    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
+    if not torch._C._has_mkldnn or not hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
         return False
     if dtype == torch.bfloat16:
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
@@ -95,7 +95,12 @@ def grouped_attention(
     group = heads // key.shape[1]
     if attention_mask is None and rows > 1:
         out = functional.scaled_dot_product_attention(
-            query, key, value, is_causal=getattr(module, "is_causal", True), scale=scaling, enable_gqa=group > 1
+            query,
+            key,
+            value,
+            is_causal=getattr(module, "is_causal", True),
+            scale=scaling,
+            enable_gqa=group > 1,
         )
         return out.transpose(1, 2), None
     if attention_mask is not None and group > 1 and attention_mask.shape[2] == rows:

@@ -135,7 +135,11 @@ class _Decoding:
         engine.commit(verdict.path[: len(verdict.tokens) - 1])
         step = self._step(verdict, tree, logits, choices)
         engine.record(1 + len(tree), scored - drafted)
-        step.seconds = {"draft": drafted - started, "forward": scored - drafted, "rest": perf_counter() - scored}
+        step.seconds = {
+            "draft": drafted - started,
+            "forward": scored - drafted,
+            "rest": perf_counter() - scored,
+        }
         self._observe(step)
         return step
 
@@ -153,9 +157,7 @@ class _Decoding:
         self.length += len(verdict.tokens)
         return verdict
 
-    def _step(
-        self, verdict: Verdict, tree: DraftTree, logits: Array, choices: Int32, *, prefill: bool = False
-    ) -> Step:
+    def _step(self, verdict: Verdict, tree: DraftTree, logits: Array, choices: Int32, *, prefill: bool = False) -> Step:
         first = len(choices) - 1 if prefill else 0
         for row, token in zip([first, *(node + 1 for node in verdict.path)], verdict.tokens, strict=False):
             choices[row] = token  # where a chooser drew, what it drew is the target's choice

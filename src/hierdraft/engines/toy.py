@@ -103,7 +103,8 @@ class ToyEngine:
 
     def top_ids(self, logits: NDArray[np.float64], k: int) -> Int32:
         """The k highest ids per row."""
-        return np.argsort(-logits, axis=1, kind="stable")[:, :k].astype(np.int32)
+        best: Int32 = np.argsort(-logits, axis=1, kind="stable").astype(np.int32)
+        return best[:, :k]
 
     def cost(self, rows: int) -> float:
         """The mean time of forwards with as many rows; 0.0 before the first."""

@@ -53,4 +53,5 @@ class Greedy:
 
     def open(self, logits: Array, tree: DraftTree, tokens: Int32, choices: Int32) -> Callable[[int], int]:  # noqa: ARG002
         """The target's token per row is its highest logit."""
-        return choices.tolist().__getitem__
+        best: list[int] = choices.tolist()
+        return best.__getitem__

@@ -1,0 +1,85 @@
+"""What every benchmark records and how it is written down."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import random
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = Path(__file__).resolve().parent / "results"
+
+
+def machine() -> dict[str, Any]:
+    """Commit, hardware and versions of a run."""
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    dirty = subprocess.run(
+        ["git", "status", "--porcelain", "src"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    model = [line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")]
+    return {
+        "commit": commit.stdout.strip() + ("+changes" if dirty.stdout.strip() else ""),
+        "command": " ".join(["python", *sys.argv]),
+        "cpu": model[0] if model else platform.processor(),
+        "cpus": os.cpu_count(),
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("torch", "transformers", "numpy", "numba")},
+    }
+
+
+def _cpuinfo() -> list[str]:
+    file = Path("/proc/cpuinfo")
+    return file.read_text().splitlines() if file.exists() else []
+
+
+def prompts(limit: int | None = None) -> list[dict[str, str]]:
+    """The built-in prompts, at most `limit` of each kind."""
+    text = files("hierdraft.data").joinpath("prompts.jsonl").read_text(encoding="utf-8")
+    rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+    seen: dict[str, int] = {}
+    kept = []
+    for row in rows:
+        seen[row["kind"]] = seen.get(row["kind"], 0) + 1
+        if limit is None or seen[row["kind"]] <= limit:
+            kept.append(row)
+    return kept
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Median with the 95 % bootstrap interval of the median, and the extremes."""
+    rng = random.Random(0)
+    medians = sorted(statistics.median(rng.choices(values, k=len(values))) for _ in range(2000))
+    return {
+        "median": round(statistics.median(values), 3),
+        "low": round(medians[50], 3),
+        "high": round(medians[-51], 3),
+        "min": round(min(values), 3),
+        "max": round(max(values), 3),
+    }
+
+
+def by_kind(rows: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Rows grouped by their kind of work, and all of them under `all`."""
+    grouped: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        grouped.setdefault(row["kind"], []).append(row)
+    grouped["all"] = [row for kind in list(grouped.values()) for row in kind]
+    return grouped
+
+
+def write(name: str, record: dict[str, Any]) -> None:
+    """Write a result file, replacing the one before only when it is complete."""
+    RESULTS.mkdir(exist_ok=True)
+    temporary = RESULTS / f".{name}.json.tmp"
+    temporary.write_text(json.dumps(record, indent=1) + "\n")
+    os.replace(temporary, RESULTS / f"{name}.json")
+    print(f"wrote benchmarks/results/{name}.json")

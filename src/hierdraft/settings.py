@@ -1,0 +1,178 @@
+"""One validated tree of settings: file < environment < what the caller passes.
+
+The file is TOML: the one named by HIERDRAFT_CONFIG, else `config.toml` in the user's configuration folder.
+Every field has an environment variable, HIERDRAFT_ and its name in capitals.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from platformdirs import user_cache_path, user_config_path
+from pydantic import BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings.sources import EnvSettingsSource
+
+from hierdraft.errors import SettingsError, UsageError
+
+Origin = Literal["default", "file", "environment", "argument"]
+
+_PREFIX = "HIERDRAFT_"
+_CONFIG = "HIERDRAFT_CONFIG"
+
+
+def _not_bool(value: object) -> object:
+    """True and false would otherwise pass as the numbers 1 and 0."""
+    if isinstance(value, bool):
+        raise ValueError("not a number")
+    return value
+
+
+def _expand_user(value: object) -> object:
+    """A leading ~ means the home folder, in the file and in the environment too."""
+    if value == "":
+        raise ValueError("empty")
+    return Path(value).expanduser() if isinstance(value, str | Path) else value
+
+
+_Text = Annotated[str, Field(min_length=1)]
+_Count = Annotated[int, BeforeValidator(_not_bool), Field(ge=1)]
+_Budget = Annotated[int, BeforeValidator(_not_bool), Field(ge=0, le=128)]
+
+
+class Settings(BaseSettings):
+    """Every setting with its default. A field's description is what its value must be.
+
+    Use `load_settings`, which also reads the file and puts every problem into one sentence.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=_PREFIX, env_ignore_empty=True, extra="forbid", frozen=True, validate_default=True
+    )
+
+    model: _Text = Field(default="smollm2-135m", description="a model name, a local folder or owner/name")
+    engine: Literal["auto", "hf"] = Field(default="auto", description="auto or hf")
+    method: _Text = Field(default="hierarchy", description="the name of a decoding method")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto", description="auto, float32, bfloat16 or float16"
+    )
+    budget: Literal["auto"] | _Budget = Field(default="auto", description="auto or a whole number from 0 to 128")
+    max_new_tokens: _Count = Field(default=256, description="a whole number of at least 1")
+    threads: _Count | None = Field(default=None, description="a whole number of at least 1")
+    cache_dir: Annotated[Path, BeforeValidator(_expand_user)] = Field(
+        default_factory=lambda: user_cache_path("hierdraft"), description="a folder"
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments only: `load_settings` merges the sources itself, to know where each value came from."""
+        return (init_settings,)
+
+
+@dataclass(frozen=True)
+class Sourced:
+    """A setting's value and where it came from."""
+
+    value: object
+    origin: Origin
+
+
+def config_path() -> Path:
+    """The settings file: HIERDRAFT_CONFIG, else config.toml in the user's configuration folder."""
+    named = os.environ.get(_CONFIG)
+    return Path(named).expanduser() if named else user_config_path("hierdraft") / "config.toml"
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """The settings in force. An override of None counts as not given.
+
+    Raises SettingsError for a wrong file or environment variable, UsageError for a wrong override; each
+    names the key, where it stands, and what it must be.
+    """
+    return _validated(_read_sources(overrides))
+
+
+def origins(**overrides: Any) -> dict[str, Sourced]:
+    """Per field: the value in force and where it comes from. Raises as `load_settings` does."""
+    sources = _read_sources(overrides)
+    settings = _validated(sources)
+    return {name: Sourced(getattr(settings, name), _origin(name, sources)) for name in Settings.model_fields}
+
+
+def _read_sources(overrides: Mapping[str, Any]) -> dict[Origin, dict[str, Any]]:
+    """What each source says, the weakest first. Unknown names are refused here, with their place."""
+    path = config_path()
+    in_file = _read_file(path)
+    for key in in_file:
+        if key not in Settings.model_fields:
+            raise SettingsError(f"Unknown key {key!r} in {path}{_known(Settings.model_fields)}")
+    variables = [_PREFIX + name.upper() for name in Settings.model_fields]
+    for variable in os.environ:
+        if variable.startswith(_PREFIX) and variable not in (*variables, _CONFIG):
+            raise SettingsError(f"Unknown environment variable {variable}{_known([*variables, _CONFIG])}")
+    given = {name: value for name, value in overrides.items() if value is not None}
+    for name in given:
+        if name not in Settings.model_fields:
+            raise UsageError(f"There is no setting {name!r}{_known(Settings.model_fields)}")
+    return {"file": in_file, "environment": EnvSettingsSource(Settings)(), "argument": given}
+
+
+def _known(names: Iterable[str]) -> str:
+    return f": known are {', '.join(names)}."
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    """The TOML file as a dictionary; the default file may be missing, one that was named may not."""
+    if not path.exists() and not os.environ.get(_CONFIG):
+        return {}
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        named = f" ({_CONFIG} names it)" if os.environ.get(_CONFIG) else ""
+        reason = error.strerror or error
+        raise SettingsError(f"The settings file {path}{named} cannot be read: {reason}.") from error
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"The settings file {path} is not UTF-8 text.") from error
+    except tomllib.TOMLDecodeError as error:  # its text ends with the line and column
+        raise SettingsError(f"The settings file {path} is not valid TOML: {error}.") from error
+
+
+def _validated(sources: Mapping[Origin, Mapping[str, Any]]) -> Settings:
+    merged: dict[str, Any] = {}
+    for values in sources.values():
+        merged.update(values)
+    try:
+        return Settings(**merged)
+    except ValidationError as error:
+        # A union reports one error per alternative; the field they share is all that is needed.
+        name = str(error.errors()[0]["loc"][0])
+        raise _wrong_value(name, merged.get(name), _origin(name, sources)) from error
+
+
+def _wrong_value(name: str, value: object, origin: Origin) -> SettingsError | UsageError:
+    expected = Settings.model_fields[name].description
+    if origin == "argument":
+        return UsageError(f"{name} must be {expected}, not {value!r}.")
+    place = f"in {config_path()}" if origin == "file" else f"(from {_PREFIX}{name.upper()})"
+    return SettingsError(f"{name} {place} must be {expected}, not {value!r}.")
+
+
+def _origin(name: str, sources: Mapping[Origin, Mapping[str, Any]]) -> Origin:
+    """The strongest source that gives this field."""
+    found: Origin = "default"
+    for origin, values in sources.items():
+        if name in values:
+            found = origin
+    return found

@@ -1,0 +1,80 @@
+"""Budget law and step costs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hierdraft.drafting.budget import AutoBudget, FixedBudget
+from hierdraft.engines.costs import StepCosts
+from hierdraft.tree import DraftTree
+
+PROBS = st.lists(st.floats(0.001, 1.0), max_size=20).map(lambda p: sorted(p, reverse=True))
+
+
+def tree_of(probs: list[float]) -> DraftTree:
+    return DraftTree.build([1] * len(probs), [-1] * len(probs), prob=probs)
+
+
+@given(PROBS, st.floats(0.1, 10.0), st.floats(0.0, 2.0), st.floats(0.0, 0.5))
+def test_the_best_size_by_trying_all(probs: list[float], base: float, slope: float, drafting: float) -> None:
+    def cost(rows: int) -> float:
+        return base + slope * rows
+
+    trimmed = AutoBudget().trim(tree_of(probs), cost, drafting)
+    value = [(1 + sum(np.float32(probs[:n]))) / (drafting + cost(1 + n)) for n in range(len(probs) + 1)]
+    assert value[len(trimmed)] == pytest.approx(max(value), rel=1e-5)
+
+
+def test_nothing_is_drafted_where_it_does_not_pay() -> None:
+    assert len(AutoBudget().trim(tree_of([0.3, 0.2]), lambda rows: float(rows), 0.0)) == 0
+    assert len(AutoBudget().trim(tree_of([0.3, 0.2]), lambda rows: 1.0, 0.0)) == 2
+
+
+def test_a_step_that_costs_less_with_more_rows_is_used() -> None:
+    costs = {1: 1.0, 2: 2.0, 3: 1.5}
+    assert len(AutoBudget().trim(tree_of([0.9, 0.9]), lambda rows: costs[rows], 0.0)) == 2
+
+
+def test_unknown_costs_and_probes_keep_the_tree() -> None:
+    assert len(AutoBudget(nodes=3).trim(tree_of([0.5] * 5), lambda _: 0.0, 0.0)) == 3
+    probes = DraftTree.build([1, 2], [-1, 0], probe=True)
+    assert len(AutoBudget().trim(probes, lambda rows: float(rows), 0.0)) == 2
+    assert len(FixedBudget(2).trim(tree_of([0.5] * 5), lambda _: 0.0, 0.0)) == 2
+
+
+def test_costs_between_and_beyond_the_measured_sizes() -> None:
+    costs = StepCosts({1: 1.0, 2: 2.0, 4: 2.0, 8: 6.0})
+    assert [costs(rows) for rows in (1, 2, 3, 4, 6, 8, 10)] == [1.0, 2.0, 2.0, 2.0, 4.0, 6.0, 8.0]
+    assert StepCosts()(5) == 0.0
+    assert costs(10_000) > costs(500)
+
+
+def test_costs_follow_the_engine() -> None:
+    costs = StepCosts({1: 1.0, 8: 2.0, 64: 8.0})
+    for _ in range(400):
+        costs.record(8, 4.0)
+        costs.record(1, 1.0)
+    assert costs(8) == pytest.approx(4.0, rel=0.1)
+    assert costs(1) == pytest.approx(1.0, rel=0.1)
+
+
+def test_one_outlier_hardly_moves_the_costs() -> None:
+    costs = StepCosts({1: 1.0, 8: 2.0})
+    costs.record(8, 1000.0)
+    assert costs(8) < 2.3
+    assert costs(1) < 1.1
+
+
+def test_measuring_takes_the_median() -> None:
+    calls: list[int] = []
+
+    def run(rows: int) -> float:
+        calls.append(rows)
+        return 100.0 if len(calls) == 5 else float(rows)
+
+    costs = StepCosts.measure(run, repeats=3, sizes=(1, 4))
+    assert costs.as_dict() == {1: 1.0, 4: 4.0}
+    assert len(calls) == 8

@@ -1,0 +1,164 @@
+"""Growing a tree best-first, against a slow obvious twin; what the calibration learns."""
+
+from __future__ import annotations
+
+import heapq
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hierdraft.databases.hashchain import ORDERS
+from hierdraft.databases.levels import ContextLevel
+from hierdraft.drafting.calibration import (
+    CELLS,
+    COUNTS,
+    SHARES,
+    Calibration,
+    cell_of,
+    count_bucket,
+    share_bucket,
+)
+from hierdraft.drafting.grow import OCCURRENCES, grow, make_space
+from hierdraft.drafting.hierarchy import HierarchyDrafter
+from hierdraft.protocols import Budget, Request, Step
+from hierdraft.tree import LEVELS, DraftTree
+from tests.databases.test_hashchain import scan
+
+CONTEXT = LEVELS.index("context")
+
+
+def twin_candidates(text: list[int], suffix: list[int], probability: np.ndarray) -> dict[int, float]:
+    """Continuation -> best probability over all suffix lengths."""
+    best: dict[int, float] = {}
+    before = 0
+    for order in range(min(ORDERS, len(suffix)), 0, -1):
+        found = scan(text, suffix, order)[:OCCURRENCES]
+        if len(found) == before:
+            continue
+        before = len(found)
+        for token in set(found):
+            cell = cell_of(CONTEXT, order, found.count(token), len(found), found.index(token) == 0)
+            best[token] = max(best.get(token, 0.0), float(probability[cell]))
+    return best
+
+
+def twin_grow(text: list[int], probability: np.ndarray, nodes: int, depth: int, least: float) -> list[float]:
+    """Path probabilities of the best tree, best first."""
+    waiting: list[tuple[float, list[int]]] = []
+    made: list[float] = []
+    reach, path = 1.0, []
+    while True:
+        if len(path) < depth:
+            for token, p in twin_candidates(text, [*text, *path], probability).items():
+                if reach * p >= least:
+                    heapq.heappush(waiting, (-reach * p, [*path, token]))
+        if not waiting or len(made) == nodes:
+            return made
+        negative, path = heapq.heappop(waiting)
+        reach = -negative
+        made.append(reach)
+
+
+@given(
+    st.lists(st.integers(0, 3), min_size=1, max_size=80),
+    st.integers(0, 20),
+    st.integers(1, 6),
+    st.integers(0, 2**32 - 1),
+)
+def test_the_tree_is_the_best_one(text: list[int], nodes: int, depth: int, seed: int) -> None:
+    probability = np.random.default_rng(seed).uniform(0.01, 0.99, CELLS).astype(np.float32)
+    space = make_space(max(1, nodes))
+    tokens = np.array(text, dtype=np.int32)
+    n = grow(ContextLevel(tokens).chains, tokens[-ORDERS:], probability, space, nodes, depth, 0.001)
+    tree = DraftTree.build(
+        space.tokens[:n].copy(),
+        space.parents[:n].copy(),
+        prob=space.prob[:n].copy(),
+        level=space.level[:n].copy(),
+    )
+    tree.check(4)
+    np.testing.assert_allclose(tree.prob, twin_grow(text, probability, nodes, depth, 0.001), rtol=1e-4)
+    assert len({(int(p), int(t)) for p, t in zip(tree.parents, tree.tokens, strict=True)}) == n
+    assert (tree.depths() <= depth).all()
+    for node in range(n):
+        above = [int(tree.tokens[i]) for i in tree.path(node)[:-1]]
+        p = twin_candidates(text, text + above, probability)[int(tree.tokens[node])]
+        parent = int(tree.parents[node])
+        assert tree.prob[node] == pytest.approx(p * (1.0 if parent < 0 else tree.prob[parent]), rel=1e-5)
+        assert probability[space.cells[node]] == np.float32(p)
+
+
+@given(st.integers(1, 300), st.integers(0, 300))
+def test_buckets(count: int, more: int) -> None:
+    assert 0 <= count_bucket(count) < COUNTS
+    assert 0 <= share_bucket(count, count + more) < SHARES
+    assert (share_bucket(count, count + more) == SHARES - 1) == (more == 0)
+    assert count_bucket(count) <= count_bucket(count + more)
+
+
+def test_cells_do_not_overlap() -> None:
+    cells = {
+        cell_of(level, order, count, total, newest)
+        for level in range(len(LEVELS))
+        for order in range(1, ORDERS + 1)
+        for count, total in ((1, 1), (1, 3), (2, 2), (2, 20), (3, 4), (5, 6), (9, 9))
+        for newest in (False, True)
+    }
+    assert len(cells) == len(LEVELS) * ORDERS * 7 * 2
+    assert max(cells) < CELLS
+
+
+def test_a_cell_learns_only_from_the_path() -> None:
+    calibration = Calibration(weight=1.0)
+    tokens = np.array([5, 6, 7, 8], dtype=np.int32)
+    parents = np.array([-1, -1, 0, 1], dtype=np.int32)
+    cells = np.array([10, 11, 12, 13], dtype=np.int32)
+    before = calibration.tried.copy()
+    calibration.learn(tokens, parents, cells, [0], np.array([5, 9, 0, 0, 0], dtype=np.int32))
+    assert (calibration.tried - before)[[10, 11, 12, 13]].tolist() == [1.0, 1.0, 1.0, 0.0]
+    assert calibration.probability[10] > 0.5 > calibration.probability[12]
+    assert calibration.probability[11] == pytest.approx(calibration.accepted[11] / calibration.tried[11])
+
+
+def test_nodes_cut_by_the_budget_teach_too() -> None:
+    """Their parents were scored, so what the target chose there is known."""
+    calibration = Calibration()
+    before = calibration.tried.sum()
+    calibration.learn(
+        np.array([5, 6], dtype=np.int32), np.array([-1, 0], dtype=np.int32), np.array([3, 4], dtype=np.int32),
+        [], np.array([9], dtype=np.int32),
+    )  # fmt: skip
+    assert calibration.tried.sum() == before + 1
+
+
+def test_a_request_forgets_the_text_of_the_one_before() -> None:
+    drafter = HierarchyDrafter()
+    text = np.array([1, 2, 3, 4, 1, 2], dtype=np.int32)
+    drafter.start(Request(text, 10))
+    assert drafter.propose(text, Budget(8, 8)).tokens[0] == 3
+    drafter.observe(Step([3], DraftTree.empty(), [], np.array([3], dtype=np.int32)))
+    drafter.finish(text)
+    other = np.array([9, 8, 1, 2], dtype=np.int32)
+    drafter.start(Request(other, 10))
+    assert len(drafter.propose(other, Budget(8, 8))) == 0
+
+
+def test_probabilities_become_honest() -> None:
+    """On text where a repeated pair is continued as before only every other time, 0.5 is learned."""
+    rng = np.random.default_rng(1)
+    drafter = HierarchyDrafter()
+    text = np.array([1], dtype=np.int32)
+    drafter.start(Request(text, 4000))
+    said, expected = [], []
+    for i in range(3000):
+        tree = drafter.propose(text, Budget(4, 1))
+        truth = int(rng.integers(0, 2)) + 2 * (i % 2)
+        if len(tree) and i > 1000:
+            said.append(float(tree.prob[0]))
+            expected.append(float(tree.tokens[0] == truth))
+        choices = np.full(len(tree) + 1, truth, dtype=np.int32)
+        drafter.observe(Step([truth], tree, [], choices))
+        text = np.append(text, np.int32(truth))
+    assert abs(np.mean(said) - np.mean(expected)) < 0.1  # the best of several noisy estimates leans high

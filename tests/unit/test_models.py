@@ -1,0 +1,148 @@
+"""Finding models: named, local and on the hub; what is said about damaged and unknown ones."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import hierdraft
+from hierdraft import models
+from hierdraft.errors import ModelError
+from tests.unit.model_shop import Shop, one_sentence, safetensors
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Shop:
+    return Shop(tmp_path)
+
+
+def resolve(shop: Shop, name: str, pull_missing: bool = True) -> models.ResolvedModel:
+    return models.resolve(name, shop.cache, pull_missing, steps=shop.steps, table=shop.table)
+
+
+def test_resolve_pulls_a_named_model(shop: Shop) -> None:
+    with pytest.raises(ModelError, match=r"hierdraft models pull toy\.$"):
+        resolve(shop, "toy", pull_missing=False)
+    found = resolve(shop, "toy")
+    assert found == models.ResolvedModel(shop.cache / "models" / "toy", "toy")
+    assert resolve(shop, "toy", pull_missing=False) == found
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("model.safetensors", safetensors()[:-1]),
+        ("model.safetensors", safetensors() + b"x"),
+        ("model.safetensors", b"\x00" * 40),
+        ("model.safetensors", b"\xff" * 40),
+        ("model.safetensors", b""),
+        ("model.safetensors", None),
+        ("config.json", b"{"),
+        ("config.json", b"[]"),
+        ("config.json", None),
+        ("hierdraft.json", None),
+    ],
+)
+def test_damaged_pulled_model_says_how_to_repair_it(shop: Shop, file: str, content: bytes | None) -> None:
+    path = shop.pull() / file
+    path.unlink() if content is None else path.write_bytes(content)
+    with pytest.raises(ModelError) as error:
+        resolve(shop, "toy")
+    assert one_sentence(error).endswith("run hierdraft models pull toy --force.")
+    assert models.list_models(shop.cache, table=shop.table)[0]["pulled"] is False
+    shop.pull(force=True)
+    shop.check_clean()
+
+
+def test_verify_notices_a_changed_byte(shop: Shop) -> None:
+    weights = shop.pull() / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    assert resolve(shop, "toy").name == "toy"  # the size is right
+    with pytest.raises(ModelError) as error:
+        models.verify("toy", shop.cache, table=shop.table)
+    assert "--force" in one_sentence(error)
+
+
+def test_list_models(shop: Shop) -> None:
+    (row,) = models.list_models(shop.cache, table=shop.table)
+    assert (row["name"], row["pulled"], row["bytes"], row["parameters"]) == ("toy", False, 0, 4)
+    folder = shop.pull()
+    (row,) = models.list_models(shop.cache, table=shop.table)
+    assert row["pulled"] is True
+    assert row["path"] == str(folder)
+    assert row["bytes"] == sum(path.stat().st_size for path in folder.iterdir())
+    json.dumps(row)
+
+
+def test_local_folder(shop: Shop, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    with pytest.raises(ModelError, match=r"config\.json cannot be read"):
+        resolve(shop, str(folder))
+    (folder / "config.json").write_text("{}")
+    with pytest.raises(ModelError, match=r"no \.safetensors weights"):
+        resolve(shop, str(folder))
+    (folder / "a.safetensors").write_bytes(safetensors())
+    assert resolve(shop, str(folder)) == models.ResolvedModel(folder, "mine")
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"w": "a.safetensors", "v": "b.safetensors"}}))
+    with pytest.raises(ModelError) as error:
+        resolve(shop, str(folder))
+    assert "lacks b.safetensors" in one_sentence(error)
+
+
+@pytest.mark.parametrize("name", ["smollm2-125m", "SmolLM2", "smollm2"])
+def test_unknown_name_gets_a_suggestion(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ModelError) as error:
+        models.resolve(name, tmp_path)
+    assert "did you mean smollm2-135m?" in one_sentence(error)
+    assert "gemma3-270m" in one_sentence(error)
+
+
+@pytest.mark.parametrize("name", ["", "zzzzzz", "./no/such/folder", "a/b/c", "nul\0byte"])
+def test_no_such_model(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ModelError) as error:
+        models.resolve(name, tmp_path)
+    assert "did you mean" not in one_sentence(error)
+    with pytest.raises(ModelError):
+        models.pull(name, tmp_path)
+
+
+def test_offline_hub_name_is_one_sentence(tmp_path: Path) -> None:
+    code = (
+        "from pathlib import Path; from hierdraft import models\n"
+        "from hierdraft.errors import ModelError\n"
+        "try: models.resolve('some-owner/some-model', Path('.'))\n"
+        "except ModelError as error: print(error)"
+    )
+    source = str(Path(hierdraft.__file__).parents[1])
+    env = {**os.environ, "PYTHONPATH": source, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
+    assert done.stdout.count("\n") == 1
+    assert "HF_HUB_OFFLINE" in done.stdout
+
+
+def test_importing_stays_light() -> None:
+    code = "import sys, hierdraft.models, hierdraft.settings, hierdraft.cli.models; print(*sys.modules)"
+    source = str(Path(hierdraft.__file__).parents[1])
+    env = {**os.environ, "PYTHONPATH": source}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert not {"torch", "transformers", "requests", "huggingface_hub"} & set(done.stdout.split())
+
+
+def test_the_shipped_table_is_consistent() -> None:
+    for name, model in models.NAMED_MODELS.items():
+        assert model.name == name
+        assert model.model_bytes > 4 * model.parameters
+        for part in model.parts:
+            package, version = part.requirement.split("==")
+            assert part.wheel == f"{package.replace('-', '_')}-{version}-py3-none-any.whl"
+            assert len(part.sha256) == len(model.gguf_sha256) == 64

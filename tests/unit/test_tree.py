@@ -1,0 +1,91 @@
+"""The draft tree against its definition."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hierdraft.tree import LEVELS, DraftTree, level_name
+
+
+@st.composite
+def trees(draw: Any) -> DraftTree:
+    n = draw(st.integers(0, 24))
+    parents = [draw(st.integers(-1, i - 1)) for i in range(n)]
+    probe: list[bool] = []
+    for parent in parents:
+        probe.append((parent >= 0 and probe[parent]) or draw(st.booleans()))
+    tokens = draw(st.lists(st.integers(0, 9), min_size=n, max_size=n))
+    return DraftTree.build(tokens, parents, prob=[1 / (i + 1) for i in range(n)], probe=probe)
+
+
+def ancestors(tree: DraftTree, node: int) -> set[int]:
+    found = set()
+    while node >= 0:
+        found.add(node)
+        node = int(tree.parents[node])
+    return found
+
+
+@given(trees())
+def test_mask_depths_and_paths(tree: DraftTree) -> None:
+    tree.check(10)
+    mask, depths = tree.mask(), tree.depths()
+    assert mask.shape == (len(tree) + 1, len(tree) + 1)
+    assert mask[:, 0].all()
+    assert mask[0].sum() == 1
+    for node in range(len(tree)):
+        above = ancestors(tree, node)
+        assert set(np.flatnonzero(mask[node + 1]) - 1) == above | {-1}
+        assert depths[node] == len(above)
+        assert tree.path(node) == sorted(above)
+        assert node in tree.children(int(tree.parents[node]))
+
+
+@given(trees(), st.integers(0, 30))
+def test_prefix_and_limited_are_trees(tree: DraftTree, bound: int) -> None:
+    prefix = tree.prefix(bound)
+    prefix.check(10)
+    assert len(prefix) == min(bound, len(tree))
+    limited = tree.limited(bound)
+    limited.check(10)
+    kept = [node for node in range(len(tree)) if tree.depths()[node] <= bound]
+    assert len(limited) == len(kept)
+    for new, old in enumerate(kept):
+        assert [int(limited.tokens[n]) for n in limited.path(new)] == [int(tree.tokens[n]) for n in tree.path(old)]
+        assert limited.prob[new] == tree.prob[old]
+        assert limited.probe[new] == tree.probe[old]
+
+
+def test_empty_and_chain() -> None:
+    assert len(DraftTree.empty()) == 0
+    DraftTree.empty().check(1)
+    assert DraftTree.empty().mask().tolist() == [[True]]
+    chain = DraftTree.chain([4, 5, 6], level=1)
+    assert chain.parents.tolist() == [-1, 0, 1]
+    assert chain.level.tolist() == [1, 1, 1]
+    assert [level_name(code) for code in (1, 255)] == ["context", "target"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"tokens": np.array([1, 10], dtype=np.int32)}, "vocabulary of 10"),
+        ({"tokens": np.array([1, -1], dtype=np.int32)}, "vocabulary of 10"),
+        ({"tokens": np.array([1, 2])}, "int32"),
+        ({"parents": np.array([-1, 1], dtype=np.int32)}, "before its child"),
+        ({"parents": np.array([-2, 0], dtype=np.int32)}, "before its child"),
+        ({"prob": np.zeros(3, dtype=np.float32)}, "length 2"),
+        ({"level": np.array([0, len(LEVELS)], dtype=np.uint8)}, "level"),
+        ({"probe": np.array([True, False])}, "probe"),
+    ],
+)
+def test_malformed_trees(change: dict[str, Any], words: str) -> None:
+    good = DraftTree.build([1, 2], [-1, 0])
+    parts = {name: getattr(good, name) for name in ("tokens", "parents", "prob", "level", "probe")}
+    with pytest.raises(ValueError, match=words):
+        DraftTree(**{**parts, **change}).check(10)
