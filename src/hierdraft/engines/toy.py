@@ -36,8 +36,6 @@ class ToyEngine:
         self.fingerprint = f"toy-{seed}-{vocab_size}-{memory}"
         self._memory = memory
         self._logits = np.random.default_rng(seed).standard_normal((_TABLE, vocab_size))
-        self._argmax = self._logits.argmax(axis=1).astype(np.int32)
-        self._best = np.argsort(-self._logits, axis=1, kind="stable").astype(np.int32)
         self._salt = seed * 2 + 1
         self._tokens: list[int] = []
         self._states: list[int] = []
@@ -103,8 +101,8 @@ class ToyEngine:
 
     def top_ids(self, logits: NDArray[np.float64], k: int) -> Int32:
         """The k highest ids per row."""
-        best: Int32 = np.argsort(-logits, axis=1, kind="stable").astype(np.int32)
-        return best[:, :k]
+        order: NDArray[np.intp] = np.argsort(-logits, axis=1, kind="stable")
+        return order[:, :k].astype(np.int32)
 
     def cost(self, rows: int) -> float:
         """The mean time of forwards with as many rows; 0.0 before the first."""
