@@ -18,8 +18,6 @@ def pytest_configure() -> None:
     # A compiled kernel's first call, or a busy machine, is no reason to fail: what is tested is results.
     settings.register_profile("hierdraft", deadline=None)
     settings.load_profile("hierdraft")
-    settings.register_profile("hierdraft", deadline=None)
-    settings.load_profile("hierdraft")
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,31 +9,7 @@ from hypothesis import strategies as st
 
 from hierdraft.errors import UsageError
 from hierdraft.text import StopStrings, TextStream, VisibleText, encode_prompt
-
-
-class Bytes:
-    """A byte-level tokenizer without merges: every character outside ASCII is several tokens."""
-
-    chat_template = None
-
-    def __init__(self) -> None:
-        from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-
-        alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-        self._tokenizer = Tokenizer(models.BPE({"<eos>": 256, **{c: i for i, c in enumerate(alphabet)}}, []))
-        self._tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        self._tokenizer.decoder = decoders.ByteLevel()
-        self._tokenizer.add_special_tokens(["<eos>"])
-
-    def __call__(self, text: str) -> dict[str, list[int]]:
-        return {"input_ids": self._tokenizer.encode(text).ids}
-
-    def decode(self, ids: list[int], skip_special_tokens: bool = True) -> str:
-        return self._tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
-
-    def apply_chat_template(self, turns: list[dict[str, str]], **_: Any) -> list[int]:
-        return [256, *self(turns[0]["content"])["input_ids"]]
-
+from tests.unit.byte_tokenizer import Bytes
 
 TOKENIZER = Bytes()
 TEXTS = st.text(alphabet="ab €λ\n😀", max_size=20)
@@ -104,7 +78,7 @@ def test_pieces_keep_their_level_when_split() -> None:
 def test_prompts() -> None:
     assert encode_prompt(TOKENIZER, "ab", chat=True) == TOKENIZER("ab")["input_ids"]
     chatty = Bytes()
-    chatty.chat_template = "something"  # type: ignore[assignment]
+    chatty.chat_template = "something"
     assert encode_prompt(chatty, "ab", chat=True) == [256, *TOKENIZER("ab")["input_ids"]]
     assert encode_prompt(chatty, "ab", chat=False) == TOKENIZER("ab")["input_ids"]
     for empty in ("", "  \n"):

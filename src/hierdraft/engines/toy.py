@@ -97,7 +97,8 @@ class ToyEngine:
 
     def choices(self, logits: NDArray[np.float64]) -> Int32:
         """The highest logit per row, the lowest id among equals."""
-        return logits.argmax(axis=1).astype(np.int32)
+        best: NDArray[np.intp] = logits.argmax(axis=1)
+        return best.astype(np.int32)
 
     def top_ids(self, logits: NDArray[np.float64], k: int) -> Int32:
         """The k highest ids per row."""

@@ -1,0 +1,89 @@
+"""The small real model: both doors, the command line, and the promise itself, on the built-in prompts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+import hierdraft
+from hierdraft.cli.demo import builtin_prompts
+from hierdraft.engines.hf_generate import decode
+from hierdraft.engines.kvcache import TreeCache
+from hierdraft.errors import ContextLengthError, UsageError
+from hierdraft.text import encode_prompt
+from tests.cli.test_cli import hierdraft as command
+
+pytestmark = pytest.mark.model
+FIRST = list({row["kind"]: row for row in reversed(builtin_prompts())}.values())
+
+
+@pytest.fixture(scope="module")
+def model(smollm2: Path) -> Any:
+    return hierdraft.load(str(smollm2), dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def plain_model(smollm2: Path) -> Any:
+    return AutoModelForCausalLM.from_pretrained(smollm2, dtype=torch.float32).eval()
+
+
+@pytest.mark.parametrize("row", FIRST, ids=lambda row: row["kind"])
+def test_float32_is_exact(model: Any, row: dict[str, str]) -> None:
+    options = {"max_new_tokens": 48, "ignore_eos": True}
+    plain = model.generate(row["prompt"], method="none", **options)
+    for budget in ("auto", 24):
+        assert model.generate(row["prompt"], budget=budget, **options).token_ids == plain.token_ids
+
+
+def test_the_same_ids_as_transformers(model: Any, plain_model: Any) -> None:
+    """Packed weights and preallocated cache on our side, the library's own loop on the other."""
+    ids = encode_prompt(model.tokenizer, FIRST[0]["prompt"], chat=True)
+    given = torch.tensor([ids])
+    options = {"attention_mask": torch.ones_like(given), "max_new_tokens": 48, "do_sample": False}
+    theirs = plain_model.generate(given, **options)[0, len(ids) :].tolist()
+    assert model.generate(ids, max_new_tokens=48).token_ids == theirs
+    custom = plain_model.generate(given, **options, custom_generate=decode())
+    assert custom[0, len(ids) :].tolist() == theirs
+
+
+def test_the_cache_after_drafts_is_that_of_a_fresh_prefill(model: Any) -> None:
+    run = model.generate("List ten fruits, then list them again.", max_new_tokens=40, budget=12)
+    engine = model.engine
+    cache: TreeCache = engine.cache
+    keys = [layer.keys[:, :, : cache.length].clone() for layer in cache.layers]
+    ids = encode_prompt(model.tokenizer, "List ten fruits, then list them again.", chat=True)
+    engine.prefill((ids + run.token_ids)[: cache.length])
+    for ours, layer in zip(keys, engine.cache.layers, strict=True):
+        torch.testing.assert_close(ours, layer.keys[:, :, : ours.shape[2]], rtol=1e-3, atol=1e-3)
+
+
+def test_prompts_that_do_not_fit(model: Any) -> None:
+    with pytest.raises(ContextLengthError, match="8192"):
+        model.generate([5] * 8192)
+    with pytest.raises(UsageError, match="49152"):
+        model.generate([49152])
+
+
+def test_generate_on_the_command_line(smollm2: Path) -> None:
+    asked = ["generate", "-", "--model", str(smollm2), "--max-new-tokens", "24", "--json", "--compare"]
+    record = json.loads(command(*asked, text="Name three colours, three times.").stdout)
+    assert record["compare"]["identical"] is True
+    assert record["new_tokens"] == len(record["token_ids"]) == len(record["token_levels"]) <= 24
+    assert {"text", "steps", "accepted_length", "seconds", "tokens_per_second", "levels"} <= set(record)
+    assert {"speedup", "baseline_seconds"} <= set(record["compare"])
+    shown = command("generate", "Name a colour.", "--model", str(smollm2), "--max-new-tokens", "8", "--stop", "colour")
+    assert shown.returncode == 0
+    assert "accepted length" in shown.stderr
+    assert "colour" not in shown.stdout
+
+
+def test_doctor_with_the_model(smollm2: Path) -> None:
+    report = json.loads(command("doctor", "--model", str(smollm2), "--json").stdout)["model"]
+    assert report["architecture"] == "LlamaForCausalLM"
+    assert report["vocabulary"] == 49152
+    assert set(report["milliseconds_by_rows"]) == {"1", "2", "4", "8", "16", "32", "64"}

@@ -1,0 +1,126 @@
+"""`LanguageModel` on the toy engine: ids, text, levels, counts and reasons agree with each other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hierdraft.engines.toy import ToyEngine
+from hierdraft.errors import ContextLengthError, EngineBusyError, UsageError
+from hierdraft.generation import LanguageModel
+from tests.unit.byte_tokenizer import Bytes
+
+
+def model(**options: Any) -> LanguageModel:
+    return LanguageModel(ToyEngine(3, 257, **{"memory": 1, **options}), Bytes(), "toy")
+
+
+def test_drafted_and_plain_agree_in_everything_but_effort() -> None:
+    toy = model(eos_ids=(256,))
+    plain = toy.generate("hello hello", method="none", max_new_tokens=400)
+    drafted = toy.generate("hello hello", max_new_tokens=400, budget=12)
+    assert drafted.token_ids == plain.token_ids
+    assert drafted.text == plain.text == Bytes().decode(plain.token_ids)
+    assert drafted.finish == plain.finish
+    assert plain.accepted_length == 1.0
+    assert plain.levels == ["target"] * len(plain.token_ids)
+    assert plain.by_level == {}
+    assert drafted.steps < plain.steps == len(plain.token_ids) - 1
+    assert drafted.accepted_length == pytest.approx((len(drafted.token_ids) - 1) / drafted.steps)
+
+
+def test_counts_add_up() -> None:
+    run = model().generate("aaaa", max_new_tokens=300, budget=8)
+    assert len(run.levels) == len(run.token_ids) == 300
+    assert run.by_level["context"]["accepted"] == run.levels.count("context") > 0
+    assert run.by_level["context"]["proposed"] >= run.by_level["context"]["accepted"]
+    assert set(run.levels) == {"context", "target"}
+    spent = run.prefill_seconds + run.draft_seconds + run.forward_seconds + run.rest_seconds
+    assert 0 < spent <= run.seconds
+    assert run.tokens_per_second == pytest.approx(300 / run.seconds)
+    assert run.prompt_tokens == 4
+
+
+def test_streaming_gives_the_same_text_in_pieces() -> None:
+    toy = model()
+    whole = toy.generate("ab", max_new_tokens=120)
+    stream = toy.stream("ab", max_new_tokens=120)
+    pieces = list(stream)
+    assert "".join(piece.text for piece in pieces) == whole.text == stream.result.text
+    assert {piece.level for piece in pieces} <= {"context", "target"}
+    assert stream.result.token_ids == whole.token_ids
+
+
+def test_a_stop_string_ends_text_ids_and_stream_together() -> None:
+    toy = model(memory=2)
+    free = toy.generate("ab", max_new_tokens=200)
+    for size in (1, 2, 3):
+        string = next(free.text[i : i + size] for i in range(40, 100) if "\ufffd" not in free.text[i : i + size])
+        run = toy.generate("ab", max_new_tokens=200, stop=string, budget=16)
+        plain = toy.generate("ab", max_new_tokens=200, stop=[string, "never in there"], method="none")
+        assert run.finish == plain.finish == "stop"
+        assert run.token_ids == plain.token_ids == free.token_ids[: len(run.token_ids)]
+        assert run.text == plain.text == free.text[: free.text.index(string)]
+        assert len(run.levels) == len(run.token_ids)
+
+
+def test_reasons_to_end() -> None:
+    assert model().generate("ab", max_new_tokens=5).finish == "length"
+    assert model(max_length=9).generate("ab", max_new_tokens=50).finish == "context"
+    ended = model(eos_ids=tuple(range(0, 257, 5))).generate("ab", max_new_tokens=500)
+    assert ended.finish == "eos"
+    on = model(eos_ids=tuple(range(0, 257, 5))).generate("ab", max_new_tokens=500, ignore_eos=True)
+    assert on.token_ids[: len(ended.token_ids)] == ended.token_ids
+    assert len(on.token_ids) == 500
+
+
+def test_one_request_at_a_time() -> None:
+    toy = model()
+    first = toy.stream("ab", max_new_tokens=50)
+    iterator = iter(first)
+    next(iterator)
+    with pytest.raises(EngineBusyError):
+        toy.generate("cd", max_new_tokens=5)
+    first.close()
+    assert len(toy.generate("cd", max_new_tokens=5).token_ids) == 5
+
+
+def test_ids_are_taken_as_they_are() -> None:
+    toy = model()
+    assert toy.generate([97, 98], max_new_tokens=9).prompt_tokens == 2
+    toy.tokenizer.chat_template = "yes"
+    assert toy.generate("ab", max_new_tokens=3).prompt_tokens == 3
+    assert toy.generate("ab", max_new_tokens=3, chat=False).prompt_tokens == 2
+
+
+@pytest.mark.parametrize(
+    ("prompt", "options", "error", "words"),
+    [
+        ("", {}, UsageError, "empty"),
+        ([], {}, UsageError, "empty"),
+        ([999], {}, UsageError, "999"),
+        ([-1], {}, UsageError, "-1"),
+        ("a", {"max_new_tokens": 0}, UsageError, "at least 1"),
+        ("a", {"method": "telepathy"}, UsageError, "telepathy"),
+        ("a", {"budget": -1}, UsageError, "budget"),
+        ("a", {"budget": "some"}, UsageError, "budget"),
+        ("a", {"stop": [""]}, UsageError, "stop string"),
+        ("a" * 64, {}, ContextLengthError, "64"),
+    ],
+)
+def test_bad_requests(prompt: Any, options: dict[str, Any], error: type[Exception], words: str) -> None:
+    toy = model(max_length=64)
+    with pytest.raises(error, match=words):
+        toy.stream(prompt, **options)
+    assert len(toy.generate("ok", max_new_tokens=2).token_ids) == 2
+
+
+def test_what_a_drafter_learns_outlives_the_request() -> None:
+    toy = model()
+    toy.generate("ab", max_new_tokens=100)
+    drafter = toy._drafter("hierarchy")
+    learned = drafter.calibration.tried.sum()  # type: ignore[attr-defined]
+    toy.generate("ab", max_new_tokens=100)
+    assert toy._drafter("hierarchy") is drafter
+    assert drafter.calibration.tried.sum() > learned  # type: ignore[attr-defined]
