@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULTS = Path(__file__).resolve().parent / "results"
+RESULTS = Path(__file__).resolve().parent
 
 
 def machine() -> dict[str, Any]:
@@ -78,8 +78,7 @@ def by_kind(rows: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
 
 def write(name: str, record: dict[str, Any]) -> None:
     """Write a result file, replacing the one before only when it is complete."""
-    RESULTS.mkdir(exist_ok=True)
     temporary = RESULTS / f".{name}.json.tmp"
     temporary.write_text(json.dumps(record, indent=1) + "\n")
     os.replace(temporary, RESULTS / f"{name}.json")
-    print(f"wrote benchmarks/results/{name}.json")
+    print(f"wrote benchmarks/{name}.json")

@@ -22,10 +22,16 @@ _HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.txt", "tokenizer.model", 
 
 @dataclass(frozen=True)
 class ResolvedModel:
-    """A folder that transformers can load, and the name to call it by."""
+    """A folder that transformers can load, and the name to call it by.
+
+    `is_local` is true where the caller named the folder itself. `instruct` is a hint: the model was made to be
+    talked to, as the table says for a named model and a chat template shows for any other.
+    """
 
     path: Path
     name: str
+    is_local: bool
+    instruct: bool
 
 
 class ModelRow(TypedDict):
@@ -140,14 +146,14 @@ def resolve(
     folder = Path(name_or_path).expanduser()
     if name_or_path in table:
         path = _pulled(table[name_or_path], cache_dir, pull_missing, progress, steps)
-        return ResolvedModel(path, name_or_path)
+        return ResolvedModel(path, name_or_path, False, table[name_or_path].instruct)
     if name_or_path and folder.is_dir():
         _check(folder, "restore or download that folder again.")
-        return ResolvedModel(folder.resolve(), folder.resolve().name)
+        return ResolvedModel(folder.resolve(), folder.resolve().name, True, _has_chat_template(folder))
     if _HUB_NAME.fullmatch(name_or_path):
         path = _snapshot(name_or_path, pull_missing)
         _check(path, "delete that folder to download it again, or choose a model that has such weights.")
-        return ResolvedModel(path, name_or_path)
+        return ResolvedModel(path, name_or_path, False, _has_chat_template(path))
     raise _unknown(name_or_path, table)
 
 
@@ -164,6 +170,14 @@ def _pulled(
     if not pull_missing:
         raise ModelError(f"{model.name} is not on this disk: run hierdraft models pull {model.name}.")
     return pull(model.name, cache_dir, progress, steps=steps, table={model.name: model})
+
+
+def _has_chat_template(folder: Path) -> bool:
+    """Whether the tokenizer's files hold a chat template, in a file of its own or in its configuration."""
+    config = folder / "tokenizer_config.json"
+    return (folder / "chat_template.jinja").is_file() or (
+        config.is_file() and bool(files.read_json(config).get("chat_template"))
+    )
 
 
 def _repair(name: str) -> str:
@@ -213,6 +227,12 @@ def _snapshot(name: str, download: bool) -> Path:
     except HFValidationError as error:
         raise ModelError(f"{name!r} is not a valid hub name: it must look like owner/name.") from error
     except unreachable as error:
+        # Only the operating system gives a number; what the network client raises itself has none.
+        if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
+            raise ModelError(
+                f"{name} cannot be stored in the hub's cache ({error.strerror or error}): check the permissions "
+                "and free space of the folder in HF_HOME."
+            ) from error
         raise ModelError(
             f"{name} is not on this disk and the hub cannot be reached: check the network and "
             "HF_HUB_OFFLINE, or give a local folder."

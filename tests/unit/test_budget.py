@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -68,7 +70,7 @@ def test_one_outlier_hardly_moves_the_costs() -> None:
     assert costs(1) < 1.1
 
 
-def test_measuring_takes_the_median() -> None:
+def test_measuring_takes_the_least() -> None:
     calls: list[int] = []
 
     def run(rows: int) -> float:
@@ -78,3 +80,32 @@ def test_measuring_takes_the_median() -> None:
     costs = StepCosts.measure(run, repeats=3, sizes=(1, 4))
     assert costs.as_dict() == {1: 1.0, 4: 4.0}
     assert len(calls) == 8
+
+
+def test_costs_are_kept_between_starts(tmp_path: Path) -> None:
+    file = tmp_path / "costs" / "x.json"
+    assert StepCosts.read(file) is None
+    StepCosts({1: 1.0, 2: 1.5, 8: 2.0}).write(file)
+    again = StepCosts.read(file)
+    assert again is not None
+    assert again.as_dict() == {1: 1.0, 2: 1.5, 8: 2.0}
+    assert again.agrees(lambda rows: again(rows) * 7.0)
+    assert not again.agrees(lambda rows: 7.0)
+    assert [path.name for path in file.parent.iterdir()] == ["x.json"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[1]", '{"1": 1}', '{"1": -1, "2": 1}', '{"1": "x", "2": 1}', '{"0": 1, "2": 1, "4": 1}', "[" * 9999,
+     '{"1": NaN, "2": 1}', '{"1": 1e400, "2": 1}', '{"' + "9" * 400 + '": 1}', "7", "null"],
+)  # fmt: skip
+def test_damaged_costs_are_measured_anew(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "costs.json"
+    file.write_text(text)
+    assert StepCosts.read(file) is None
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    StepCosts({1: 1.0, 2: 2.0}).write(tmp_path / "file" / "x.json")
+    assert StepCosts.read(tmp_path / "file" / "x.json") is None

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ def test_resolve_pulls_a_named_model(shop: Shop) -> None:
     with pytest.raises(ModelError, match=r"hierdraft models pull toy\.$"):
         resolve(shop, "toy", pull_missing=False)
     found = resolve(shop, "toy")
-    assert found == models.ResolvedModel(shop.cache / "models" / "toy", "toy")
+    assert found == models.ResolvedModel(shop.cache / "models" / "toy", "toy", is_local=False, instruct=False)
     assert resolve(shop, "toy", pull_missing=False) == found
 
 
@@ -88,7 +89,7 @@ def test_local_folder(shop: Shop, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"no \.safetensors weights"):
         resolve(shop, str(folder))
     (folder / "a.safetensors").write_bytes(safetensors())
-    assert resolve(shop, str(folder)) == models.ResolvedModel(folder, "mine")
+    assert resolve(shop, str(folder)) == models.ResolvedModel(folder, "mine", is_local=True, instruct=False)
     index = folder / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"w": "a.safetensors", "v": "b.safetensors"}}))
     with pytest.raises(ModelError) as error:
@@ -113,7 +114,23 @@ def test_no_such_model(tmp_path: Path, name: str) -> None:
         models.pull(name, tmp_path)
 
 
-def test_offline_hub_name_is_one_sentence(tmp_path: Path) -> None:
+def test_a_chat_template_is_the_hint_of_an_instruct_model(shop: Shop, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "a.safetensors").write_bytes(safetensors())
+    for content, instruct in (("{}", False), ('{"chat_template": ""}', False), ('{"chat_template": "x"}', True)):
+        (folder / "tokenizer_config.json").write_text(content)
+        assert resolve(shop, str(folder)).instruct is instruct
+    (folder / "tokenizer_config.json").unlink()
+    (folder / "chat_template.jinja").write_text("x")
+    assert resolve(shop, str(folder)).instruct is True
+    shop.table["toy"] = replace(shop.model, instruct=True)
+    assert resolve(shop, "toy").instruct is True
+
+
+def resolve_hub_name(cwd: Path, hf_home: Path) -> str:
+    """What a process of its own says of a hub name, with no network and its hub cache in `hf_home`."""
     code = (
         "from pathlib import Path; from hierdraft import models\n"
         "from hierdraft.errors import ModelError\n"
@@ -121,13 +138,23 @@ def test_offline_hub_name_is_one_sentence(tmp_path: Path) -> None:
         "except ModelError as error: print(error)"
     )
     source = str(Path(hierdraft.__file__).parents[1])
-    env = {**os.environ, "PYTHONPATH": source, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=env, cwd=tmp_path, capture_output=True, text=True, check=True
-    )
+    env = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    env |= {"PYTHONPATH": source, "HF_HUB_OFFLINE": "1", "HF_HOME": str(hf_home)}
+    done = subprocess.run([sys.executable, "-c", code], env=env, cwd=cwd, capture_output=True, text=True, check=True)
     assert done.stderr == ""
     assert done.stdout.count("\n") == 1
-    assert "HF_HUB_OFFLINE" in done.stdout
+    return done.stdout
+
+
+def test_offline_hub_name_is_one_sentence(tmp_path: Path) -> None:
+    assert "HF_HUB_OFFLINE" in resolve_hub_name(tmp_path, tmp_path)
+
+
+def test_a_hub_cache_that_cannot_be_used_is_not_blamed_on_the_network(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("where a folder must be")
+    said = resolve_hub_name(tmp_path, tmp_path / "file" / "home")
+    assert "HF_HOME" in said
+    assert "network" not in said
 
 
 def test_importing_stays_light() -> None:

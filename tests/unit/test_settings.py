@@ -6,6 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as checked
+from hypothesis import strategies as st
 
 from hierdraft.errors import HierdraftError, SettingsError, UsageError
 from hierdraft.settings import Settings, config_path, load_settings, origins
@@ -160,3 +163,25 @@ def test_budgets_in_range(config: Path, budget: str | int, monkeypatch: pytest.M
     assert load_settings(budget=budget).budget == budget
     monkeypatch.setenv("HIERDRAFT_BUDGET", str(budget))
     assert load_settings().budget == budget
+
+
+@given(budgets=st.lists(st.none() | st.integers(-300, 300), min_size=3, max_size=3))
+@checked(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_the_strongest_source_alone_decides(config: Path, budgets: list[int | None]) -> None:
+    """Whatever each source says, the strongest one given wins, is named as the origin, and alone is checked."""
+    in_file, in_environment, argument = budgets
+    config.write_text("" if in_file is None else f"budget = {in_file}\n")
+    given_by = dict(zip(("file", "environment", "argument"), budgets, strict=True))
+    origin, wanted = next(
+        ((name, given_by[name]) for name in reversed(given_by) if given_by[name] is not None), ("default", "auto")
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        if in_environment is not None:
+            patch.setenv("HIERDRAFT_BUDGET", str(in_environment))
+        if wanted == "auto" or 0 <= int(str(wanted)) <= 128:
+            found = origins(budget=argument)["budget"]
+            assert (found.value, found.origin) == (wanted, origin)
+        else:
+            with pytest.raises(UsageError if origin == "argument" else SettingsError) as error:
+                load_settings(budget=argument)
+            assert str(wanted) in one_sentence(error)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import statistics
+import contextlib
+import json
+import os
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,14 +32,41 @@ class StepCosts:
 
     @classmethod
     def measure(cls, run: Callable[[int], float], repeats: int = 5, sizes: tuple[int, ...] = SIZES) -> StepCosts:
-        """Time `run(rows)`, which returns the seconds of one forward: median of `repeats` after one warm-up.
+        """Time `run(rows)`, which returns the seconds of one forward: the least of `repeats` after one warm-up.
 
-        The sizes take turns, so that a change in the machine's speed touches them alike.
+        The sizes take turns, so that a change in the machine's speed touches them alike; and other work on the
+        machine only ever adds time, so the least is the best estimate of the ratios that matter.
         """
         for rows in sizes:
             run(rows)
         rounds = [{rows: run(rows) for rows in sizes} for _ in range(repeats)]
-        return cls({rows: statistics.median(once[rows] for once in rounds) for rows in sizes})
+        return cls({rows: min(once[rows] for once in rounds) for rows in sizes})
+
+    @classmethod
+    def read(cls, file: Path) -> StepCosts | None:
+        """The costs in a file that `write` made; None where there is none, or none that makes sense."""
+        try:
+            stored = json.loads(file.read_text(encoding="utf-8"))
+            seconds = {rows: float(stored[str(rows)]) for rows in SIZES if str(rows) in stored}
+        except (OSError, ValueError, TypeError, RecursionError):
+            return None
+        usable = len(seconds) > 1 and 1 in seconds and all(0.0 < s < 1e4 for s in seconds.values())
+        return cls(seconds) if usable else None
+
+    def write(self, file: Path) -> None:
+        """Store the costs for the next start, complete or not at all. A cache that cannot be written is no error."""
+        temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
+        with contextlib.suppress(OSError):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(json.dumps(self.as_dict()), encoding="utf-8")
+            os.replace(temporary, file)
+
+    def agrees(self, run: Callable[[int], float], tolerance: float = 1.4) -> bool:
+        """Whether a short look at the engine, one row against many, gives about the ratio that is stored."""
+        many = int(self._sizes[len(self._sizes) // 2 + 1])
+        now = StepCosts.measure(run, repeats=2, sizes=(1, many))
+        ratio = (now(many) / now(1)) / (self(many) / self(1))
+        return 1 / tolerance < ratio < tolerance
 
     def __call__(self, rows: int) -> float:
         """Seconds of a forward of `rows` >= 1 rows; 0.0 while nothing is known."""

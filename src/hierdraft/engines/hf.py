@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hierdraft.engines.costs import StepCosts
+from hierdraft.engines.costs import SIZES, StepCosts
 from hierdraft.engines.hf_generate import decode
 from hierdraft.engines.kvcache import GROWTH, TreeCache, layer_windows
 from hierdraft.engines.lean import ATTENTION, make_lean
@@ -140,8 +141,11 @@ class HFEngine:
         """Follow the running engine's own timings."""
         self.costs.record(rows, seconds)
 
-    def measure_costs(self, context: int = 256, repeats: int = 3) -> StepCosts:
-        """Time forwards of 1 to 64 rows behind `context` cached positions. Ends the request in the cache."""
+    def measure_costs(self, stored: Path | None = None, context: int = 256) -> StepCosts:
+        """Time forwards of 1 to 64 rows behind `context` cached positions. Ends the request in the cache.
+
+        stored  a file that keeps the costs between starts; they are measured anew where they no longer agree
+        """
         length = min(context, self.max_length // 2)
         self.prefill(np.arange(length, dtype=np.int32) % self.vocab_size)
 
@@ -151,9 +155,13 @@ class HFEngine:
             self.choices(self.forward(0, tree))
             return perf_counter() - started
 
-        sizes = tuple(rows for rows in (1, 2, 4, 8, 16, 32, 64) if length + rows <= self.max_length)
-        self.costs = StepCosts.measure(run, repeats, sizes)
-        return self.costs
+        known = StepCosts.read(stored) if stored else None
+        if known is None or not known.agrees(run):
+            known = StepCosts.measure(run, sizes=tuple(n for n in SIZES if length + n <= self.max_length))
+            if stored:
+                known.write(stored)
+        self.costs = known
+        return known
 
     def _check_tree_attention(self) -> None:
         """A model that ignores the mask or the positions is refused here, not found out by wrong text."""

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hierdraft.engines.costs import StepCosts
 from hierdraft.errors import MissingDependencyError, ModelError, UsageError
 from hierdraft.models import resolve
 from hierdraft.settings import load_settings
@@ -42,7 +38,7 @@ def load_engine(name: str, *, dtype: str, device: str | None, threads: int | Non
     if lean:
         make_lean(model)
     engine = HFEngine(model)
-    engine.costs = stored_costs(engine, cache_dir / "costs")
+    engine.measure_costs(stored=cache_dir / "costs" / f"{engine.fingerprint}.json")
     return engine, tokenizer
 
 
@@ -73,23 +69,3 @@ def _load_files(path: Path, dtype: Any) -> tuple[Any, Any]:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"The model in {path} cannot be loaded: {first}") from error
     return model, tokenizer
-
-
-def stored_costs(engine: HFEngine, folder: Path) -> StepCosts:
-    """The step costs measured earlier for the same model, number type, device and threads; measured now if none.
-
-    A damaged file is measured anew and replaced.
-    """
-    file = folder / f"{engine.fingerprint}.json"
-    try:
-        seconds = {int(rows): float(s) for rows, s in json.loads(file.read_text()).items()}
-        if len(seconds) > 1 and all(0 < s < 1e4 for s in seconds.values()):
-            return StepCosts(seconds)
-    except (OSError, ValueError, AttributeError, TypeError):
-        pass
-    costs = engine.measure_costs()
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=folder, suffix=".tmp", delete=False) as out:
-        json.dump(costs.as_dict(), out)
-    os.replace(out.name, file)
-    return costs
