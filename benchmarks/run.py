@@ -1,0 +1,31 @@
+"""Everything the README and docs report, one script after the other (about an hour on two cores).
+
+make bench
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+RUNS = (
+    ("startup.py",),
+    ("forward_cost.py",),
+    ("step_profile.py",),
+    ("decoding.py", "--dtype", "float32"),
+    ("decoding.py", "--dtype", "bfloat16"),
+    ("lossless.py", "--dtype", "float32"),
+    ("lossless.py", "--dtype", "bfloat16", "--tokens", "256"),
+)
+
+
+def main() -> None:
+    here = Path(__file__).resolve().parent
+    for script, *arguments in RUNS:
+        print("python", f"benchmarks/{script}", *arguments, flush=True)
+        subprocess.run([sys.executable, str(here / script), *arguments], check=True)
+
+
+if __name__ == "__main__":
+    main()
