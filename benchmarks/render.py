@@ -108,9 +108,8 @@ def forward(record: dict[str, Any]) -> str:
         for name, engine in engines.items()
     ]
     context = record["settings"]["context"]
-    return (
-        f"Milliseconds of a forward behind {context} cached positions, median. {_where(record)}.\n\n"
-        + _table(["rows", *sizes], rows)
+    return f"Milliseconds of a forward behind {context} cached positions, median. {_where(record)}.\n\n" + _table(
+        ["rows", *sizes], rows
     )
 
 
