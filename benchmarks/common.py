@@ -28,7 +28,7 @@ def machine() -> dict[str, Any]:
     model = [line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")]
     return {
         "commit": commit.stdout.strip() + ("+changes" if dirty.stdout.strip() else ""),
-        "command": " ".join(["python", *sys.argv]),
+        "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
         "cpu": model[0] if model else platform.processor(),
         "cpus": os.cpu_count(),
         "python": platform.python_version(),

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
-from hierdraft.drafting.budget import AutoBudget, BudgetLaw, FixedBudget
+from hierdraft.drafting.budget import make_budget
 from hierdraft.engines.loop import Options, check_prompt, decode
-from hierdraft.errors import EngineBusyError, UsageError
+from hierdraft.errors import EngineBusyError
 from hierdraft.protocols import Drafter, Engine, Finish, Step
 from hierdraft.registry import make_drafter
 from hierdraft.text import StopStrings, VisibleText, encode_prompt
@@ -25,7 +25,7 @@ class Generation:
     token_ids        every id generated, an end-of-sequence id included
     levels           for each id the level that drafted it, or `target`
     steps            target forwards after the prefill
-    seconds          from the first token scored to the last, the prefill included
+    seconds          spent decoding, the prefill included; not what the reader of a stream does in between
     prefill_seconds, draft_seconds, forward_seconds, rest_seconds   where they went
     by_level         level -> {"proposed": nodes scored, "accepted": of them in the text}
     """
@@ -100,9 +100,11 @@ class Stream:
         try:
             for step in self._steps:
                 self.result.add(step)
-                self.result.seconds = perf_counter() - started
-                for token, code in zip(step.tokens, step.levels, strict=True):
-                    yield from self._show(self._visible.push(token, code))
+                pieces = [self._visible.push(*pair) for pair in zip(step.tokens, step.levels, strict=True)]
+                self.result.seconds += perf_counter() - started  # what the reader does with a piece is not counted
+                for piece in pieces:
+                    yield from self._show(piece)
+                started = perf_counter()
             yield from self._show(self._visible.finish(self._stop.cut_at))
         finally:
             self._steps.close()
@@ -158,7 +160,7 @@ class LanguageModel:
         stopper = StopStrings(self.tokenizer, strings)
         options = Options(
             limit=max_new_tokens,
-            budget=budget_law(budget),
+            budget=make_budget(budget),
             stops=[stopper] if strings else [],
             eos_ids=() if ignore_eos else None,
         )
@@ -183,15 +185,6 @@ class LanguageModel:
             yield from steps
         finally:
             self._busy.release()
-
-
-def budget_law(budget: int | str) -> BudgetLaw:
-    """`auto` or a number of nodes as a law. Raises UsageError for anything else."""
-    if budget == "auto":
-        return AutoBudget()
-    if isinstance(budget, int) and not isinstance(budget, bool) and 0 <= budget <= 256:
-        return FixedBudget(budget)
-    raise UsageError(f"The budget must be 'auto' or a number of nodes from 0 to 256, not {budget!r}.")
 
 
 def load(

@@ -11,7 +11,7 @@ import transformers as t
 
 import hierdraft
 from hierdraft.engines.hf_generate import decode
-from hierdraft.errors import UsageError
+from hierdraft.errors import EngineBusyError, UnsupportedModelError, UsageError
 from tests.lossless.drafters import HARMLESS
 from tests.lossless.tiny import VOCABULARY, reference, tiny
 
@@ -257,3 +257,28 @@ def test_bad_budgets(budget: Any) -> None:
 def test_unknown_methods_are_named() -> None:
     with pytest.raises(UsageError, match="did you mean 'hierarchy'"):
         decode("hierachy")
+
+
+def test_a_second_thread_is_told_to_make_its_own(model: Any) -> None:
+    custom = decode(budget=4)
+
+    class Nested(t.StoppingCriteria):
+        def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+            with pytest.raises(EngineBusyError, match="each thread"):
+                model.generate(IDS, attention_mask=MASK, max_new_tokens=2, do_sample=False, custom_generate=custom)
+            return torch.tensor([True])
+
+    model.generate(
+        IDS, attention_mask=MASK, max_new_tokens=9, do_sample=False, stopping_criteria=[Nested()],
+        custom_generate=custom,
+    )  # fmt: skip
+    assert model.generate(
+        IDS, attention_mask=MASK, max_new_tokens=3, do_sample=False, custom_generate=custom
+    ).shape == (1, len(PROMPT) + 3)
+
+
+def test_models_that_cannot_rewind_are_refused_by_name() -> None:
+    config = t.MambaConfig(vocab_size=97, hidden_size=16, state_size=4, num_hidden_layers=2)
+    model = t.AutoModelForCausalLM.from_config(config).eval()
+    with pytest.raises(UnsupportedModelError, match="MambaForCausalLM"):
+        model.generate(IDS, max_new_tokens=3, do_sample=False, custom_generate=decode())

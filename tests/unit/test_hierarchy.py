@@ -162,3 +162,11 @@ def test_probabilities_become_honest() -> None:
         drafter.observe(Step([truth], tree, [], choices))
         text = np.append(text, np.int32(truth))
     assert abs(np.mean(said) - np.mean(expected)) < 0.1  # the best of several noisy estimates leans high
+
+
+@pytest.mark.parametrize("nodes", [1, 64, 100, 128])
+def test_as_many_nodes_as_asked_for(nodes: int) -> None:
+    drafter = HierarchyDrafter(least=0.0)
+    text = np.array([1, 2, 3, 4, 5, 6, 7] * 40, dtype=np.int32)
+    drafter.start(Request(text, 300))
+    assert len(drafter.propose(text, Budget(nodes, 300))) == nodes

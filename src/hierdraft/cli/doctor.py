@@ -77,7 +77,7 @@ def _check_model(settings: Any) -> dict[str, Any]:
     costs = engine.measure_costs().as_dict()
     return {
         "name": settings.model,
-        "architecture": type(engine.model).__name__,
+        "architecture": engine.model.__class__.__name__,
         "dtype": str(engine.model.dtype).removeprefix("torch."),
         "device": str(engine.model.device),
         "layers": len(engine.windows),

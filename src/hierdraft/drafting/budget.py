@@ -12,7 +12,11 @@ from typing import Protocol
 
 import numpy as np
 
+from hierdraft.errors import UsageError
 from hierdraft.tree import DraftTree
+
+MOST_NODES = 128
+"""Most nodes that may be asked for per step."""
 
 
 class BudgetLaw(Protocol):
@@ -52,3 +56,12 @@ class AutoBudget:
         expected = 1.0 + np.concatenate(([0.0], np.cumsum(tree.prob[:n], dtype=np.float64)))
         seconds = drafting + np.array([cost(rows) for rows in range(1, n + 2)])
         return tree.prefix(int(np.argmax(expected / seconds)))
+
+
+def make_budget(budget: int | str) -> BudgetLaw:
+    """`auto`, or a number of nodes, as a law. Raises UsageError for anything else."""
+    if budget == "auto":
+        return AutoBudget()
+    if isinstance(budget, int) and not isinstance(budget, bool) and 0 <= budget <= MOST_NODES:
+        return FixedBudget(budget)
+    raise UsageError(f"The budget must be 'auto' or a number of nodes from 0 to {MOST_NODES}, not {budget!r}.")

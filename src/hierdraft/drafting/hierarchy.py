@@ -24,12 +24,11 @@ class HierarchyDrafter:
     q_kind: Literal["one_hot"] = "one_hot"
     wants = Wants()
 
-    def __init__(self, max_nodes: int = 64, least: float = 0.004) -> None:
-        """`max_nodes`: most nodes ever drafted; `least`: path probability below which nothing is drafted."""
+    def __init__(self, least: float = 0.004) -> None:
+        """`least`: path probability below which nothing is drafted."""
         self.calibration = Calibration()
         self._least = least
-        self._space = make_space(max_nodes)
-        self._max_nodes = max_nodes
+        self._space = make_space(64)
         self._context = ContextLevel()
         self._grown = 0
 
@@ -40,13 +39,15 @@ class HierarchyDrafter:
 
     def propose(self, tokens: Int32, budget: Budget) -> DraftTree:
         """The best tree of at most `budget.nodes` nodes below the last of `tokens`, best node first."""
+        if budget.nodes > len(self._space.tokens):
+            self._space = make_space(budget.nodes)
         space = self._space
         self._grown = n = grow(
             self._context.chains,
             tokens[-ORDERS:],
             self.calibration.probability,
             space,
-            min(budget.nodes, self._max_nodes),
+            budget.nodes,
             budget.depth,
             self._least,
         )

@@ -165,7 +165,7 @@ class HFEngine:
 
     def _check_tree_attention(self) -> None:
         """A model that ignores the mask or the positions is refused here, not found out by wrong text."""
-        name = type(self.model).__name__
+        name = self.model.__class__.__name__
         a, b, c, d = (self.vocab_size * part // 7 for part in (1, 2, 4, 5))
         tree = DraftTree.build([b, c, d], [-1, -1, 0])  # siblings b and c, and d below b
         wanted = torch.cat([self.prefill(ids) for ids in ([a, b, c], [a, b, c, c], [a, b, c, b, d])]).double()

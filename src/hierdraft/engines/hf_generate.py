@@ -7,6 +7,7 @@ be honoured is refused by name; nothing is ignored.
 from __future__ import annotations
 
 import inspect
+import threading
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -16,10 +17,10 @@ import torch
 from transformers import LogitsProcessorList, MaxLengthCriteria, StoppingCriteriaList
 from transformers.generation import GenerateDecoderOnlyOutput
 
-from hierdraft.drafting.budget import AutoBudget, BudgetLaw, FixedBudget
+from hierdraft.drafting.budget import AutoBudget, BudgetLaw, make_budget
 from hierdraft.engines.loop import Options
 from hierdraft.engines.loop import decode as decode_steps
-from hierdraft.errors import UsageError
+from hierdraft.errors import EngineBusyError, UsageError
 from hierdraft.protocols import Drafter, Finish
 from hierdraft.registry import make_drafter
 from hierdraft.tree import DraftTree, Int32
@@ -47,9 +48,7 @@ def decode(drafter: Drafter | str = "hierarchy", *, budget: int | str = "auto", 
     Raises UsageError for an unknown method or budget. Keep the returned object and pass it again: it holds the
     engine of each model it has met.
     """
-    if budget != "auto" and not (isinstance(budget, int) and budget >= 0):
-        raise UsageError(f"budget must be 'auto' or a number of nodes, not {budget!r}.")
-    law: BudgetLaw = AutoBudget() if isinstance(budget, str) else FixedBudget(budget)
+    law = make_budget(budget)
     return CustomGenerate(make_drafter(drafter) if isinstance(drafter, str) else drafter, law, streamer)
 
 
@@ -61,6 +60,7 @@ class CustomGenerate:
         self.budget = budget
         self.streamer = streamer
         self._engines: weakref.WeakKeyDictionary[Any, HFEngine] = weakref.WeakKeyDictionary()
+        self._busy = threading.Lock()
 
     def engine(self, model: Any) -> HFEngine:
         """The engine of `model`, made at its first use."""
@@ -84,10 +84,27 @@ class CustomGenerate:
     ) -> Any:
         """int64[1, L + new] token ids, or a `GenerateDecoderOnlyOutput` if `return_dict_in_generate` is set.
 
-        Raises UsageError naming what cannot be honoured.
+        Raises UsageError naming what cannot be honoured, EngineBusyError where another thread is inside.
         """
+        if not self._busy.acquire(blocking=False):
+            raise EngineBusyError("This decode() object is in use: make one for each thread.")
+        try:
+            return self._run(model, input_ids, logits_processor, stopping_criteria, generation_config, model_kwargs)
+        finally:
+            self._busy.release()
+
+    def _run(
+        self,
+        model: Any,
+        input_ids: torch.Tensor,
+        logits_processor: LogitsProcessorList | None,
+        stopping_criteria: StoppingCriteriaList | None,
+        generation_config: Any,
+        model_kwargs: dict[str, Any],
+    ) -> Any:
         config = generation_config or model.generation_config
         criteria = stopping_criteria or StoppingCriteriaList()
+        engine = self.engine(model)
         _refuse(input_ids, config, model_kwargs)
         streamers = [s for s in (self.streamer, _streamer_of_caller()) if s is not None]
         if self.streamer is not None:
@@ -98,7 +115,6 @@ class CustomGenerate:
         options = Options(limit=_limit(criteria, config, len(prompt)), budget=self.budget, stops=[stop], eos_ids=())
         if chooser is not None:
             options.chooser = chooser
-        engine = self.engine(model)
         tokens: list[int] = []
         for step in decode_steps(engine, self.drafter, prompt, options):
             tokens += step.tokens
@@ -231,7 +247,7 @@ def _streamer_of_caller() -> Any:
     generate has already put the prompt into it, so ignoring it would leave its reader waiting for ever.
     """
     frame = inspect.currentframe()
-    for _ in range(3):
+    for _ in range(4):
         frame = frame.f_back if frame else None
         if frame is not None and frame.f_code.co_name == "generate" and "streamer" in frame.f_locals:
             return frame.f_locals["streamer"]

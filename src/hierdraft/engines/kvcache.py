@@ -138,7 +138,7 @@ def layer_windows(model: Any) -> list[int | None]:
 
     Raises UnsupportedModelError, naming the reason, for a model whose cache cannot be rewound to a position.
     """
-    config, name = model.config, type(model).__name__
+    config, name = model.config, model.__class__.__name__  # of the model, where it is a weak proxy
     if getattr(config, "is_encoder_decoder", False):
         raise UnsupportedModelError(
             f"{name} is an encoder-decoder model; hierdraft verifies drafts on decoder-only models."
