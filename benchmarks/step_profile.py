@@ -40,6 +40,7 @@ def profile(dtype: str, method: str, tokens: int, per_kind: int) -> dict[str, An
     model = hierdraft.load("smollm2-135m", dtype=dtype)
     watch = Stopwatch(model.engine.model)
     drafter = make_drafter(method)
+    model.generate("Say hello, then say hello again.", method=drafter, max_new_tokens=24)  # compiles the kernels
     parts = {"model forward": 0.0, "ids, positions, mask, argmax": 0.0, "drafting": 0.0, "verify, cut, commit": 0.0}
     total, steps, emitted, rows = 0.0, 0, 0, 0
     for row in prompts(per_kind):

@@ -124,6 +124,7 @@ class LanguageModel:
         self.name = name
         self._busy = threading.Lock()
         self._drafters: dict[str, Drafter] = {}
+        self._auto = make_budget("auto")
 
     def generate(self, prompt: str | Sequence[int], **options: Any) -> Generation:
         """The whole answer; takes what `stream` takes, and raises what it raises."""
@@ -160,7 +161,7 @@ class LanguageModel:
         stopper = StopStrings(self.tokenizer, strings)
         options = Options(
             limit=max_new_tokens,
-            budget=make_budget(budget),
+            budget=self._auto if budget == "auto" else make_budget(budget),
             stops=[stopper] if strings else [],
             eos_ids=() if ignore_eos else None,
         )

@@ -145,6 +145,8 @@ class Engine(Protocol):
     eos_ids: tuple[int, ...]
     max_length: int
     fingerprint: str
+    exact: bool
+    """Whether drafted and plain decoding promise the same ids everywhere (float32, float64), or up to near ties."""
 
     def prefill(self, ids: Sequence[int] | Int32, rows: int = 1) -> Array:
         """Start a request: score the prompt int[L]; logits[rows, V] of its last `rows` positions."""

@@ -13,7 +13,7 @@ import hierdraft
 from hierdraft.engines.hf_generate import decode
 from hierdraft.errors import EngineBusyError, UnsupportedModelError, UsageError
 from tests.lossless.drafters import HARMLESS
-from tests.lossless.tiny import VOCABULARY, reference, tiny
+from tests.lossless.tiny import CONFIGS, VOCABULARY, reference, tiny
 
 PROMPT = [5, 9, 11, 5, 9, 60, 61, 5, 9, 11, 8, 3]
 IDS = torch.tensor([PROMPT])
@@ -282,3 +282,28 @@ def test_models_that_cannot_rewind_are_refused_by_name() -> None:
     model = t.AutoModelForCausalLM.from_config(config).eval()
     with pytest.raises(UnsupportedModelError, match="MambaForCausalLM"):
         model.generate(IDS, max_new_tokens=3, do_sample=False, custom_generate=decode())
+
+
+def test_beyond_the_context_as_generate_does(model: Any) -> None:
+    model.config.max_position_embeddings = 20
+    truth = PROMPT + reference(model, PROMPT, 60)
+    plain, ours = both(model, HARMLESS["OracleInATree"](VOCABULARY, truth, 0))
+    assert ours.tolist() == plain.tolist() == [truth]
+
+
+@pytest.mark.parametrize("name", ["gpt2", "longrope"])
+def test_lengths_beyond_a_hard_limit_are_refused(name: str) -> None:
+    if name == "gpt2":
+        model, limit = tiny("gpt2"), 256
+    else:
+        rope = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 4, "long_factor": [2.0] * 4,
+                "original_max_position_embeddings": 64, "factor": 4.0}  # fmt: skip
+        config = CONFIGS["phi3"]()
+        config.rope_parameters = rope
+        model, limit = t.AutoModelForCausalLM.from_config(config, dtype=torch.float64).eval(), 64
+        model.generation_config.eos_token_id = None
+    fits = limit - len(PROMPT)
+    options = {"attention_mask": MASK, "do_sample": False}
+    assert model.generate(IDS, **options, max_new_tokens=fits, custom_generate=decode()).shape == (1, limit)
+    with pytest.raises(UsageError, match=f"{limit} positions"):
+        model.generate(IDS, **options, max_new_tokens=fits + 1, custom_generate=decode())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -87,3 +89,26 @@ def test_doctor_with_the_model(smollm2: Path) -> None:
     assert report["architecture"] == "LlamaForCausalLM"
     assert report["vocabulary"] == 49152
     assert set(report["milliseconds_by_rows"]) == {"1", "2", "4", "8", "16", "32", "64"}
+
+
+@pytest.mark.parametrize("example", ["one_argument.py", "own_drafter.py"])
+def test_examples_run(smollm2: Path, example: str) -> None:
+    file = Path(__file__).parents[2] / "examples" / example
+    done = subprocess.run([sys.executable, str(file)], capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    if example == "one_argument.py":
+        assert "identical: True" in done.stdout
+    else:
+        said = [line.split(": ", 1)[1] for line in done.stdout.splitlines()]
+        assert len(said) == 3
+        assert len(set(said)) == 1
+
+
+def test_the_demo_on_the_command_line(smollm2: Path) -> None:
+    asked = ["generate", "--demo", "--model", str(smollm2), "--max-new-tokens", "12"]
+    shown = command(*asked)
+    assert shown.returncode == 0, shown.stderr
+    assert "all 6 outputs identical: yes" in shown.stdout
+    record = json.loads(command(*asked, "--json").stdout)
+    assert record["identical"] is True
+    assert len(record["prompts"]) == 6

@@ -109,3 +109,19 @@ def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     StepCosts({1: 1.0, 2: 2.0}).write(tmp_path / "file" / "x.json")
     assert StepCosts.read(tmp_path / "file" / "x.json") is None
+
+
+def test_broken_promises_are_trusted_less_and_forgiven_in_time() -> None:
+    law = AutoBudget()
+    promise = tree_of([0.5, 0.5])
+    assert law.trust == 1.0
+    for _ in range(50):
+        law.observe(promise, 0)
+    assert law.trust < 0.2
+    assert len(law.trim(promise, lambda rows: 1.0 + 0.2 * rows, 0.0)) == 0
+    for _ in range(1000):
+        law.observe(tree_of([]), 0)
+    assert law.trust > 0.95
+    for _ in range(200):
+        law.observe(promise, 1)
+    assert law.trust == pytest.approx(1.0, abs=0.05)

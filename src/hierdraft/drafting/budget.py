@@ -18,6 +18,10 @@ from hierdraft.tree import DraftTree
 MOST_NODES = 128
 """Most nodes that may be asked for per step."""
 
+_PRIOR = 3.0
+_MEMORY = 0.95
+_IDLE = 0.99
+
 
 class BudgetLaw(Protocol):
     """Bounds a proposal before it is made and trims it before it is scored."""
@@ -26,6 +30,10 @@ class BudgetLaw(Protocol):
 
     def trim(self, tree: DraftTree, cost: Callable[[int], float], drafting: float) -> DraftTree:
         """The part of `tree` worth scoring; `cost(rows)` and `drafting` in seconds."""
+        ...
+
+    def observe(self, tree: DraftTree, accepted: int) -> None:
+        """Told after every step what was scored and how many of its nodes were accepted."""
         ...
 
 
@@ -40,20 +48,40 @@ class FixedBudget:
         """The first `nodes` nodes."""
         return tree.prefix(self.nodes)
 
+    def observe(self, tree: DraftTree, accepted: int) -> None:
+        """Nothing to learn."""
+
 
 class AutoBudget:
-    """The size with the most expected tokens per second, chosen anew in every step."""
+    """The size with the most expected tokens per second, chosen anew in every step.
+
+    Steps are drafted in because their probabilities look high, so on average they come out a little lower than they
+    looked, even where every cell is honest. `trust` is what was accepted over what was promised in recent drafted
+    steps; it scales the promise, and drifts back to 1 while nothing is drafted.
+    """
 
     def __init__(self, nodes: int = 64) -> None:
         """`nodes`: most nodes ever considered."""
         self.nodes = nodes
+        self._promised = self._kept = 0.0
+
+    @property
+    def trust(self) -> float:
+        """Accepted over promised, with a prior of 1 that is worth `_PRIOR` promised tokens."""
+        return (self._kept + _PRIOR) / (self._promised + _PRIOR)
+
+    def observe(self, tree: DraftTree, accepted: int) -> None:
+        """Follow what came of the promise; older steps count less and less."""
+        keep = _MEMORY if len(tree) else _IDLE
+        self._promised = keep * self._promised + float(tree.prob.sum())
+        self._kept = keep * self._kept + accepted
 
     def trim(self, tree: DraftTree, cost: Callable[[int], float], drafting: float) -> DraftTree:
         """The best prefix; trees with probe nodes, and all trees while costs are unknown, are kept whole."""
         n = min(len(tree), self.nodes)
         if n == 0 or tree.probe.any() or cost(1) <= 0.0:
             return tree.prefix(n)
-        expected = 1.0 + np.concatenate(([0.0], np.cumsum(tree.prob[:n], dtype=np.float64)))
+        expected = 1.0 + self.trust * np.concatenate(([0.0], np.cumsum(tree.prob[:n], dtype=np.float64)))
         seconds = drafting + np.array([cost(rows) for rows in range(1, n + 2)])
         return tree.prefix(int(np.argmax(expected / seconds)))
 

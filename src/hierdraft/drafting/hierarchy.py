@@ -44,7 +44,7 @@ class HierarchyDrafter:
         space = self._space
         self._grown = n = grow(
             self._context.chains,
-            tokens[-ORDERS:],
+            tokens[-ORDERS:].copy(),  # writable, as everywhere else: one compiled signature
             self.calibration.probability,
             space,
             budget.nodes,

@@ -30,7 +30,10 @@ _ATTENTIONS = ("sdpa", "eager", ATTENTION)
 
 
 class HFEngine:
-    """An `Engine` over a transformers model. One request at a time; the model itself is never changed."""
+    """An `Engine` over a transformers model. One request at a time; the model itself is never changed.
+
+    `bounded`: nothing can be decoded beyond `max_length`; else the model only was not made for it.
+    """
 
     def __init__(self, model: Any, costs: StepCosts | None = None) -> None:
         """Check the model and, with a tiny tree, that it attends as told.
@@ -46,14 +49,16 @@ class HFEngine:
             )
         text_config = model.config.get_text_config(decoder=True)
         self.vocab_size = int(text_config.vocab_size)
-        self.max_length = int(getattr(text_config, "max_position_embeddings", None) or 1 << 30)
+        self.max_length, self.bounded = _context(model, text_config)
         self.eos_ids = _eos_ids(model)
         self.fingerprint = _fingerprint(model)
+        self.exact = model.dtype in (torch.float32, torch.float64)
         self.costs = costs or StepCosts()
         kv_heads = getattr(text_config, "num_key_value_heads", None) or text_config.num_attention_heads
         self._stack = text_config.num_attention_heads // kv_heads if self._attention == ATTENTION else 1
         self._cache = TreeCache(len(self.windows))
         self._row = torch.empty(self.vocab_size)
+        self._zeros = torch.zeros(1, 1, 1, 0)
         self._check_tree_attention()
 
     def prefill(self, ids: Sequence[int] | Int32, rows: int = 1) -> torch.Tensor:
@@ -92,7 +97,9 @@ class HFEngine:
 
     def _mask(self, tree: DraftTree, where: torch.Tensor) -> torch.Tensor | dict[str, torch.Tensor]:
         """One additive mask, or one per kind of layer where the model mixes full and sliding layers."""
-        full = full_mask(tree, self._cache.length, self.model.dtype, where.device)
+        full = (
+            self._open_row() if len(tree) == 0 else full_mask(tree, self._cache.length, self.model.dtype, where.device)
+        )
         window = min((w for w in self.windows if w is not None), default=None)
         if window is None:
             return self._stacked(full)
@@ -101,8 +108,15 @@ class HFEngine:
             return sliding
         return {"full_attention": self._stacked(full), "sliding_attention": sliding}
 
+    def _open_row(self) -> torch.Tensor:
+        """The mask of a single row, which sees everything: a view of zeros that are kept."""
+        columns = self._cache.length + 1
+        if self._zeros.shape[-1] < columns:
+            self._zeros = torch.zeros(1, 1, 1, 2 * columns, dtype=self.model.dtype, device=self.model.device)
+        return self._zeros[..., :columns]
+
     def _stacked(self, mask: torch.Tensor) -> torch.Tensor:
-        return mask.repeat(1, 1, self._stack, 1) if self._stack > 1 else mask
+        return mask.repeat(1, 1, self._stack, 1) if self._stack > 1 and mask.shape[2] > 1 else mask
 
     def commit(self, path: Sequence[int]) -> None:
         """Keep row 0 and the rows of the accepted nodes."""
@@ -176,9 +190,8 @@ class HFEngine:
             raise UnsupportedModelError(
                 f"{name} cannot be run with an explicit tree mask ({type(error).__name__}: {str(error)[:120]})."
             ) from error
-        exact = self.model.dtype in (torch.float32, torch.float64)
         scale = float(wanted.abs().max()) + 1e-6
-        if not float((rows - wanted).abs().max()) <= scale * (1e-3 if exact else 6e-2):
+        if not float((rows - wanted).abs().max()) <= scale * (1e-3 if self.exact else 6e-2):
             raise UnsupportedModelError(
                 f"{name} does not follow an explicit attention mask and positions, so drafts cannot be verified; "
                 "use its plain generate()."
@@ -190,6 +203,22 @@ def _eos_ids(model: Any) -> tuple[int, ...]:
     if eos is None:
         return ()
     return tuple(int(token) for token in (eos if isinstance(eos, list | tuple) else [eos]))
+
+
+def _context(model: Any, text_config: Any) -> tuple[int, bool]:
+    """How many positions the model knows, and whether going beyond them is impossible.
+
+    It is with learned positions, which end there, and with rotary embeddings that change for the whole text once it
+    grows beyond their first range: what is cached would no longer be what a fresh pass computes.
+    """
+    known = int(getattr(text_config, "max_position_embeddings", None) or 1 << 30)
+    ropes = getattr(text_config, "rope_parameters", None) or {}
+    for rope in [ropes, *(value for value in ropes.values() if isinstance(value, dict))]:
+        if rope.get("rope_type") in ("dynamic", "longrope"):
+            first = rope.get("original_max_position_embeddings")
+            return int(first or getattr(text_config, "original_max_position_embeddings", None) or known), True
+    tables = [m for m in model.modules() if isinstance(m, torch.nn.Embedding) and m is not model.get_input_embeddings()]
+    return known, any(known <= table.num_embeddings <= known + 2 for table in tables)
 
 
 def _fingerprint(model: Any) -> str:

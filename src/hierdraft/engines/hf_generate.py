@@ -112,7 +112,13 @@ class CustomGenerate:
         chooser = _ProcessedChooser(logits_processor, input_ids, config) if _watches(logits_processor, config) else None
         stop = _Criteria(criteria, input_ids.device, chooser)
         prompt = input_ids[0].cpu().numpy()
-        options = Options(limit=_limit(criteria, config, len(prompt)), budget=self.budget, stops=[stop], eos_ids=())
+        limit = _limit(criteria, config, len(prompt))
+        if engine.bounded and len(prompt) + limit > engine.max_length:
+            raise UsageError(
+                f"{len(prompt)} prompt and {limit} new tokens exceed the {engine.max_length} positions of "
+                f"{model.__class__.__name__}: lower max_new_tokens."
+            )
+        options = Options(limit, self.budget, stops=[stop], eos_ids=(), unbounded=True)
         if chooser is not None:
             options.chooser = chooser
         tokens: list[int] = []

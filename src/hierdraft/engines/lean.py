@@ -103,8 +103,8 @@ def grouped_attention(
             enable_gqa=group > 1,
         )
         return out.transpose(1, 2), None
-    if attention_mask is not None and group > 1 and attention_mask.shape[2] == rows:
-        attention_mask = attention_mask.repeat(1, 1, group, 1)
+    if attention_mask is not None and group > 1 and attention_mask.shape[2] == rows > 1:
+        attention_mask = attention_mask.repeat(1, 1, group, 1)  # a mask of one row serves the whole group as it is
     stacked = query.reshape(query.shape[0], key.shape[1], group * rows, query.shape[3])
     out = functional.scaled_dot_product_attention(stacked, key, value, attn_mask=attention_mask, scale=scaling)
     return out.reshape(query.shape[0], heads, rows, value.shape[3]).transpose(1, 2), None

@@ -33,6 +33,7 @@ class Options:
     chooser    how the target's token is chosen at a row
     stops      further reasons to end, after end-of-sequence ids and the token limit
     eos_ids    replaces the engine's own end-of-sequence ids
+    unbounded  go on where the model's context is full, as transformers does
     namespace, reference   see `Request`
     """
 
@@ -41,6 +42,7 @@ class Options:
     chooser: Chooser = field(default_factory=Greedy)
     stops: Sequence[Stop] = ()
     eos_ids: Sequence[int] | None = None
+    unbounded: bool = False
     namespace: str = "default"
     reference: Sequence[Int32] = ()
 
@@ -51,12 +53,12 @@ def decode(engine: Engine, drafter: Drafter, prompt: Sequence[int] | Int32, opti
     Raises UsageError for an empty prompt, ids outside the vocabulary or limit < 1, and ContextLengthError where the
     prompt leaves no room for one new token. Close the iterator to end a request early.
     """
-    ids = check_prompt(engine, prompt, options.limit)
-    limit = min(options.limit, engine.max_length - len(ids))
+    ids = check_prompt(engine, prompt, options.limit, unbounded=options.unbounded)
+    limit = options.limit if options.unbounded else min(options.limit, engine.max_length - len(ids))
     return _Decoding(engine, drafter, ids, limit, options).run()
 
 
-def check_prompt(engine: Engine, prompt: Sequence[int] | Int32, limit: int) -> Int32:
+def check_prompt(engine: Engine, prompt: Sequence[int] | Int32, limit: int, *, unbounded: bool = False) -> Int32:
     """The prompt as int32[L], or the error that `decode` documents."""
     ids = np.asarray(prompt)
     if ids.ndim != 1 or ids.size == 0:
@@ -68,7 +70,7 @@ def check_prompt(engine: Engine, prompt: Sequence[int] | Int32, limit: int) -> I
         raise UsageError(f"Token id {wrong} of the prompt is outside the vocabulary of {engine.vocab_size}.")
     if limit < 1:
         raise UsageError(f"The number of new tokens must be at least 1, not {limit}.")
-    if len(ids) >= engine.max_length:
+    if len(ids) >= engine.max_length and not unbounded:
         raise ContextLengthError(
             f"The prompt has {len(ids)} tokens and the model's context holds {engine.max_length}: "
             "shorten it to leave room for at least one new token."
@@ -135,6 +137,7 @@ class _Decoding:
         engine.commit(verdict.path[: len(verdict.tokens) - 1])
         step = self._step(verdict, tree, logits, choices)
         engine.record(1 + len(tree), scored - drafted)
+        self.options.budget.observe(tree, len(verdict.path))
         step.seconds = {
             "draft": drafted - started,
             "forward": scored - drafted,

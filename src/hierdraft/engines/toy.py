@@ -31,6 +31,7 @@ class ToyEngine:
     ) -> None:
         """`memory`: how many tokens back the next one depends on, None for all of them."""
         self.vocab_size = vocab_size
+        self.exact = True
         self.eos_ids = tuple(eos_ids)
         self.max_length = max_length
         self.fingerprint = f"toy-{seed}-{vocab_size}-{memory}"
