@@ -299,6 +299,7 @@ def test_lengths_beyond_a_hard_limit_are_refused(name: str) -> None:
         rope = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 4, "long_factor": [2.0] * 4,
                 "original_max_position_embeddings": 64, "factor": 4.0}  # fmt: skip
         config = CONFIGS["phi3"]()
+        config.original_max_position_embeddings = 64
         config.rope_parameters = rope
         model, limit = t.AutoModelForCausalLM.from_config(config, dtype=torch.float64).eval(), 64
         model.generation_config.eos_token_id = None
