@@ -31,16 +31,10 @@ _HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.txt", "tokenizer.model", 
 
 @dataclass(frozen=True)
 class ResolvedModel:
-    """A folder that transformers can load, and the name to call it by.
-
-    `is_local` is true where the caller named the folder itself. `instruct` is a hint: the model was made to be
-    talked to, as the table says for a named model and a chat template shows for any other.
-    """
+    """A folder that transformers can load, and the name to call it by."""
 
     path: Path
     name: str
-    is_local: bool
-    instruct: bool
 
 
 class ModelRow(TypedDict):
@@ -157,14 +151,14 @@ def resolve(
     folder = Path(name_or_path).expanduser()
     if name_or_path in table:
         path = _pulled(table[name_or_path], cache_dir, pull_missing, progress, steps)
-        return ResolvedModel(path, name_or_path, False, table[name_or_path].instruct)
+        return ResolvedModel(path, name_or_path)
     if name_or_path and folder.is_dir():
         _check(folder, "restore or download that folder again.")
-        return ResolvedModel(folder.resolve(), folder.resolve().name, True, _has_chat_template(folder))
+        return ResolvedModel(folder.resolve(), folder.resolve().name)
     if _HUB_NAME.fullmatch(name_or_path):
         path = _snapshot(name_or_path, pull_missing)
         _check(path, "delete that folder to download it again, or choose a model that has such weights.")
-        return ResolvedModel(path, name_or_path, False, _has_chat_template(path))
+        return ResolvedModel(path, name_or_path)
     raise _unknown(name_or_path, table)
 
 
@@ -181,14 +175,6 @@ def _pulled(
     if not pull_missing:
         raise ModelError(f"{model.name} is not on this disk: run hierdraft models pull {model.name}.")
     return pull(model.name, cache_dir, progress, steps=steps, table={model.name: model})
-
-
-def _has_chat_template(folder: Path) -> bool:
-    """Whether the tokenizer's files hold a chat template, in a file of its own or in its configuration."""
-    config = folder / "tokenizer_config.json"
-    return (folder / "chat_template.jinja").is_file() or (
-        config.is_file() and bool(files.read_json(config).get("chat_template"))
-    )
 
 
 def _repair(name: str) -> str:

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,7 +29,7 @@ def test_resolve_pulls_a_named_model(shop: Shop) -> None:
     with pytest.raises(ModelError, match=r"hierdraft models pull toy\.$"):
         resolve(shop, "toy", pull_missing=False)
     found = resolve(shop, "toy")
-    assert found == models.ResolvedModel(shop.cache / "models" / "toy", "toy", is_local=False, instruct=False)
+    assert found == models.ResolvedModel(shop.cache / "models" / "toy", "toy")
     assert resolve(shop, "toy", pull_missing=False) == found
 
 
@@ -89,7 +88,7 @@ def test_local_folder(shop: Shop, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"no \.safetensors weights"):
         resolve(shop, str(folder))
     (folder / "a.safetensors").write_bytes(safetensors())
-    assert resolve(shop, str(folder)) == models.ResolvedModel(folder, "mine", is_local=True, instruct=False)
+    assert resolve(shop, str(folder)) == models.ResolvedModel(folder, "mine")
     index = folder / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"w": "a.safetensors", "v": "b.safetensors"}}))
     with pytest.raises(ModelError) as error:
@@ -112,21 +111,6 @@ def test_no_such_model(tmp_path: Path, name: str) -> None:
     assert "did you mean" not in one_sentence(error)
     with pytest.raises(ModelError):
         models.pull(name, tmp_path)
-
-
-def test_a_chat_template_is_the_hint_of_an_instruct_model(shop: Shop, tmp_path: Path) -> None:
-    folder = tmp_path / "mine"
-    folder.mkdir()
-    (folder / "config.json").write_text("{}")
-    (folder / "a.safetensors").write_bytes(safetensors())
-    for content, instruct in (("{}", False), ('{"chat_template": ""}', False), ('{"chat_template": "x"}', True)):
-        (folder / "tokenizer_config.json").write_text(content)
-        assert resolve(shop, str(folder)).instruct is instruct
-    (folder / "tokenizer_config.json").unlink()
-    (folder / "chat_template.jinja").write_text("x")
-    assert resolve(shop, str(folder)).instruct is True
-    shop.table["toy"] = replace(shop.model, instruct=True)
-    assert resolve(shop, "toy").instruct is True
 
 
 def resolve_hub_name(cwd: Path, hf_home: Path) -> str:
