@@ -1,6 +1,6 @@
 """Zero differing tokens: SmolLM2-135M, greedy, plain against drafted decoding with several budgets.
 
-    python benchmarks/lossless.py --dtype float32 --tokens 512
+    python benchmarks/lossless.py --dtype float32 --tokens 480
 
 End-of-sequence ids are ignored so that every prompt gives its full number of tokens. With --dtype bfloat16 the first
 difference of every answer is reported with the gap between the two best logits at that place.
@@ -31,7 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--tokens", type=int, default=512)
+    parser.add_argument("--tokens", type=int, default=480)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--per-kind", type=int, default=None)
     args = parser.parse_args()

@@ -15,8 +15,8 @@ RUNS = (
     ("step_profile.py",),
     ("decoding.py", "--dtype", "float32"),
     ("decoding.py", "--dtype", "bfloat16"),
-    ("lossless.py", "--dtype", "float32"),
-    ("lossless.py", "--dtype", "bfloat16", "--tokens", "256"),
+    ("lossless.py", "--dtype", "float32", "--tokens", "480"),
+    ("lossless.py", "--dtype", "bfloat16", "--tokens", "128", "--per-kind", "2"),
 )
 
 
