@@ -105,6 +105,18 @@ def test_damaged_costs_are_measured_anew(tmp_path: Path, text: str) -> None:
     assert StepCosts.read(file) is None
 
 
+def test_an_integer_too_large_for_a_float_is_measured_anew(tmp_path: Path) -> None:
+    file = tmp_path / "costs.json"
+    file.write_text('{"1": 1, "2": ' + "9" * 400 + "}")
+    assert StepCosts.read(file) is None
+
+
+def test_costs_of_only_two_sizes_can_be_checked() -> None:
+    costs = StepCosts({1: 1.0, 2: 2.0})
+    assert costs.agrees(lambda rows: float(rows))
+    assert not costs.agrees(lambda rows: 1.0)
+
+
 def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     StepCosts({1: 1.0, 2: 2.0}).write(tmp_path / "file" / "x.json")

@@ -48,7 +48,7 @@ class StepCosts:
         try:
             stored = json.loads(file.read_text(encoding="utf-8"))
             seconds = {rows: float(stored[str(rows)]) for rows in SIZES if str(rows) in stored}
-        except (OSError, ValueError, TypeError, RecursionError):
+        except (OSError, ValueError, TypeError, OverflowError, RecursionError):
             return None
         usable = len(seconds) > 1 and 1 in seconds and all(0.0 < s < 1e4 for s in seconds.values())
         return cls(seconds) if usable else None
@@ -63,7 +63,7 @@ class StepCosts:
 
     def agrees(self, run: Callable[[int], float], tolerance: float = 1.4) -> bool:
         """Whether a short look at the engine, one row against many, gives about the ratio that is stored."""
-        many = int(self._sizes[len(self._sizes) // 2 + 1])
+        many = int(self._sizes[min(len(self._sizes) // 2 + 1, len(self._sizes) - 1)])
         now = StepCosts.measure(run, repeats=2, sizes=(1, many))
         ratio = (now(many) / now(1)) / (self(many) / self(1))
         return 1 / tolerance < ratio < tolerance
