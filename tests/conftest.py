@@ -46,6 +46,7 @@ def isolated(
     config.touch()  # a settings file that is named has to exist
     monkeypatch.setenv("HIERDRAFT_CONFIG", str(config))
     monkeypatch.setenv("HIERDRAFT_CACHE_DIR", str(cache_dir))
+    monkeypatch.setenv("HIERDRAFT_DATA_DIR", str(folder / "data"))
 
 
 @pytest.fixture(scope="session")

@@ -61,5 +61,23 @@ class EngineBusyError(HierdraftError):
     exit_code = 10
 
 
+class PackError(HierdraftError):
+    """A pack that cannot be read, is damaged, or belongs to another tokenizer or vocabulary."""
+
+    exit_code = 11
+
+
+class StoreError(HierdraftError):
+    """What a model has said cannot be kept: no space, no permission, in use by another process."""
+
+    exit_code = 12
+
+
+class CorpusError(HierdraftError):
+    """Text or records that a database should be built from cannot be read."""
+
+    exit_code = 13
+
+
 class DraftWarning(UserWarning):
     """Drafting was switched off for a request; the output is unaffected."""

@@ -5,14 +5,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from hierdraft.databases.levels import Databases
 from hierdraft.drafting.budget import make_budget
 from hierdraft.engines.loop import Options, check_prompt, decode
 from hierdraft.errors import EngineBusyError
-from hierdraft.protocols import Drafter, Engine, Finish, Step
+from hierdraft.protocols import Drafter, Engine, Finish, Step, UsesDatabases
 from hierdraft.registry import make_drafter
+from hierdraft.settings import load_settings
 from hierdraft.text import StopStrings, VisibleText, encode_prompt
 from hierdraft.tree import level_name
 
@@ -118,10 +121,11 @@ class Stream:
 class LanguageModel:
     """A target model ready to decode. One request at a time; a second one raises EngineBusyError."""
 
-    def __init__(self, engine: Engine, tokenizer: Any, name: str) -> None:
+    def __init__(self, engine: Engine, tokenizer: Any, name: str, databases: Databases | None = None) -> None:
         self.engine = engine
         self.tokenizer = tokenizer
         self.name = name
+        self.databases = databases or Databases()
         self._busy = threading.Lock()
         self._drafters: dict[str, Drafter] = {}
         self._auto = make_budget("auto")
@@ -143,6 +147,7 @@ class LanguageModel:
         stop: str | Sequence[str] = (),
         chat: bool = True,
         ignore_eos: bool = False,
+        namespace: str = "default",
     ) -> Stream:
         """Start a request and return its pieces as they come. Greedy: the ids are those of plain decoding.
 
@@ -152,6 +157,7 @@ class LanguageModel:
         stop            strings that end the answer
         chat            put a text prompt into the model's chat template, where it has one
         ignore_eos      go on after an end-of-sequence id (for measuring)
+        namespace       what is learned in one namespace is drafted from in no other
 
         Raises UsageError for an empty prompt, unknown method, ids outside the vocabulary or a bad number,
         ContextLengthError where nothing fits behind the prompt, EngineBusyError while another request runs.
@@ -164,6 +170,7 @@ class LanguageModel:
             budget=self._auto if budget == "auto" else make_budget(budget),
             stops=[stopper] if strings else [],
             eos_ids=() if ignore_eos else None,
+            namespace=namespace,
         )
         checked = check_prompt(self.engine, ids, max_new_tokens)
         steps = decode(self.engine, self._drafter(method), checked, options)
@@ -176,8 +183,15 @@ class LanguageModel:
         if not isinstance(method, str):
             return method
         if method not in self._drafters:
-            self._drafters[method] = make_drafter(method)
+            drafter = make_drafter(method)
+            if isinstance(drafter, UsesDatabases):
+                drafter.attach(self.databases)
+            self._drafters[method] = drafter
         return self._drafters[method]
+
+    def close(self) -> None:
+        """Put what was learned on the device. Raises StoreError."""
+        self.databases.close()
 
     def _alone(self, steps: Iterator[Step]) -> Generator[Step]:
         if not self._busy.acquire(blocking=False):
@@ -195,6 +209,8 @@ def load(
     device: str | None = None,
     threads: int | None = None,
     lean: bool = True,
+    packs: Sequence[Path | str] | None = None,
+    learn: bool | None = None,
 ) -> LanguageModel:
     """Load a model for decoding with drafts.
 
@@ -203,10 +219,16 @@ def load(
     device   `cpu`, `cuda`, ...; None: CUDA where there is one
     threads  CPU threads torch may use; None: its own choice
     lean     on a CPU, pack the weights and use attention without copies (`engines/lean.py`)
+    packs    databases to draft from besides the one that comes with the model; None: those in the settings
+    learn    keep what the model says, per namespace, and draft from it; None: as the settings tell
 
-    Raises ModelError, UnsupportedModelError, MissingDependencyError or UsageError, each with one sentence.
+    Raises ModelError, UnsupportedModelError, MissingDependencyError, PackError or UsageError, each with one sentence.
     """
     from hierdraft.engines.hf_load import load_engine
+    from hierdraft.holdings import open_databases
 
     engine, tokenizer = load_engine(name, dtype=dtype, device=device, threads=threads, lean=lean)
-    return LanguageModel(engine, tokenizer, name)
+    settings = load_settings()
+    learns = settings.learn if learn is None else learn
+    databases = open_databases(settings, name, tokenizer, engine.vocab_size, packs, learns)
+    return LanguageModel(engine, tokenizer, name, databases)

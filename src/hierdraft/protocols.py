@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from hierdraft.tree import DraftTree, Int32
 
@@ -117,6 +117,15 @@ class Drafter(Protocol):
 
     def finish(self, tokens: Int32) -> None:
         """The request is over; `tokens` int32[L] is its prompt and all output."""
+        ...
+
+
+@runtime_checkable
+class UsesDatabases(Protocol):
+    """A drafter that also draws on what the model has said before and on what people write."""
+
+    def attach(self, databases: Any) -> None:
+        """Called once, before the first request, with a `hierdraft.databases.levels.Databases`."""
         ...
 
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from platformdirs import user_cache_path, user_config_path
+from platformdirs import user_cache_path, user_config_path, user_data_path
 from pydantic import BeforeValidator, Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.sources import EnvSettingsSource
 
 from hierdraft.errors import SettingsError, UsageError
@@ -40,8 +40,15 @@ def _expand_user(value: object) -> object:
     return Path(value).expanduser() if isinstance(value, str | Path) else value
 
 
+def _paths(value: object) -> object:
+    """In the environment, paths stand as in PATH."""
+    return [part for part in value.split(os.pathsep) if part] if isinstance(value, str) else value
+
+
 _Text = Annotated[str, Field(min_length=1)]
 _Count = Annotated[int, BeforeValidator(_not_bool), Field(ge=1)]
+_Days = Annotated[float, BeforeValidator(_not_bool), Field(gt=0)]
+_Packs = Annotated[tuple[Annotated[Path, BeforeValidator(_expand_user)], ...], NoDecode, BeforeValidator(_paths)]
 _Budget = Annotated[int, BeforeValidator(_not_bool), Field(ge=0, le=128)]
 
 
@@ -64,6 +71,14 @@ class Settings(BaseSettings):
     budget: Literal["auto"] | _Budget = Field(default="auto", description="auto or a whole number from 0 to 128")
     max_new_tokens: _Count = Field(default=256, description="a whole number of at least 1")
     threads: _Count | None = Field(default=None, description="a whole number of at least 1")
+    packs: _Packs = Field(default=(), description="a list of pack files")
+    learn: bool = Field(default=True, description="true or false")
+    durability: Literal["none", "batch", "always"] = Field(default="batch", description="none, batch or always")
+    namespace_tokens: _Count = Field(default=1 << 24, description="a whole number of at least 1")
+    expire_days: _Days | None = Field(default=None, description="a number of days above 0")
+    data_dir: Annotated[Path, BeforeValidator(_expand_user)] = Field(
+        default_factory=lambda: user_data_path("hierdraft"), description="a folder"
+    )
     cache_dir: Annotated[Path, BeforeValidator(_expand_user)] = Field(
         default_factory=lambda: user_cache_path("hierdraft"), description="a folder"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -37,6 +38,9 @@ def generate(
     threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
     stop: Annotated[list[str] | None, typer.Option(help="A string that ends the answer; may be repeated.")] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Do not put the prompt into the chat template.")] = False,
+    pack: Annotated[list[Path] | None, typer.Option(help="A pack to draft from; may be repeated.")] = None,
+    namespace: Annotated[str, typer.Option(help="Whose database to learn into and draft from.")] = "default",
+    no_learn: Annotated[bool, typer.Option("--no-learn", help="Neither keep nor use what was said before.")] = False,
     compare: Annotated[bool, typer.Option("--compare", help="Decode plainly too and compare.")] = False,
     demo: Annotated[bool, typer.Option("--demo", help="Decode built-in prompts, plainly and with drafts.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
@@ -48,7 +52,7 @@ def generate(
         raise UsageError("Give either a prompt or --demo.")
     settings = load_settings(
         model=model, engine=engine, method=method, max_new_tokens=max_new_tokens, budget=budget, dtype=dtype,
-        threads=threads,
+        threads=threads, packs=pack or None, learn=False if no_learn or demo else None,
     )  # fmt: skip
     text = sys.stdin.read() if prompt == "-" else prompt
     if text is not None and not text.strip():
@@ -61,14 +65,18 @@ def generate(
         "budget": settings.budget,
         "stop": stop or (),
         "chat": not raw,
+        "namespace": namespace,
     }
     loaded = _load(settings)
-    if demo:
-        from hierdraft.cli.demo import run_demo
+    try:
+        if demo:
+            from hierdraft.cli.demo import run_demo
 
-        run_demo(loaded, settings.method, options, as_json=as_json)
-        return
-    _one(loaded, str(text), settings.method, options, compare=compare, as_json=as_json)
+            run_demo(loaded, settings.method, options, as_json=as_json)
+        else:
+            _one(loaded, str(text), settings.method, options, compare=compare, as_json=as_json)
+    finally:
+        loaded.close()
 
 
 generate.__doc__ = (generate.__doc__ or "") + _EXAMPLES
@@ -80,7 +88,9 @@ def _load(settings: Any) -> LanguageModel:
 
     console = stderr_console()
     with console.status(f"loading {settings.model}") if console.is_terminal else _Quiet():
-        return load(settings.model, dtype=settings.dtype, threads=settings.threads)
+        return load(
+            settings.model, dtype=settings.dtype, threads=settings.threads, packs=settings.packs, learn=settings.learn
+        )
 
 
 class _Quiet:

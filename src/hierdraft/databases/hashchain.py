@@ -72,7 +72,7 @@ def collect(
             if tokens[position - back] != suffix[length - back]:
                 same = False
                 break
-        if same:
+        if same and tokens[position] >= 0:  # below 0: the end of a document
             token = tokens[position]
             slot = 0
             while slot < distinct and found[slot] != token:

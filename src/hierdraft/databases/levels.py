@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from hierdraft.databases.hashchain import Chains, HashChains
-from hierdraft.tree import Int32
+from hierdraft.databases.namespace import Namespaces
+from hierdraft.databases.pack import Pack
+from hierdraft.databases.store import ModelStore
+from hierdraft.databases.suffixarray import Shelf, document_start, shelve
+from hierdraft.errors import DraftWarning, HierdraftError
+from hierdraft.tree import LEVELS, Int32
+
+LEAD = 8
+"""Tokens of the prompt's end that are learned with an answer, so that its beginning can be drafted."""
 
 
 class ContextLevel:
@@ -36,3 +46,79 @@ class ContextLevel:
     def close(self) -> None:
         """Forget the request's text."""
         self._index = HashChains(0)
+
+
+class Shelves(NamedTuple):
+    """What one request drafts from, besides its own text.
+
+    packs    the growing store's first, then those that were given; `shelf` is the same for kernels
+    grown    how many of them are the store's
+    recent, older   hash chains over what was learned and is in no pack yet
+    """
+
+    packs: tuple[Pack, ...]
+    grown: int
+    shelf: Shelf
+    recent: Chains
+    older: Chains
+
+
+class Databases:
+    """The model and statistics levels of one model: packs that were given, and what grows in each namespace."""
+
+    def __init__(self, packs: Sequence[Pack] = (), namespaces: Namespaces | None = None) -> None:
+        """`namespaces` None: nothing is learned beyond a request."""
+        self.packs = tuple(packs)
+        self.namespaces = namespaces
+        self._warned = False
+
+    def open(self, namespace: str) -> Shelves:
+        """What a request of this namespace may draft from. A store that fails is left out with a warning."""
+        store = self._store(namespace)
+        if store is None:
+            empty = HashChains(0).chains
+            return Shelves(self.packs, 0, _shelf(self.packs), empty, empty)
+        store.refresh()
+        grown, recent, older = store.snapshot()
+        packs = (*grown, *self.packs)
+        return Shelves(packs, len(grown), _shelf(packs), recent, older)
+
+    def learn(self, namespace: str, prompt: Int32, answer: Int32) -> None:
+        """A request has ended; what the model said can be drafted from at once."""
+        store = self._store(namespace)
+        if store is not None and len(answer):
+            try:
+                store.append(np.concatenate([prompt[-LEAD:], answer]))
+            except HierdraftError as error:
+                self._warn(error)
+
+    def touch(self, namespace: str, pack: Pack, places: Collection[int]) -> None:
+        """The documents around these positions of a grown pack have been useful."""
+        store = self._store(namespace)
+        tokens = pack.index.tokens
+        if store is not None and places:
+            starts = {document_start(tokens, place) for place in places if 0 <= place < len(tokens)}
+            store.touch(pack, starts)
+
+    def close(self) -> None:
+        """Put what was learned on the device. Raises StoreError."""
+        if self.namespaces is not None:
+            self.namespaces.close()
+
+    def _store(self, namespace: str) -> ModelStore | None:
+        if self.namespaces is None:
+            return None
+        try:
+            return self.namespaces.store(namespace)
+        except HierdraftError as error:
+            self._warn(error)
+            return None
+
+    def _warn(self, error: HierdraftError) -> None:
+        if not self._warned:
+            self._warned = True
+            warnings.warn(f"Nothing is learned on disk: {error}", DraftWarning, stacklevel=4)
+
+
+def _shelf(packs: Sequence[Pack]) -> Shelf:
+    return shelve([pack.index for pack in packs], [LEVELS.index(pack.info.level) for pack in packs])

@@ -13,17 +13,26 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from hierdraft.databases.hashchain import ORDERS, collect
-from hierdraft.drafting.calibration import cell_of
+from hierdraft.databases.hashchain import ORDERS, Chains
+from hierdraft.databases.suffixarray import LONGEST, Shelf
+from hierdraft.drafting.candidates import (
+    BRANCHES,
+    Found,
+    Offers,
+    Rows,
+    ask_chains,
+    ask_pack,
+    make_found,
+    make_offers,
+    make_rows,
+)
 from hierdraft.tree import LEVELS
 
-OCCURRENCES = 24
-"""Most occurrences of one suffix that are looked at, newest first."""
+LAZY = 0.5
 
-BRANCHES = 32
-"""Most different continuations of one node that are considered."""
-
+_EXPAND = -1
 _CONTEXT = LEVELS.index("context")
+_MODEL = LEVELS.index("model")
 
 
 class Pending(NamedTuple):
@@ -36,12 +45,27 @@ class Pending(NamedTuple):
     level: NDArray[np.uint8]
 
 
+class Sources(NamedTuple):
+    """Everything a tree is grown from.
+
+    context         hash chains over this request
+    recent, older   hash chains over finished requests that are in no pack yet
+    shelf           the packs
+    low, high       int32[packs, LONGEST + 1]: per suffix length of the committed text its range in the pack
+    """
+
+    context: Chains
+    recent: Chains
+    older: Chains
+    shelf: Shelf
+    low: NDArray[np.int32]
+    high: NDArray[np.int32]
+
+
 class Space(NamedTuple):
-    """Everything `grow` writes to, allocated once per drafter.
+    """Everything `grow` writes to, allocated once per drafter and number of packs.
 
     tokens, parents, prob, level, cells, depth   the nodes, in order
-    suffix    int32[nodes + 1, ORDERS]: the last tokens before each row's continuation, newest last
-    known     int32[nodes + 1]: how many of them are real
     """
 
     tokens: NDArray[np.int32]
@@ -50,35 +74,31 @@ class Space(NamedTuple):
     level: NDArray[np.uint8]
     cells: NDArray[np.int32]
     depth: NDArray[np.int32]
-    suffix: NDArray[np.int32]
-    known: NDArray[np.int32]
+    rows: Rows
     pending: Pending
-    best: Pending
-    found: NDArray[np.int32]
-    counts: NDArray[np.int32]
-    newest: NDArray[np.int32]
+    offers: Offers
+    found: Found
 
 
-def make_space(nodes: int) -> Space:
+def make_space(nodes: int, packs: int) -> Space:
     """Work space for trees of up to `nodes` nodes."""
 
-    def heap(capacity: int) -> Pending:
-        prob, level = np.empty(capacity, dtype=np.float32), np.empty(capacity, dtype=np.uint8)
-        return Pending(prob, ints(capacity), ints(capacity), ints(capacity), level)
+    def ints(size: int) -> NDArray[np.int32]:
+        return np.empty(size, dtype=np.int32)
 
-    def ints(*shape: int) -> NDArray[np.int32]:
-        return np.empty(shape, dtype=np.int32)
+    def floats(size: int) -> NDArray[np.float32]:
+        return np.empty(size, dtype=np.float32)
 
+    most = (nodes + 1) * (BRANCHES + 1)
+    pending = Pending(floats(most), ints(most), ints(most), ints(most), np.empty(most, dtype=np.uint8))
     return Space(
-        ints(nodes), ints(nodes), np.empty(nodes, dtype=np.float32), np.empty(nodes, dtype=np.uint8),
-        ints(nodes), ints(nodes), ints(nodes + 1, ORDERS), ints(nodes + 1),
-        heap((nodes + 1) * BRANCHES), heap(BRANCHES),
-        ints(OCCURRENCES + 1), ints(OCCURRENCES + 1), ints(OCCURRENCES + 1),
+        ints(nodes), ints(nodes), floats(nodes), np.empty(nodes, dtype=np.uint8), ints(nodes), ints(nodes),
+        make_rows(nodes + 1, packs), pending, make_offers(), make_found(),
     )  # fmt: skip
 
 
-@njit(cache=True, nogil=True)
-def _swap(heap: Any, a: int, b: int) -> None:
+@njit(cache=True, nogil=True, forceinline=True)
+def _swap(heap: Pending, a: int, b: int) -> None:
     heap.prob[a], heap.prob[b] = heap.prob[b], heap.prob[a]
     heap.token[a], heap.token[b] = heap.token[b], heap.token[a]
     heap.parent[a], heap.parent[b] = heap.parent[b], heap.parent[a]
@@ -86,8 +106,8 @@ def _swap(heap: Any, a: int, b: int) -> None:
     heap.level[a], heap.level[b] = heap.level[b], heap.level[a]
 
 
-@njit(cache=True, nogil=True)
-def _push(heap: Any, size: int, prob: float, token: int, parent: int, cell: int, level: int) -> int:
+@njit(cache=True, nogil=True, forceinline=True)
+def _push(heap: Pending, size: int, prob: float, token: int, parent: int, cell: int, level: int) -> int:
     """Add a candidate to a heap of `size` entries; returns the new size."""
     heap.prob[size] = prob
     heap.token[size] = token
@@ -101,8 +121,8 @@ def _push(heap: Any, size: int, prob: float, token: int, parent: int, cell: int,
     return size + 1
 
 
-@njit(cache=True, nogil=True)
-def _drop_top(heap: Any, size: int) -> int:
+@njit(cache=True, nogil=True, forceinline=True)
+def _drop_top(heap: Pending, size: int) -> int:
     """Remove the best entry; returns the new size."""
     size -= 1
     _swap(heap, 0, size)
@@ -119,103 +139,79 @@ def _drop_top(heap: Any, size: int) -> int:
         at = child
 
 
-@njit(cache=True, nogil=True)
-def _offer(best: Any, held: int, prob: float, token: int, cell: int, level: int) -> int:
-    """Note a candidate of the row at hand; found several ways, it keeps its highest probability."""
-    for slot in range(held):
-        if best.token[slot] == token:
-            if prob > best.prob[slot]:
-                best.prob[slot] = prob
-                best.cell[slot] = cell
-                best.level[slot] = level
-            return held
-    if held == len(best.token):
-        return held
-    best.prob[held] = prob
-    best.token[held] = token
-    best.cell[held] = cell
-    best.level[held] = level
-    return held + 1
-
-
-@njit(cache=True, nogil=True)
-def _ask_chains(chains: Any, level: int, space: Any, row: int, held: int, probability: Any) -> int:
-    """Offer the continuations that a hash-chain index has for the suffix of `row`, longest suffix first."""
-    found, counts, newest = space.found, space.counts, space.newest
-    before = 0
-    for order in range(space.known[row], 0, -1):
-        distinct, total = collect(
-            chains, space.suffix[row], space.known[row], order, OCCURRENCES, found, counts, newest
-        )
-        if total == before:
-            continue  # the same occurrences as the longer suffix had, which says more
-        before = total
-        for slot in range(distinct):
-            cell = cell_of(level, order, counts[slot], total, newest[slot] == 0)
-            held = _offer(space.best, held, probability[cell], found[slot], cell, level)
+@njit(cache=True, nogil=True, forceinline=True)
+def _expand(sources: Sources, space: Space, row: int, least: float, probability: Any) -> int:
+    """Put the candidates for `row` of at least that probability into `space.offers`; returns how many there are."""
+    rows, found, offers = space.rows, space.found, space.offers
+    held = ask_chains(sources.context, _CONTEXT, rows, row, found, offers, 0, least, probability)
+    held = ask_chains(sources.recent, _MODEL, rows, row, found, offers, held, least, probability)
+    held = ask_chains(sources.older, _MODEL, rows, row, found, offers, held, least, probability)
+    for pack in range(len(sources.shelf.length)):
+        held = ask_pack(sources.shelf, pack, rows, row, space.parents, found, offers, held, least, probability)
     return held
 
 
 @njit(cache=True, nogil=True)
-def grow(context: Any, suffix: Any, probability: Any, space: Any, nodes: int, depth: int, least: float) -> int:
+def grow(sources: Sources, suffix: Any, probability: Any, space: Space, nodes: int, depth: int, least: float) -> int:
     """Grow a tree of at most `nodes` nodes, `depth` levels deep, into `space`; returns how many nodes it has.
 
-    context      `Chains` of the context level
     suffix       int32[<= ORDERS]: the last committed tokens, newest last
     probability  float32[CELLS]
     least        candidates with a lower path probability are dropped
     """
-    known = len(suffix)
-    space.known[0] = known
-    space.suffix[0, :known] = suffix
-    size = 0
+    _begin(sources, suffix, space.rows)
+    top, offers = space.pending, space.offers
+    size = _push(top, 0, 1.0, _EXPAND, -1, 0, 0)
     made = 0
-    row = 0
-    reach = 1.0
-    while True:
-        row_depth = 0 if row == 0 else space.depth[row - 1]
-        if row_depth < depth:
-            held = _ask_chains(context, _CONTEXT, space, row, 0, probability)
-            for slot in range(held):
-                prob = reach * space.best.prob[slot]
-                if prob >= least:
-                    best = space.best
-                    size = _push(
-                        space.pending,
-                        size,
-                        prob,
-                        best.token[slot],
-                        row - 1,
-                        best.cell[slot],
-                        best.level[slot],
-                    )
-        if size == 0 or made == nodes:
-            return made
-        top = space.pending
-        parent = top.parent[0]
-        space.tokens[made] = top.token[0]
+    while size > 0 and made < nodes:
+        token, parent, reach = top.token[0], top.parent[0], top.prob[0]
+        if token == _EXPAND:
+            size = _drop_top(top, size)
+            if parent >= 0:
+                reach = space.prob[parent]
+                _extend_suffix(space.rows, space.parents[parent] + 1, parent + 1, space.tokens[parent])
+            for slot in range(_expand(sources, space, parent + 1, least / reach, probability)):
+                prob = reach * offers.prob[slot]
+                size = _push(top, size, prob, offers.token[slot], parent, offers.cell[slot], offers.level[slot])
+            continue
+        space.tokens[made] = token
         space.parents[made] = parent
-        space.prob[made] = top.prob[0]
+        space.prob[made] = reach
         space.level[made] = top.level[0]
         space.cells[made] = top.cell[0]
         space.depth[made] = 1 if parent < 0 else space.depth[parent] + 1
-        reach = top.prob[0]
-        size = _drop_top(space.pending, size)
-        _extend_suffix(space, parent + 1, made + 1, space.tokens[made])
+        size = _drop_top(top, size)
+        if space.depth[made] < depth and reach * LAZY >= least:
+            size = _push(top, size, reach * LAZY, _EXPAND, made, 0, 0)
         made += 1
-        row = made
+    return made
 
 
 @njit(cache=True, nogil=True)
-def _extend_suffix(space: Any, parent_row: int, row: int, token: int) -> None:
+def _begin(sources: Sources, suffix: Any, rows: Rows) -> None:
+    """Row 0 is the committed text."""
+    known = len(suffix)
+    rows.known[0] = known
+    rows.suffix[0, :known] = suffix
+    for pack in range(len(sources.shelf.length)):
+        order = LONGEST
+        while order > 0 and sources.low[pack, order] >= sources.high[pack, order]:
+            order -= 1
+        rows.longest[0, pack] = order
+        rows.low[0, pack] = sources.low[pack]
+        rows.high[0, pack] = sources.high[pack]
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _extend_suffix(rows: Rows, parent_row: int, row: int, token: int) -> None:
     """The suffix of `row` is its parent's with `token` behind it, the oldest token dropped when full."""
-    known = space.known[parent_row]
+    rows.low[row] = -1  # every pack, every suffix length
+    known = rows.known[parent_row]
     if known == ORDERS:
-        space.suffix[row, : ORDERS - 1] = space.suffix[parent_row, 1:]
-        space.suffix[row, ORDERS - 1] = token
+        rows.suffix[row, : ORDERS - 1] = rows.suffix[parent_row, 1:]
+        rows.suffix[row, ORDERS - 1] = token
+        rows.known[row] = ORDERS
     else:
-        space.suffix[row, :known] = space.suffix[parent_row, :known]
-        space.suffix[row, known] = token
-        space.known[row] = known + 1
-        return
-    space.known[row] = ORDERS
+        rows.suffix[row, :known] = rows.suffix[parent_row, :known]
+        rows.suffix[row, known] = token
+        rows.known[row] = known + 1

@@ -56,16 +56,30 @@ def _torch() -> Any:
 def _load_files(path: Path, dtype: Any) -> tuple[Any, Any]:
     """The model in evaluation mode and its tokenizer, from a local transformers folder. Runs no code from it."""
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    tokenizer = load_tokenizer(path)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
         model = AutoModelForCausalLM.from_pretrained(
             path, dtype=dtype, use_safetensors=True, trust_remote_code=False
         ).eval()
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"The model in {path} cannot be loaded: {first}") from error
+        raise ModelError(f"The model in {path} cannot be loaded: {_first_line(error)}") from error
     return model, tokenizer
+
+
+def load_tokenizer(path: Path) -> Any:
+    """The fast tokenizer in a local transformers folder. Raises ModelError, MissingDependencyError."""
+    _torch()
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise ModelError(f"The tokenizer in {path} cannot be loaded: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
