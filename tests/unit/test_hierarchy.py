@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hierdraft.databases.hashchain import ORDERS
+from hierdraft.databases.hashchain import ORDERS, HashChains
 from hierdraft.databases.levels import ContextLevel
+from hierdraft.databases.suffixarray import END, LONGEST, Index, follow_all, shelve
+from hierdraft.databases.suffixsort import build
 from hierdraft.drafting.calibration import (
     CELLS,
     COUNTS,
@@ -20,13 +23,15 @@ from hierdraft.drafting.calibration import (
     count_bucket,
     share_bucket,
 )
-from hierdraft.drafting.grow import OCCURRENCES, grow, make_space
+from hierdraft.drafting.candidates import OCCURRENCES, SUFFIXES
+from hierdraft.drafting.grow import LAZY, Sources, grow, make_space
 from hierdraft.drafting.hierarchy import HierarchyDrafter
 from hierdraft.protocols import Budget, Request, Step
-from hierdraft.tree import LEVELS, DraftTree
+from hierdraft.tree import LEVELS, DraftTree, Int32
 from tests.databases.test_hashchain import scan
+from tests.databases.test_suffixarray import sorted_occurrences
 
-CONTEXT = LEVELS.index("context")
+CONTEXT, MODEL, STATISTICS = (LEVELS.index(name) for name in ("context", "model", "statistics"))
 
 
 def twin_candidates(text: list[int], suffix: list[int], probability: np.ndarray) -> dict[int, float]:
@@ -44,34 +49,83 @@ def twin_candidates(text: list[int], suffix: list[int], probability: np.ndarray)
     return best
 
 
-def twin_grow(text: list[int], probability: np.ndarray, nodes: int, depth: int, least: float) -> list[float]:
-    """Path probabilities of the best tree, best first."""
-    waiting: list[tuple[float, list[int]]] = []
+def twin_pack_candidates(pack: list[int], level: int, suffix: list[int], probability: np.ndarray) -> dict[int, float]:
+    """The same for a pack: up to SUFFIXES suffix lengths, the longest that occurs first."""
+    best: dict[int, float] = {}
+    asked, before = 0, -1
+    for order in range(min(LONGEST, len(suffix)), 0, -1):
+        places = sorted_occurrences(pack, suffix[len(suffix) - order :])
+        if not places or len(places) == before or asked == SUFFIXES:
+            continue
+        before = len(places)
+        if len(places) > OCCURRENCES:
+            places = [places[(2 * i + 1) * len(places) // (2 * OCCURRENCES)] for i in range(OCCURRENCES)]
+        found = [pack[p + order] for p in places if p + order < len(pack) and pack[p + order] != END]
+        for token in set(found):
+            cell = cell_of(level, order, found.count(token), len(found), False)
+            best[token] = max(best.get(token, 0.0), float(probability[cell]))
+        asked += 1
+        if len(found) >= OCCURRENCES:
+            break
+    return best
+
+
+Candidates = Callable[[list[int]], dict[int, float]]
+
+
+def twin_grow(text: list[int], candidates: Candidates, nodes: int, depth: int, least: float) -> list[float]:
+    """Path probabilities of the tree, in the order its nodes are made; a node is expanded when LAZY of its own is
+    the best that is left."""
+    waiting: list[tuple[float, int, list[int]]] = [(-1.0, 0, [])]
+    reached: dict[tuple[int, ...], float] = {(): 1.0}
     made: list[float] = []
-    reach, path = 1.0, []
-    while True:
-        if len(path) < depth:
-            for token, p in twin_candidates(text, [*text, *path], probability).items():
-                if reach * p >= least:
-                    heapq.heappush(waiting, (-reach * p, [*path, token]))
-        if not waiting or len(made) == nodes:
-            return made
-        negative, path = heapq.heappop(waiting)
-        reach = -negative
-        made.append(reach)
+    while waiting and len(made) < nodes:
+        negative, kind, path = heapq.heappop(waiting)
+        if kind == 0:
+            reach = reached[tuple(path)]
+            for token, p in candidates([*text, *path]).items():
+                if p >= least / reach:
+                    heapq.heappush(waiting, (-reach * p, 1, [*path, token]))
+            continue
+        made.append(-negative)
+        reached[tuple(path)] = -negative
+        if len(path) < depth and -negative * LAZY >= least:
+            heapq.heappush(waiting, (negative * LAZY, 0, path))
+    return made
 
 
-@given(
-    st.lists(st.integers(0, 3), min_size=1, max_size=80),
-    st.integers(0, 20),
-    st.integers(1, 6),
-    st.integers(0, 2**32 - 1),
-)
-def test_the_tree_is_the_best_one(text: list[int], nodes: int, depth: int, seed: int) -> None:
+def sources(text: Int32, packs: Sequence[tuple[list[int], int]] = ()) -> tuple[Sources, list[Index]]:
+    """What `grow` reads, for a context and packs (tokens, level); the indexes must be kept as long."""
+    indexes = [build(np.array(tokens, dtype=np.int32), 4) for tokens, _ in packs]
+    shelf = shelve(indexes, [level for _, level in packs])
+    low, high = np.zeros((2, len(packs), LONGEST + 1), dtype=np.int32)
+    follow_all(shelf, low, high, text[-LONGEST:].copy())
+    empty = HashChains(0).chains
+    return Sources(ContextLevel(text).chains, empty, empty, shelf, low, high), indexes
+
+
+TEXT = st.lists(st.integers(0, 3), min_size=1, max_size=80)
+PACK = st.lists(st.integers(END, 3), max_size=150)
+
+
+@given(TEXT, st.lists(PACK, max_size=2), st.integers(0, 20), st.integers(1, 6), st.integers(0, 2**32 - 1))
+def test_the_tree_is_that_of_a_slow_twin(
+    text: list[int], packs: list[list[int]], nodes: int, depth: int, seed: int
+) -> None:
     probability = np.random.default_rng(seed).uniform(0.01, 0.99, CELLS).astype(np.float32)
-    space = make_space(max(1, nodes))
+    space = make_space(max(1, nodes), len(packs))
     tokens = np.array(text, dtype=np.int32)
-    n = grow(ContextLevel(tokens).chains, tokens[-ORDERS:], probability, space, nodes, depth, 0.001)
+    levelled = list(zip(packs, (MODEL, STATISTICS), strict=False))
+    read, kept = sources(tokens, levelled)
+
+    def candidates(whole: list[int]) -> dict[int, float]:
+        best = twin_candidates(text, whole, probability)
+        for pack, level in levelled:
+            for token, p in twin_pack_candidates(pack, level, whole, probability).items():
+                best[token] = max(best.get(token, 0.0), p)
+        return best
+
+    n = grow(read, tokens[-ORDERS:].copy(), probability, space, nodes, depth, 0.001)
     tree = DraftTree.build(
         space.tokens[:n].copy(),
         space.parents[:n].copy(),
@@ -79,15 +133,15 @@ def test_the_tree_is_the_best_one(text: list[int], nodes: int, depth: int, seed:
         level=space.level[:n].copy(),
     )
     tree.check(4)
-    np.testing.assert_allclose(tree.prob, twin_grow(text, probability, nodes, depth, 0.001), rtol=1e-4)
+    np.testing.assert_allclose(tree.prob, twin_grow(text, candidates, nodes, depth, 0.001), rtol=1e-4)
     assert len({(int(p), int(t)) for p, t in zip(tree.parents, tree.tokens, strict=True)}) == n
     assert (tree.depths() <= depth).all()
     for node in range(n):
-        above = [int(tree.tokens[i]) for i in tree.path(node)[:-1]]
-        p = twin_candidates(text, text + above, probability)[int(tree.tokens[node])]
+        p = candidates(text + [int(tree.tokens[i]) for i in tree.path(node)[:-1]])[int(tree.tokens[node])]
         parent = int(tree.parents[node])
         assert tree.prob[node] == pytest.approx(p * (1.0 if parent < 0 else tree.prob[parent]), rel=1e-5)
         assert probability[space.cells[node]] == np.float32(p)
+    assert len(kept) == len(packs)
 
 
 @given(st.integers(1, 300), st.integers(0, 300))

@@ -28,6 +28,9 @@ from hierdraft.errors import PackError, StoreError, UsageError
 from hierdraft.tree import Int32
 
 _KEY = re.compile(r"[0-9a-f]{32}")
+FORGET_WAIT = 5.0
+"""Seconds that `forget` waits for another process to let go of a namespace."""
+
 _PASSAGE = 12
 _PASSAGES = 64
 
@@ -164,7 +167,7 @@ def forget(root: Path, name: str) -> Erasure:
     files = [path for folder in folders for path in folder.iterdir()]
     size = sum(path.stat().st_size for path in files)
     for folder in folders:
-        lock = take_lock(folder, wait=5.0)
+        lock = take_lock(folder, FORGET_WAIT)
         if lock is None:
             raise StoreError(f"Another process uses the namespace {name!r}: end it and try again.")
         lock.release()

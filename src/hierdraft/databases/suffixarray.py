@@ -108,6 +108,8 @@ def token_at(tokens: Any, suffixes: Any, rank: Any, depth: Any) -> Any:
 @njit(cache=True, nogil=True, forceinline=True)
 def narrow(tokens: Any, suffixes: Any, low: Any, high: Any, depth: int, token: int) -> tuple[Any, Any]:
     """The part of the range low..high-1, whose suffixes agree in `depth` tokens, that goes on with `token`."""
+    if token < 0:
+        return low, low
     end = high
     while low < high:  # the first suffix that goes on with `token` or more
         middle = (low + high) >> 1

@@ -1,0 +1,272 @@
+"""Packs and journals on disk: what is written is read; what is damaged, foreign or hostile is refused by name."""
+
+from __future__ import annotations
+
+import errno
+import json
+import random
+import resource
+import struct
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from hierdraft.databases import journal
+from hierdraft.databases.merge import merge_packs
+from hierdraft.databases.pack import MAX_HEADER, Pack, PackInfo, join, write_pack
+from hierdraft.databases.suffixarray import Index, match
+from hierdraft.databases.suffixsort import build
+from hierdraft.errors import PackError
+from tests.databases.disks import FailingDisk, FastDisk
+
+INFO = PackInfo("model", 50, "f" * 64, model="toy", source="tests", licence="none", builder="tests")
+IDENTITY: journal.Identity = {"tokenizer": "f" * 64, "vocab_size": 50}
+DOCUMENTS = [np.array([i, (i * 7) % 50, *range(i % 11)], dtype=np.int32) for i in range(40)]
+
+
+def make_pack(path: Path, documents: list[np.ndarray] = DOCUMENTS, info: PackInfo = INFO) -> Pack:
+    return write_pack(path, build(join(documents), info.vocab_size), info, FastDisk())
+
+
+def test_a_pack_is_what_was_written(tmp_path: Path) -> None:
+    pack = make_pack(tmp_path / "a.safetensors")
+    pack.verify()
+    assert [ids.tolist() for ids in pack.documents()] == [ids.tolist() for ids in DOCUMENTS]
+    assert (pack.info.tokens, pack.info.documents) == (sum(map(len, DOCUMENTS)), len(DOCUMENTS))
+    assert replace(pack.info, tokens=0, documents=0, checksums={}) == INFO
+    index = build(join(DOCUMENTS), 50)
+    for stored, array in zip(pack.index, index, strict=True):
+        assert (stored == array).all()
+        assert not stored.flags.writeable
+    assert match(pack.index, [1, 7]) == match(index, [1, 7])
+
+
+def test_any_reader_of_the_format_can_open_it(tmp_path: Path) -> None:
+    pack = make_pack(tmp_path / "a.safetensors")
+    arrays = load_file(pack.path)
+    assert sorted(arrays) == ["starts", "suffixes", "tokens"]
+    assert (arrays["tokens"] == pack.index.tokens).all()
+
+
+def test_the_same_text_gives_the_same_bytes(tmp_path: Path) -> None:
+    first, second = (make_pack(tmp_path / name) for name in ("a.safetensors", "b.safetensors"))
+    assert first.path.read_bytes() == second.path.read_bytes()
+
+
+def test_an_empty_pack_is_a_pack(tmp_path: Path) -> None:
+    pack = make_pack(tmp_path / "a.safetensors", [])
+    pack.verify()
+    assert match(pack.index, [1]) == {}
+
+
+def test_another_tokenizer_is_refused_with_both_names(tmp_path: Path) -> None:
+    pack = make_pack(tmp_path / "a.safetensors")
+    pack.require(tokenizer="f" * 64, vocab_size=64, name="padded")
+    pack.require(tokenizer="", vocab_size=50, name="bare ids")
+    with pytest.raises(PackError, match=r"made for toy \(tokenizer ffff.*50 ids\), not for other \(tokenizer 0000"):
+        pack.require(tokenizer="0" * 64, vocab_size=50, name="other")
+    with pytest.raises(PackError, match=r"made for toy .*50 ids\): too many ids for small .*49 ids"):
+        pack.require(tokenizer="f" * 64, vocab_size=49, name="small")
+
+
+def rewrite(pack: Pack, path: Path, change: object) -> Path:
+    """The pack with its header changed by `change(header)`."""
+    data = pack.path.read_bytes()
+    length = struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8 : 8 + length])
+    change(header)  # type: ignore[operator]
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + length :])
+    return path
+
+
+HEADERS = [
+    ("format", lambda h: h["__metadata__"].update(format="other-1"), "format is not"),
+    ("no metadata", lambda h: h.pop("__metadata__"), "format is not"),
+    ("level", lambda h: h["__metadata__"].update(level='"context"'), "level is 'context'"),
+    ("vocabulary", lambda h: h["__metadata__"].update(vocab_size="0"), "vocabulary has 0 ids"),
+    ("larger vocabulary", lambda h: h["__metadata__"].update(vocab_size="51"), "do not fit together"),
+    ("type", lambda h: h["__metadata__"].update(vocab_size='"50"'), "vocab_size is missing or wrong"),
+    ("deep", lambda h: h["__metadata__"].update(checksums="[" * 100_000), "usable pack"),
+    ("dtype", lambda h: h["tokens"].update(dtype="F32"), "tokens are not int32"),
+    ("shape", lambda h: h["tokens"].update(shape=[1, *h["tokens"]["shape"]]), "tokens are not int32"),
+    ("name", lambda h: h.update(other=h.pop("tokens")), "holds the arrays"),
+    ("overlap", lambda h: h["tokens"].update(data_offsets=h["suffixes"]["data_offsets"]), "usable pack"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), [case[1:] for case in HEADERS], ids=[case[0] for case in HEADERS])
+def test_a_wrong_header_is_named(tmp_path: Path, change: object, message: str) -> None:
+    path = rewrite(make_pack(tmp_path / "a.safetensors"), tmp_path / "b.safetensors", change)
+    with pytest.raises(PackError, match=message):
+        Pack.open(path)
+
+
+def test_files_that_are_no_packs(tmp_path: Path) -> None:
+    with pytest.raises(PackError, match="cannot be read: No such file"):
+        Pack.open(tmp_path / "missing")
+    for data in (b"", b"1234", b"\xff" * 64, struct.pack("<Q", MAX_HEADER + 8) + b"{" * (MAX_HEADER + 64)):
+        (tmp_path / "b").write_bytes(data)
+        with pytest.raises(PackError, match="no safetensors header"):
+            Pack.open(tmp_path / "b")
+
+
+def test_verify_finds_every_flipped_byte(tmp_path: Path) -> None:
+    pack = make_pack(tmp_path / "a.safetensors")
+    data = bytearray(pack.path.read_bytes())
+    begin = 8 + struct.unpack("<Q", data[:8])[0]
+    for place in range(begin, len(data), 17):
+        damaged = data.copy()
+        damaged[place] ^= 1 << place % 8
+        (tmp_path / "b").write_bytes(damaged)
+        with pytest.raises(PackError, match="is damaged: its"):
+            Pack.open(tmp_path / "b").verify()
+
+
+def test_merging_is_building_together(tmp_path: Path) -> None:
+    parts = [DOCUMENTS[:5], DOCUMENTS[5:6], DOCUMENTS[6:30], DOCUMENTS[30:]]
+    packs = [make_pack(tmp_path / f"{i}.safetensors", part) for i, part in enumerate(parts)]
+    told: list[tuple[int, int]] = []
+    merged = merge_packs(packs, tmp_path / "all.safetensors", INFO, lambda done, all_: told.append((done, all_)))
+    merged.verify()
+    whole = build(join(DOCUMENTS), 50)
+    assert sorted(map(bytes, merged.documents())) == sorted(map(bytes, DOCUMENTS))
+    for query in range(50):
+        for other in range(8):
+            assert match(merged.index, [query, other]) == match(whole, [query, other])
+    assert told[-1][0] == told[-1][1]
+    assert not list(tmp_path.glob(".merge-*"))
+    damaged = bytearray(packs[1].path.read_bytes())
+    damaged[-1] ^= 1
+    (tmp_path / "damaged").write_bytes(damaged)
+    with pytest.raises(PackError, match="is damaged"):
+        merge_packs([packs[0], Pack.open(tmp_path / "damaged")], tmp_path / "x", INFO, lambda *_: None)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+def test_a_pack_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, code: int) -> None:
+    path = tmp_path / "a.safetensors"
+    before = make_pack(path).path.read_bytes()
+    index = build(join(DOCUMENTS[:3]), 50)
+    number = 0
+    while True:
+        number += 1
+        disk = FailingDisk(number, code)
+        try:
+            write_pack(path, index, INFO, disk)
+        except PackError:
+            if disk.count == number:
+                assert path.read_bytes() == before or [*tmp_path.iterdir()] == [path]
+                Pack.open(path).verify()
+            continue
+        assert disk.count < number
+        break
+    assert number > 6
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+MUTANTS = 25_000
+
+
+def mutate(data: bytes, chance: random.Random) -> bytes:
+    """A few bytes flipped, set, cut out, doubled or moved."""
+    mutant = bytearray(data)
+    for _ in range(chance.choice((1, 1, 2, 8))):
+        if not mutant:
+            break
+        place = chance.randrange(len(mutant)) if chance.random() < 0.5 else chance.randrange(min(1200, len(mutant)))
+        size = chance.choice((1, 1, 2, 4, 8, 64))
+        kind = chance.randrange(6)
+        if kind == 0:
+            mutant[place] ^= 1 << chance.randrange(8)
+        elif kind == 1:
+            mutant[place : place + size] = bytes(chance.choice((0, 255, 127, 128, 57)) for _ in range(size))
+        elif kind == 2:
+            del mutant[place : place + size]
+        elif kind == 3:
+            mutant[place:place] = mutant[place : place + size]
+        elif kind == 4:
+            del mutant[place:]
+        else:
+            other = chance.randrange(len(mutant))
+            mutant[place : place + size] = mutant[other : other + size]
+    return bytes(mutant)
+
+
+def peak() -> int:
+    """Most memory this process ever had, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+@pytest.mark.parametrize("part", range(5))
+def test_mutated_packs(tmp_path: Path, part: int) -> None:
+    """A typed error or a read that keeps to the vocabulary; never a crash, a hang or a memory bomb."""
+    pack = make_pack(tmp_path / "a.safetensors")
+    original = pack.path.read_bytes()
+    chance = random.Random(part)
+    query = np.array([1, 7, 0], dtype=np.int32)
+    match(pack.index, query)
+    path, before, refused, slowest = tmp_path / "b", peak(), 0, 0.0
+    for _ in range(MUTANTS // 5):
+        mutant = mutate(original, chance)
+        path.write_bytes(mutant)
+        started = perf_counter()
+        try:
+            found = Pack.open(path)
+            for counts in match(found.index, query).values():
+                assert all(0 <= token < found.info.vocab_size for token in counts)
+            found.verify()
+            assert [ids.tolist() for ids in found.documents()] == [ids.tolist() for ids in DOCUMENTS]
+        except PackError:
+            refused += 1
+        slowest = max(slowest, perf_counter() - started)
+    assert refused > MUTANTS // 10
+    assert slowest < 1.0
+    assert peak() - before < 2 * len(original) + (64 << 20)
+
+
+@pytest.mark.parametrize("part", range(5))
+def test_mutated_journals(tmp_path: Path, part: int) -> None:
+    """Whole records up to the first damaged one, or nothing."""
+    path = tmp_path / "1.journal"
+    original = journal.header(IDENTITY) + b"".join(journal.encode(ids) for ids in DOCUMENTS)
+    chance = random.Random(part)
+    said = [ids.tolist() for ids in DOCUMENTS]
+    before, whole, slowest = peak(), 0, 0.0
+    for _ in range(MUTANTS // 5):
+        path.write_bytes(mutate(original, chance))
+        started = perf_counter()
+        found = journal.replay(path, IDENTITY, 50)
+        slowest = max(slowest, perf_counter() - started)
+        if found is not None:
+            documents = [ids.tolist() for ids in found.documents]
+            assert found.length <= path.stat().st_size
+            # A record may be doubled or missing as a whole; none is ever another text.
+            assert all(ids in said for ids in documents)
+            whole += len(documents)
+        journal.documents_in(path)
+    assert whole > MUTANTS
+    assert slowest < 1.0
+    assert peak() - before < 2 * len(original) + (64 << 20)
+
+
+def test_a_journal_of_another_model_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "1.journal"
+    path.write_bytes(journal.header(IDENTITY) + journal.encode(DOCUMENTS[3]))
+    assert journal.replay(path, {**IDENTITY, "tokenizer": "x"}, 50) is None
+    found = journal.replay(path, IDENTITY, 5)
+    assert found is not None
+    assert found.documents == []  # its ids lie outside that vocabulary
+    assert [ids.tolist() for ids in journal.documents_in(path)] == [DOCUMENTS[3].tolist()]
+
+
+def test_an_index_too_large_for_its_numbers_is_refused() -> None:
+    huge = np.broadcast_to(np.int32(1), (2**31,))
+    with pytest.raises(ValueError, match="make several"):
+        build(huge, 5)
+    assert isinstance(build(huge[:3].copy(), 5), Index)
