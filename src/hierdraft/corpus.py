@@ -27,12 +27,16 @@ _BATCH = 1 << 22
 _MOST_COPIES = 64
 
 
-def find_files(paths: Sequence[Path], patterns: Sequence[str]) -> list[Path]:
-    """The files named, and those in named folders, at any depth, whose names match one of `patterns`; sorted."""
+def find_files(paths: Sequence[Path], patterns: Sequence[str], excluded: Sequence[str]) -> list[Path]:
+    """The files named, and those in named folders whose names match one of `patterns`, sorted.
+
+    Folders called as one of `excluded` are not searched.
+    """
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = {file for pattern in patterns for file in path.rglob(pattern) if file.is_file()}
+            matching = {file for pattern in patterns for file in path.rglob(pattern) if file.is_file()}
+            inside = [file for file in matching if not set(file.relative_to(path).parts[:-1]) & set(excluded)]
             if not inside:
                 raise CorpusError(f"{path} holds no files named {' or '.join(patterns)}.")
             found += sorted(inside)

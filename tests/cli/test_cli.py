@@ -11,10 +11,13 @@ from pathlib import Path
 import pytest
 
 
-def hierdraft(*arguments: str, text: str | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+def hierdraft(
+    *arguments: str, text: str | None = None, cwd: Path | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", "from hierdraft.cli.app import main; main()", *arguments],
         input=text,
+        cwd=cwd,
         capture_output=True,
         text=True,
         check=False,
@@ -26,7 +29,7 @@ def hierdraft(*arguments: str, text: str | None = None, **environment: str) -> s
 def test_help_names_every_command_and_stays_light() -> None:
     shown = hierdraft("--help")
     assert shown.returncode == 0
-    assert all(command in shown.stdout for command in ("generate", "doctor", "models"))
+    assert all(command in shown.stdout for command in ("generate", "db", "doctor", "models"))
     code = (
         "import sys; sys.argv = ['hierdraft', '--help']\n"
         "from hierdraft.cli.app import main\n"

@@ -75,7 +75,7 @@ def main() -> None:
         first = os.read(reader, 8)
         if len(first) < 8:
             raise RuntimeError("the writer ended by itself")
-        time.sleep(chance.uniform(0.0, 0.05))
+        time.sleep(chance.uniform(0.0, 0.015))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         acknowledged = first

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
+from hierdraft.databases.levels import Databases
+from hierdraft.databases.namespace import Namespaces
+from hierdraft.databases.pack import Pack, PackInfo
+from hierdraft.databases.store import StoreOptions
+from hierdraft.databases.suffixarray import Index
+from hierdraft.databases.suffixsort import build
 from hierdraft.drafting.hierarchy import HierarchyDrafter
 from hierdraft.drafting.plain import PlainDrafter
 from hierdraft.protocols import Budget, Drafter, Request, Step, Wants
@@ -205,5 +212,27 @@ REFUSED: dict[str, type[Base]] = {
 }  # fmt: skip
 """Drafters that must be switched off with exactly one warning per request."""
 
-REAL: dict[str, Callable[[], Drafter]] = {"hierarchy": HierarchyDrafter, "none": PlainDrafter}
+
+def with_databases(damaged: bool) -> HierarchyDrafter:
+    """The default drafter over packs of random text and a store that grows; `damaged`: arrays full of nonsense."""
+    rng = np.random.default_rng(0)
+    packs = []
+    for level in ("model", "statistics"):
+        index = build(rng.integers(-1, 32, 4_000).astype(np.int32), 32)
+        if damaged:
+            wild = rng.integers(-(2**31), 2**31, 4_000).astype(np.int32)
+            index = Index(rng.permutation(wild), wild, wild[:33].copy())
+        packs.append(Pack(Path(level), PackInfo(level, 32), index))  # type: ignore[arg-type]
+    namespaces = Namespaces(None, PackInfo("model", 32), StoreOptions("none", compact_at=2_000))
+    drafter = HierarchyDrafter()
+    drafter.attach(Databases(packs, namespaces))
+    return drafter
+
+
+REAL: dict[str, Callable[[], Drafter]] = {
+    "hierarchy": HierarchyDrafter,
+    "hierarchy with databases": lambda: with_databases(False),
+    "hierarchy with damaged packs": lambda: with_databases(True),
+    "none": PlainDrafter,
+}
 """The product's own drafters."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -73,25 +72,40 @@ def twin_pack_candidates(pack: list[int], level: int, suffix: list[int], probabi
 Candidates = Callable[[list[int]], dict[int, float]]
 
 
-def twin_grow(text: list[int], candidates: Candidates, nodes: int, depth: int, least: float) -> list[float]:
-    """Path probabilities of the tree, in the order its nodes are made; a node is expanded when LAZY of its own is
-    the best that is left."""
-    waiting: list[tuple[float, int, list[int]]] = [(-1.0, 0, [])]
-    reached: dict[tuple[int, ...], float] = {(): 1.0}
-    made: list[float] = []
-    while waiting and len(made) < nodes:
-        negative, kind, path = heapq.heappop(waiting)
-        if kind == 0:
-            reach = reached[tuple(path)]
-            for token, p in candidates([*text, *path]).items():
-                if p >= least / reach:
-                    heapq.heappush(waiting, (-reach * p, 1, [*path, token]))
-            continue
-        made.append(-negative)
-        reached[tuple(path)] = -negative
-        if len(path) < depth and -negative * LAZY >= least:
-            heapq.heappush(waiting, (negative * LAZY, 0, path))
-    return made
+def check_order(tree: DraftTree, text: list[int], candidates: Candidates, nodes: int, depth: int, least: float) -> None:
+    """Replays the growth: what is best comes next, be it a node or the expansion of a node, at LAZY of its own.
+
+    Equals may come in any order; the one that the tree went on with is taken.
+    """
+    paths = [[int(tree.tokens[i]) for i in tree.path(node)] for node in range(len(tree))]
+    ready: dict[tuple[int, ...], float] = {}
+    unexpanded: dict[tuple[int, ...], tuple[float, float]] = {(): (1.0, 1.0)}
+
+    def expand(key: float, upcoming: list[list[int]]) -> None:
+        tied = [path for path, (found, _) in unexpanded.items() if found >= key * (1 - 1e-6)]
+        parents = [tuple(path[:-1]) for path in upcoming]
+        chosen = min(tied, key=lambda path: parents.index(path) if path in parents else len(parents))
+        _, reach = unexpanded.pop(chosen)
+        for token, p in candidates([*text, *chosen]).items():
+            if p >= least / reach:
+                ready[(*chosen, token)] = reach * p
+
+    for node, path in enumerate(paths):
+        while True:
+            best = max(ready.values(), default=0.0)
+            key = max((found for found, _ in unexpanded.values()), default=0.0)
+            mine = ready.get(tuple(path), 0.0)
+            if mine >= max(best, key) * (1 - 1e-6):
+                break
+            assert key >= best * (1 - 1e-6), f"node {node} has {mine}, but {best} was there"
+            expand(key, paths[node:])
+        assert tree.prob[node] == pytest.approx(ready.pop(tuple(path)), rel=1e-5)
+        if len(path) < depth and mine * LAZY >= least:
+            unexpanded[tuple(path)] = (mine * LAZY, mine)
+    if len(tree) < nodes:
+        while unexpanded:
+            expand(max(found for found, _ in unexpanded.values()), [])
+        assert not ready
 
 
 def sources(text: Int32, packs: Sequence[tuple[list[int], int]] = ()) -> tuple[Sources, list[Index]]:
@@ -133,7 +147,7 @@ def test_the_tree_is_that_of_a_slow_twin(
         level=space.level[:n].copy(),
     )
     tree.check(4)
-    np.testing.assert_allclose(tree.prob, twin_grow(text, candidates, nodes, depth, 0.001), rtol=1e-4)
+    check_order(tree, text, candidates, nodes, depth, 0.001)
     assert len({(int(p), int(t)) for p, t in zip(tree.parents, tree.tokens, strict=True)}) == n
     assert (tree.depths() <= depth).all()
     for node in range(n):

@@ -37,6 +37,7 @@ def build(
     vocab_size: Annotated[int | None, typer.Option(help="With --tokenizer none: number of ids.")] = None,
     text: Annotated[list[Path] | None, typer.Option(help="UTF-8 text, or a folder of it; may be repeated.")] = None,
     glob: Annotated[list[str] | None, typer.Option(help="Which files of a folder; may be repeated.")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="Name of a folder to leave out; may be repeated.")] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out files that are not UTF-8.")] = False,
     ids: Annotated[Path | None, typer.Option(help="Token ids, one document a line, as .jsonl or .npy.")] = None,
     field: Annotated[str, typer.Option(help="Where a row of --ids has its ids.")] = "output_ids",
@@ -51,6 +52,7 @@ def build(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
 ) -> None:
     """Build a pack: one file that holds a database to draft from."""
+    from hierdraft.corpus import find_files
     from hierdraft.databases.pack import PackInfo
 
     if level not in {"model", "statistics"}:
@@ -66,7 +68,8 @@ def build(
     elif ids is not None:
         info, documents = _from_ids(info, tokenizer, vocab_size, ids, field)
     else:
-        info, documents = _from_text(info, tokenizer, texts, glob or _GLOBS, skip_bad, skipped)
+        files = find_files(texts, glob or _GLOBS, exclude or ())
+        info, documents = _from_text(named(info, tokenizer, vocab_size), files, skip_bad, skipped)
     pack = _write(out, info, documents)
     _tell(pack, perf_counter() - started, skipped, as_json)
 
@@ -113,14 +116,13 @@ def _from_ids(
 
 
 def _from_text(
-    info: PackInfo, tokenizer: str | None, texts: list[Path], globs: Any, skip_bad: bool, skipped: list[str]
+    tokenizer: tuple[PackInfo, Any], files: list[Path], skip_bad: bool, skipped: list[str]
 ) -> tuple[PackInfo, list[Int32]]:
-    from hierdraft.corpus import find_files, read_texts, tokenize
+    from hierdraft.corpus import read_texts, tokenize
 
-    info, found = named(info, tokenizer, None)
+    info, found = tokenizer
     if found is None:
         raise UsageError("Text needs a tokenizer: name a model with --tokenizer.")
-    files = find_files(texts, globs)
     with counting("tokenising") as report:
         documents = list(tokenize(found, read_texts(files, skip_bad=skip_bad, skipped=skipped, report=report)))
     return info, documents
