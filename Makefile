@@ -15,7 +15,7 @@ MODEL := smollm2-135m
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup model demo test fast lint types bench clean
+.PHONY: help setup model demo test fast lint types pack bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)$$/\1|\2/p' Makefile | awk -F'|' '{printf "  make %-7s %s\n", $$1, $$2}'
@@ -52,6 +52,14 @@ lint: $(READY) ## style, format and the direction of imports
 
 types: $(READY) ## strict type check
 	$(BIN)/mypy
+
+pack: model ## make the pack that comes with the package again (an hour)
+	mkdir -p build src/hierdraft/data/packs
+	$(BIN)/python packs/smollm2_prompts.py build/prompts.jsonl
+	$(BIN)/hierdraft db build --level model --model $(MODEL) --generate build/prompts.jsonl --max-new-tokens 256 \
+	  --batch 48 --dtype float32 --threads 1 --licence Apache-2.0 \
+	  --source "greedy answers to the prompts of packs/smollm2_prompts.py" --out build/$(MODEL).safetensors
+	cp build/$(MODEL).safetensors src/hierdraft/data/packs/
 
 bench: model ## measure again what the README reports (writes into benchmarks/)
 	$(BIN)/python benchmarks/run.py

@@ -9,11 +9,13 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import numpy as np
+
 from hierdraft.databases.levels import Databases
 from hierdraft.drafting.budget import make_budget
 from hierdraft.engines.loop import Options, check_prompt, decode
 from hierdraft.errors import EngineBusyError
-from hierdraft.protocols import Drafter, Engine, Finish, Step, UsesDatabases
+from hierdraft.protocols import Budget, Drafter, Engine, Finish, Request, Step, UsesDatabases
 from hierdraft.registry import make_drafter
 from hierdraft.settings import load_settings
 from hierdraft.text import StopStrings, VisibleText, encode_prompt
@@ -227,8 +229,23 @@ def load(
     from hierdraft.engines.hf_load import load_engine
     from hierdraft.holdings import open_databases
 
-    engine, tokenizer = load_engine(name, dtype=dtype, device=device, threads=threads, lean=lean)
+    warming = threading.Thread(target=_warm_up, name="hierdraft-warm-up")
+    warming.start()
+    try:
+        engine, tokenizer = load_engine(name, dtype=dtype, device=device, threads=threads, lean=lean)
+    finally:
+        warming.join()
     settings = load_settings()
     learns = settings.learn if learn is None else learn
     databases = open_databases(settings, name, tokenizer, engine.vocab_size, packs, learns)
     return LanguageModel(engine, tokenizer, name, databases)
+
+
+def _warm_up() -> None:
+    """Load the compiled kernels (or compile them, the first time on a machine) while the weights are read."""
+    drafter = make_drafter("hierarchy")
+    prompt = np.array([1, 2, 1, 2], dtype=np.int32)
+    drafter.start(Request(prompt, 4))
+    tree = drafter.propose(prompt, Budget(2, 2))
+    drafter.observe(Step([1], tree, [0], np.array([1, 2, 1], dtype=np.int32)[: 1 + len(tree)]))
+    drafter.finish(prompt)

@@ -124,13 +124,13 @@ def export(path: PackPath, out: Out, as_json: AsJson = False) -> None:
 
       hierdraft db export said.safetensors --out said.jsonl
     """
-    from hierdraft.databases.disk import Disk, write_file
+    from hierdraft.databases.disk import SharedDisk, write_file
     from hierdraft.databases.pack import Pack
 
     pack = Pack.open(path)
     lines = (json.dumps({"output_ids": ids.tolist()}).encode() + b"\n" for ids in pack.documents())
     try:
-        write_file(Disk(), out, lines)
+        write_file(SharedDisk(), out, lines)
     except OSError as error:
         raise CorpusError(f"{out} cannot be written: {error.strerror or error}.") from error
     _done({"path": str(out), "documents": pack.info.documents}, f"{out}: {pack.info.documents:,} documents", as_json)

@@ -18,9 +18,12 @@ _BINARY = getattr(os, "O_BINARY", 0)
 class Disk:
     """Operations on files and folders. Each raises OSError when the system refuses it."""
 
+    mode = 0o600
+    """Permissions of new files: their owner's only."""
+
     def create(self, path: Path) -> int:
-        """A new empty file, readable and writable by its owner only; returns its descriptor."""
-        return os.open(path, os.O_CREAT | os.O_TRUNC | os.O_RDWR | _BINARY, 0o600)
+        """A new empty file; returns its descriptor."""
+        return os.open(path, os.O_CREAT | os.O_TRUNC | os.O_RDWR | _BINARY, self.mode)
 
     def open(self, path: Path) -> int:
         """An existing file, to write behind its end."""
@@ -65,6 +68,12 @@ class Disk:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+class SharedDisk(Disk):
+    """For files that users ask for by name: permissions as for any file they make."""
+
+    mode = 0o666
 
 
 def write_file(disk: Disk, path: Path, chunks: Iterable[bytes | memoryview]) -> None:

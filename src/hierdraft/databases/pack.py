@@ -19,7 +19,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from hierdraft import errors
-from hierdraft.databases.disk import Disk, write_file
+from hierdraft.databases.disk import Disk, SharedDisk, write_file
 from hierdraft.databases.suffixarray import END, Index
 from hierdraft.tree import LEVELS, Int32
 
@@ -137,7 +137,7 @@ def write_pack(path: Path, index: Index, info: PackInfo, disk: Disk | None = Non
         {name: len(array) for name, array in arrays.items()},
     )
     try:
-        write_file(disk or Disk(), path, _bytes_of(head, arrays.values()))
+        write_file(disk or SharedDisk(), path, _bytes_of(head, arrays.values()))
     except OSError as error:
         raise errors.PackError(f"The pack {path} cannot be written: {error.strerror or error}.") from error
     return Pack.open(path)
