@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hierdraft.databases.hashchain import ORDERS, HashChains, collect
+from hierdraft.databases.hashchain import ORDERS, HashChains, collect, newest_of
 from hierdraft.databases.levels import ContextLevel
 
 TEXTS = st.lists(st.integers(0, 3), max_size=120)
@@ -43,8 +43,11 @@ def test_collect_reports_the_newest_first(text: list[int], suffix: list[int], li
     index.extend(text)
     arrays = [np.empty(limit + 1, dtype=np.int32) for _ in range(3)]
     key = np.array(suffix, dtype=np.int32)
+    positions = np.empty(ORDERS, dtype=np.int32)
+    looked_up = newest_of(index.chains, key, len(key), positions)
     for order in range(1, len(suffix) + 1):
-        distinct, total = collect(index.chains, key, len(key), order, limit, *arrays)
+        position = positions[order - 1] if order <= looked_up else -1
+        distinct, total = collect(index.chains, position, key, len(key), order, limit, *arrays)
         found = scan(text, suffix, order)[:limit]
         assert total == len(found)
         counts = Counter(found)

@@ -45,6 +45,8 @@ def twin_candidates(text: list[int], suffix: list[int], probability: np.ndarray)
         for token in set(found):
             cell = cell_of(CONTEXT, order, found.count(token), len(found), found.index(token) == 0)
             best[token] = max(best.get(token, 0.0), float(probability[cell]))
+        if len(found) == OCCURRENCES:
+            break
     return best
 
 

@@ -50,20 +50,34 @@ def insert(chains: Any, start: int, stop: int) -> None:
             heads[order - 1, bucket] = position
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
+def newest_of(chains: Any, suffix: Any, length: int, positions: Any) -> int:
+    """positions[n-1]: the newest entry in the bucket of the last n of suffix[:length], -1 if there is none.
+
+    Returns how many suffix lengths were looked up; a longer one has no entry either.
+    """
+    heads = chains.heads
+    mask = np.uint64(heads.shape[1] - 1)
+    state = np.uint64(0)
+    for order in range(1, length + 1):
+        state = mix(state, suffix[length - order])
+        positions[order - 1] = heads[order - 1, state & mask]
+        if positions[order - 1] < 0:
+            return order - 1
+    return length
+
+
+@njit(cache=True, nogil=True, forceinline=True)
 def collect(
-    chains: Any, suffix: Any, length: int, order: int, limit: int, found: Any, counts: Any, newest: Any
+    chains: Any, position: int, suffix: Any, length: int, order: int, limit: int, found: Any, counts: Any, newest: Any
 ) -> tuple[int, int]:
     """Continuations of the last `order` of suffix[:length], from at most `limit` occurrences, newest first.
 
-    Writes each distinct continuation to `found`, how often it was met to `counts`, and the rank of its newest
-    occurrence (0: the very newest) to `newest`. Returns (distinct continuations, occurrences).
+    `position` is where `newest_of` says the search begins. Writes each distinct continuation to `found`, how often it
+    was met to `counts`, and the rank of its newest occurrence (0: the very newest) to `newest`. Returns (distinct
+    continuations, occurrences).
     """
-    tokens, heads, prev = chains
-    state = np.uint64(0)
-    for back in range(1, order + 1):
-        state = mix(state, suffix[length - back])
-    position = heads[order - 1, state & np.uint64(heads.shape[1] - 1)]
+    tokens, _, prev = chains
     distinct = 0
     total = 0
     while position >= 0 and total < limit:
@@ -133,8 +147,10 @@ class HashChains:
         suffix = np.asarray(tokens, dtype=np.int32)[-ORDERS:]
         space = [np.empty(min(limit, self._length) + 1, dtype=np.int32) for _ in range(3)]
         result: dict[int, dict[int, int]] = {}
-        for order in range(1, len(suffix) + 1):
-            distinct, _ = collect(self.chains, suffix, len(suffix), order, limit, *space)
+        positions = np.empty(ORDERS, dtype=np.int32)
+        for order in range(1, newest_of(self.chains, suffix, len(suffix), positions) + 1):
+            position = positions[order - 1]
+            distinct, _ = collect(self.chains, position, suffix, len(suffix), order, limit, *space)
             if distinct == 0:
                 break
             result[order] = dict(zip(space[0][:distinct].tolist(), space[1][:distinct].tolist(), strict=True))

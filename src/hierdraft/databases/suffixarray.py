@@ -97,6 +97,12 @@ def view(address: int, length: int) -> Any:
 
 
 @njit(cache=True, nogil=True, inline="always")
+def borrow(array: Any) -> Any:
+    """The same memory without an owner: keeping reference counts would cost more than look-ups do."""
+    return carray(_pointer(array.ctypes.data), array.shape, array.dtype)  # type: ignore[call-arg]
+
+
+@njit(cache=True, nogil=True, inline="always")
 def token_at(tokens: Any, suffixes: Any, rank: Any, depth: Any) -> Any:
     """The token `depth` behind the start of the suffix of that rank; `END` outside the text."""
     place = np.int64(suffixes[rank]) + depth
@@ -106,34 +112,32 @@ def token_at(tokens: Any, suffixes: Any, rank: Any, depth: Any) -> Any:
 
 
 @njit(cache=True, nogil=True, forceinline=True)
-def narrow(tokens: Any, suffixes: Any, low: Any, high: Any, depth: int, token: int) -> tuple[Any, Any]:
-    """The part of the range low..high-1, whose suffixes agree in `depth` tokens, that goes on with `token`."""
-    if token < 0:
-        return low, low
-    end = high
-    while low < high:  # the first suffix that goes on with `token` or more
+def first_from(tokens: Any, suffixes: Any, low: Any, high: Any, depth: int, token: int) -> Any:
+    """The first rank of low..high whose suffix goes on, behind `depth` tokens, with `token` or a higher id."""
+    while low < high:
         middle = (low + high) >> 1
         if token_at(tokens, suffixes, middle, depth) < token:
             low = middle + 1
         else:
             high = middle
+    return low
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def narrow(tokens: Any, suffixes: Any, low: Any, high: Any, depth: int, token: int) -> tuple[Any, Any]:
+    """The part of the range low..high-1, whose suffixes agree in `depth` tokens, that goes on with `token`."""
+    if token < 0:
+        return low, low
+    low = first_from(tokens, suffixes, low, high, depth, token)
     step = 1
-    at = low
-    low_end = low
-    while at < end and token_at(tokens, suffixes, at, depth) == token:  # leap, then search in the last leap
-        low_end = at + 1
-        at += step
+    end = low
+    while end < high and token_at(tokens, suffixes, end, depth) == token:  # leap, then search in the last leap
+        low_end = end + 1
+        end += step
         step *= 2
     if step == 1:
         return low, low
-    high = min(at, end)
-    while low_end < high:
-        middle = (low_end + high) >> 1
-        if token_at(tokens, suffixes, middle, depth) == token:
-            low_end = middle + 1
-        else:
-            high = middle
-    return low, low_end
+    return low, first_from(tokens, suffixes, low_end, min(end, high), depth, token + 1)
 
 
 @njit(cache=True, nogil=True, forceinline=True)
@@ -186,20 +190,22 @@ def document_start(tokens: Any, place: int) -> int:
 
 @njit(cache=True, nogil=True, forceinline=True)
 def sample(
-    tokens: Any, suffixes: Any, low: int, high: int, depth: int, vocab: int, limit: int, found: Any, counts: Any
+    tokens: Any, suffixes: Any, low: Any, high: Any, depth: int, vocab: int, limit: int, found: Any, counts: Any
 ) -> tuple[int, int]:
     """Continuations of a range, from all its occurrences or from `limit` evenly spaced ones.
 
-    Writes each distinct continuation to `found` and how often it was met to `counts`; returns (distinct, met).
-    Document ends and ids outside the vocabulary are not continuations.
+    Writes each distinct continuation to `found` and how often it was met to `counts`, both int32[limit]; returns
+    (distinct, met). Document ends and ids outside the vocabulary are not continuations.
     """
     size = high - low
     looks = min(size, limit)
+    for i in range(looks):  # nothing is compared before all are read, so that the cache misses overlap
+        rank = low + i if size <= limit else low + ((2 * i + 1) * size) // (2 * limit)
+        found[i] = token_at(tokens, suffixes, rank, depth)
     distinct = 0
     total = 0
     for i in range(looks):
-        rank = low + i if size <= limit else low + ((2 * i + 1) * size) // (2 * limit)
-        token = token_at(tokens, suffixes, rank, depth)
+        token = found[i]
         if token < 0 or token >= vocab:
             continue
         total += 1

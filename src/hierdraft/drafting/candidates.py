@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from hierdraft.databases.hashchain import ORDERS, Chains, collect
+from hierdraft.databases.hashchain import ORDERS, Chains, collect, newest_of
 from hierdraft.databases.suffixarray import LONGEST, Shelf, first_range, narrow, sample, view
 from hierdraft.drafting.calibration import cell_of
 
@@ -36,11 +36,15 @@ class Offers(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What one look-up returns: continuations, how often each was met, and the rank of its newest occurrence."""
+    """What one look-up returns: continuations, how often each was met, and the rank of its newest occurrence.
+
+    entry   int32[ORDERS]: where the search in hash chains begins
+    """
 
     token: NDArray[np.int32]
     met: NDArray[np.int32]
     newest: NDArray[np.int32]
+    entry: NDArray[np.int32]
 
 
 class Rows(NamedTuple):
@@ -67,7 +71,8 @@ def make_offers() -> Offers:
 
 def make_found() -> Found:
     """Room for one look-up."""
-    return Found(*np.empty((3, OCCURRENCES + 1), dtype=np.int32))
+    token, met, newest = np.empty((3, OCCURRENCES + 1), dtype=np.int32)
+    return Found(token, met, newest, np.empty(ORDERS, dtype=np.int32))
 
 
 def make_rows(rows: int, packs: int) -> Rows:
@@ -116,10 +121,12 @@ def ask_chains(
     probability: Any,
 ) -> int:
     """Offer the continuations that a hash-chain index has for the suffixes of `row`."""
+    known = rows.known[row]
+    suffix = rows.suffix[row]
     before = 0
-    for order in range(rows.known[row], 0, -1):
+    for order in range(newest_of(chains, suffix, known, found.entry), 0, -1):
         distinct, total = collect(
-            chains, rows.suffix[row], rows.known[row], order, OCCURRENCES, found.token, found.met, found.newest
+            chains, found.entry[order - 1], suffix, known, order, OCCURRENCES, found.token, found.met, found.newest
         )
         if total == before:
             continue  # the same occurrences as the longer suffix had, which says more
@@ -127,6 +134,8 @@ def ask_chains(
         for slot in range(distinct):
             cell = cell_of(level, order, found.met[slot], total, found.newest[slot] == 0)
             held = offer(offers, held, least, probability[cell], found.token[slot], cell, level)
+        if total == OCCURRENCES:
+            break  # shorter suffixes would only repeat it less precisely
     return held
 
 

@@ -14,7 +14,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from hierdraft.databases.hashchain import ORDERS, Chains
-from hierdraft.databases.suffixarray import LONGEST, Shelf
+from hierdraft.databases.suffixarray import LONGEST, Shelf, borrow
 from hierdraft.drafting.candidates import (
     BRANCHES,
     Found,
@@ -152,6 +152,37 @@ def _expand(sources: Sources, space: Space, row: int, least: float, probability:
 
 
 @njit(cache=True, nogil=True)
+def _borrow_chains(chains: Chains) -> Any:
+    return Chains(borrow(chains.tokens), borrow(chains.heads), borrow(chains.prev))
+
+
+@njit(cache=True, nogil=True)
+def _borrow_sources(sources: Sources) -> Any:
+    s = sources.shelf
+    shelf = Shelf(
+        borrow(s.tokens), borrow(s.suffixes), borrow(s.starts), borrow(s.length), borrow(s.vocab), borrow(s.level)
+    )
+    context, recent, older = sources.context, sources.recent, sources.older
+    return Sources(
+        _borrow_chains(context), _borrow_chains(recent), _borrow_chains(older), shelf,
+        borrow(sources.low), borrow(sources.high),
+    )  # fmt: skip
+
+
+@njit(cache=True, nogil=True)
+def _borrow_space(space: Space) -> Any:
+    r, p, o, f = space.rows, space.pending, space.offers, space.found
+    rows = Rows(borrow(r.suffix), borrow(r.known), borrow(r.low), borrow(r.high), borrow(r.longest))
+    pending = Pending(borrow(p.prob), borrow(p.token), borrow(p.parent), borrow(p.cell), borrow(p.level))
+    offers = Offers(borrow(o.prob), borrow(o.token), borrow(o.cell), borrow(o.level))
+    found = Found(borrow(f.token), borrow(f.met), borrow(f.newest), borrow(f.entry))
+    return Space(
+        borrow(space.tokens), borrow(space.parents), borrow(space.prob), borrow(space.level),
+        borrow(space.cells), borrow(space.depth), rows, pending, offers, found,
+    )  # fmt: skip
+
+
+@njit(cache=True, nogil=True)
 def grow(sources: Sources, suffix: Any, probability: Any, space: Space, nodes: int, depth: int, least: float) -> int:
     """Grow a tree of at most `nodes` nodes, `depth` levels deep, into `space`; returns how many nodes it has.
 
@@ -159,6 +190,8 @@ def grow(sources: Sources, suffix: Any, probability: Any, space: Space, nodes: i
     probability  float32[CELLS]
     least        candidates with a lower path probability are dropped
     """
+    sources, space = _borrow_sources(sources), _borrow_space(space)  # the caller holds them
+    probability = borrow(probability)
     _begin(sources, suffix, space.rows)
     top, offers = space.pending, space.offers
     size = _push(top, 0, 1.0, _EXPAND, -1, 0, 0)

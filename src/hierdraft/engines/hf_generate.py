@@ -9,7 +9,8 @@ from __future__ import annotations
 import inspect
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,16 +18,21 @@ import torch
 from transformers import LogitsProcessorList, MaxLengthCriteria, StoppingCriteriaList
 from transformers.generation import GenerateDecoderOnlyOutput
 
+from hierdraft.databases.levels import Databases
+from hierdraft.databases.namespace import Namespaces
+from hierdraft.databases.pack import Pack, PackInfo
 from hierdraft.drafting.budget import AutoBudget, BudgetLaw, make_budget
 from hierdraft.engines.loop import Options
 from hierdraft.engines.loop import decode as decode_steps
 from hierdraft.errors import EngineBusyError, UsageError
-from hierdraft.protocols import Drafter, Finish
+from hierdraft.protocols import Drafter, Finish, UsesDatabases
 from hierdraft.registry import make_drafter
 from hierdraft.tree import DraftTree, Int32
 
 if TYPE_CHECKING:
     from hierdraft.engines.hf import HFEngine
+
+_ANY_VOCABULARY = 2**31 - 2
 
 _IGNORABLE = (
     "use_cache",
@@ -38,25 +44,42 @@ _IGNORABLE = (
 )
 
 
-def decode(drafter: Drafter | str = "hierarchy", *, budget: int | str = "auto", streamer: Any = None) -> CustomGenerate:
+def decode(
+    drafter: Drafter | str = "hierarchy",
+    *,
+    budget: int | str = "auto",
+    streamer: Any = None,
+    packs: Sequence[Path | str] = (),
+    learn: bool = False,
+) -> CustomGenerate:
     """What to pass as `custom_generate`: greedy decoding with drafts, the same ids as without.
 
-    drafter   a method's name or a `Drafter`; what it learns is kept between calls of the returned object
+    drafter   a method's name or a `Drafter`; what it learns about drafting is kept between calls
     budget    `auto`, or how many nodes are drafted per step
     streamer  a transformers streamer; one passed to `generate` itself works as well
+    packs     databases to draft from; they must have been made with the model's tokenizer, which is not seen here
+    learn     draft from earlier answers too; they are kept in memory, as long as the returned object
 
-    Raises UsageError for an unknown method or budget. Keep the returned object and pass it again: it holds the
-    engine of each model it has met.
+    Raises UsageError for an unknown method or budget, PackError for a pack that cannot be used. Keep the returned
+    object and pass it again: it holds the engine of each model it has met.
     """
     law = make_budget(budget)
-    return CustomGenerate(make_drafter(drafter) if isinstance(drafter, str) else drafter, law, streamer)
+    opened = [Pack.open(path) for path in packs]
+    made = make_drafter(drafter) if isinstance(drafter, str) else drafter
+    if opened or learn:
+        if not isinstance(made, UsesDatabases):
+            raise UsageError(f"The method {drafter!r} does not draft from databases: leave out packs and learn.")
+        namespaces = Namespaces(None, PackInfo("model", _ANY_VOCABULARY)) if learn else None
+        made.attach(Databases(opened, namespaces))
+    return CustomGenerate(made, law, streamer, opened)
 
 
 class CustomGenerate:
     """The callable that `generate` runs instead of its own loop."""
 
-    def __init__(self, drafter: Drafter, budget: BudgetLaw, streamer: Any = None) -> None:
+    def __init__(self, drafter: Drafter, budget: BudgetLaw, streamer: Any = None, packs: Sequence[Pack] = ()) -> None:
         self.drafter = drafter
+        self.packs = packs
         self.budget = budget
         self.streamer = streamer
         self._engines: weakref.WeakKeyDictionary[Any, HFEngine] = weakref.WeakKeyDictionary()
@@ -68,7 +91,10 @@ class CustomGenerate:
 
         found = self._engines.get(model)
         if found is None:
-            found = self._engines[model] = HFEngine(weakref.proxy(model))
+            engine = HFEngine(weakref.proxy(model))
+            for pack in self.packs:
+                pack.require(tokenizer="", vocab_size=engine.vocab_size, name=type(model).__name__)
+            found = self._engines[model] = engine
             if isinstance(self.budget, AutoBudget):
                 found.measure_costs()
         return found
@@ -118,7 +144,7 @@ class CustomGenerate:
                 f"{len(prompt)} prompt and {limit} new tokens exceed the {engine.max_length} positions of "
                 f"{model.__class__.__name__}: lower max_new_tokens."
             )
-        options = Options(limit, self.budget, stops=[stop], eos_ids=(), unbounded=True)
+        options = Options(limit, self.budget, stops=[stop], eos_ids=(), unbounded=True, namespace=engine.fingerprint)
         if chooser is not None:
             options.chooser = chooser
         tokens: list[int] = []
