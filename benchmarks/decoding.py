@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM
 
 import hierdraft
 from common import by_kind, machine, prompts, spread, write
+from hierdraft.drafting.hierarchy import HierarchyDrafter
 from hierdraft.models import resolve
 from hierdraft.settings import load_settings
 from hierdraft.text import encode_prompt
@@ -25,6 +26,7 @@ from hierdraft.text import encode_prompt
 METHODS = {
     "none": "hierdraft, plain decoding",
     "hierarchy": "hierdraft, drafts",
+    "context": "hierdraft, drafts from the request's own text only",
     "transformers": "transformers generate",
     "transformers-lookup": "transformers generate, prompt_lookup_num_tokens=10",
     "packed": "transformers generate on hierdraft's packed model",
@@ -37,14 +39,14 @@ class Contenders:
     """One callable per method: token ids in, new token ids out."""
 
     def __init__(self, name: str, dtype: str, tokens: int) -> None:
-        self.model = hierdraft.load(name, dtype=dtype)
+        self.model = hierdraft.load(name, dtype=dtype, learn=False)
         path = resolve(name, load_settings().cache_dir).path
         self.plain = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype)).eval()
         self.custom = hierdraft.hf.decode()
         self.tokens = tokens
         self.generation: Any = None
 
-    def own(self, method: str) -> Callable[[list[int]], list[int]]:
+    def own(self, method: str | HierarchyDrafter) -> Callable[[list[int]], list[int]]:
         def run(ids: list[int]) -> list[int]:
             self.generation = self.model.generate(ids, method=method, max_new_tokens=self.tokens)
             return self.generation.token_ids
@@ -70,6 +72,7 @@ class Contenders:
         return {
             "none": self.own("none"),
             "hierarchy": self.own("hierarchy"),
+            "context": self.own(HierarchyDrafter()),
             "transformers": self.theirs(self.plain),
             "transformers-lookup": self.theirs(self.plain, prompt_lookup_num_tokens=10),
             "packed": self.theirs(packed),

@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--per-kind", type=int, default=None)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    model = hierdraft.load(args.model, dtype=args.dtype)
+    model = hierdraft.load(args.model, dtype=args.dtype, learn=False)
     compared, differing, cases = 0, 0, []
     for number, row in enumerate(prompts(args.per_kind)):
         ids = encode_prompt(model.tokenizer, row["prompt"], chat=True)

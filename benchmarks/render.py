@@ -43,13 +43,14 @@ def _where(record: dict[str, Any]) -> str:
 
 def decoding(record: dict[str, Any]) -> str:
     summary, settings = record["summary"], record["settings"]
-    head = ["kind", "accepted length", "drafts over plain", "drafts over `generate`",
+    head = ["kind", "accepted length", "drafts over plain", "the same, own text only", "drafts over `generate`",
             "`generate` with prompt lookup over `generate`", "`custom_generate` over `generate`"]  # fmt: skip
     rows = [
         [
             kind.replace("_", " "),
             f"{t['accepted_length']:.2f}",
             _range(t["speedup_over_plain"]["hierarchy"]),
+            _range(t["speedup_over_plain"]["context"]),
             _range(t["speedup_over_transformers"]["hierarchy"]),
             _range(t["speedup_over_transformers"]["transformers-lookup"]),
             _range(t["speedup_over_transformers"]["custom-generate"]),
@@ -113,12 +114,77 @@ def forward(record: dict[str, Any]) -> str:
     )
 
 
+def databases(record: dict[str, Any]) -> str:
+    """Building, looking up and learning, with the rivals."""
+    m, learn, tokenise = record["machine"], record["learn"], record["tokenise"]
+    build = [
+        [
+            f"{b['tokens'] / 1e6:.0f} M", f"{b['index_seconds']:.2f} s", f"{b['write_seconds']:.2f} s",
+            f"{b['peak_mb'] / 1e3:.2f} GB", f"{b['bytes_per_token']:.2f}", f"{b['open_ms']['median']:.2f} ms",
+        ]
+        for b in record["build"]
+    ]  # fmt: skip
+    look = [
+        [
+            f"{row['tokens'] / 1e6:.0f} M",
+            *(f"{row[n]['proposal_us'][q]:.0f}" for n in ("28", "60") for q in ("median", "p99")),
+            *(f"{row[n]['observe_us']['median']:.0f}" for n in ("28", "60")),
+        ]
+        for row in record["lookup"]
+    ]
+    rivals = [
+        [
+            name, f"{row['tokens'] / 1e6:.0f} M", f"{r['build_seconds']:.1f} s", f"{r['nodes']:.0f}",
+            f"{r['lookup_us']['median']:.0f}", f"{r['lookup_us']['p99']:.0f}", f"{r['memory_bytes_per_token']:.1f}",
+            "none" if r["disk_bytes_per_token"] is None else f"{r['disk_bytes_per_token']:.1f}",
+        ]
+        for row in record["rivals"]
+        for name, r in row.items()
+        if name != "tokens"
+    ]  # fmt: skip
+    us = learn["us_per_token"]
+    lines = [
+        f"{m['cpu']}, commit {m['commit'][:8]}. Tokenising: {tokenise['million_tokens_per_second']:.2f} million tokens "
+        f"a second, {tokenise['speed_over_library']:.2f} times the tokenizers library alone on the same texts.",
+        "",
+        _table(["tokens", "index", "write", "peak memory", "bytes a token on disk", "open"], build),
+        "",
+        "One proposal in microseconds, from the request's own text, a model pack of "
+        f"{record['model_tokens'] / 1e6:.0f} M tokens and a statistics pack of the size on the left, one thread; "
+        "then what observing a step takes.",
+        "",
+        _table(["tokens", "28 nodes", "p99", "60 nodes", "p99", "observe, 28", "observe, 60"], look),
+        "",
+        "Published retrievers on the same tokens, asked for 60 tokens after the same contexts (microseconds; they look "
+        "into one database only):",
+        "",
+        _table(
+            [
+                "",
+                "tokens",
+                "build",
+                "tokens proposed",
+                "look-up",
+                "p99",
+                "memory, bytes a token",
+                "disk, bytes a token",
+            ],
+            rivals,
+        ),
+        "",
+        f"Learning a finished request of 256 tokens, on disk: {us['median']:.2f} microseconds a token "
+        f"(p99 {us['p99']:.2f}), {learn['all_us_per_token']:.2f} on average with the compactions that ran meanwhile.",
+    ]
+    return "\n".join(lines)
+
+
 def startup(record: dict[str, Any]) -> str:
     parts = [f"`{name}` {value['median']:.0f} ms" for name, value in record["milliseconds"].items()]
     return "Whole processes, median: " + ", ".join(parts) + "."
 
 
 TABLES = {
+    "databases": databases,
     "decoding": decoding,
     "lossless": lossless,
     "step-profile": profile,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 RUNS = (
     ("startup.py",),
+    ("databases.py",),
     ("forward_cost.py",),
     ("step_profile.py",),
     ("decoding.py", "--dtype", "float32"),
