@@ -276,7 +276,7 @@ def main() -> None:
             run("prepare", work, size)
         run("build", work, MODEL_TOKENS, "model")
         record = {
-            "machine": machine(),
+            "machine": {**machine(), "command": "python benchmarks/databases.py --sizes " + " ".join(map(str, sizes))},
             "model_tokens": MODEL_TOKENS,
             "tokenise": run("tokenise", work),
             "build": [run("build", work, size) for size in sizes],

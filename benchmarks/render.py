@@ -43,14 +43,22 @@ def _where(record: dict[str, Any]) -> str:
 
 def decoding(record: dict[str, Any]) -> str:
     summary, settings = record["summary"], record["settings"]
-    head = ["kind", "accepted length", "drafts over plain", "the same, own text only", "drafts over `generate`",
-            "`generate` with prompt lookup over `generate`", "`custom_generate` over `generate`"]  # fmt: skip
+    own = "context" in record["methods"]  # drafts from the request's own text only, where packs are used too
+    head = [
+        "kind",
+        "accepted length",
+        "drafts over plain",
+        *(["the same, own text only"] if own else []),
+        "drafts over `generate`",
+        "`generate` with prompt lookup over `generate`",
+        "`custom_generate` over `generate`",
+    ]
     rows = [
         [
             kind.replace("_", " "),
             f"{t['accepted_length']:.2f}",
             _range(t["speedup_over_plain"]["hierarchy"]),
-            _range(t["speedup_over_plain"]["context"]),
+            *([_range(t["speedup_over_plain"]["context"])] if own else []),
             _range(t["speedup_over_transformers"]["hierarchy"]),
             _range(t["speedup_over_transformers"]["transformers-lookup"]),
             _range(t["speedup_over_transformers"]["custom-generate"]),

@@ -1,221 +1,136 @@
-"""Topics and phrasings for questions, advice, lists, comparisons and plans.
+"""What the prompts of the embedded pack are about: lists that `smollm2_prompts.py` combines."""
 
-Every block is plain text: items stand on lines of their own or are parted by a bar.
-"""
+from __future__ import annotations
 
+THINGS = """
+how rain forms; why leaves change colour in autumn; how vaccines work; what inflation is; how a bill becomes a law;
+photosynthesis; the water cycle; plate tectonics; how the heart pumps blood; black holes; the causes of the First World
+War; the French Revolution; the Silk Road; the Renaissance; the Industrial Revolution; ancient Egypt; the Roman Empire;
+the Great Depression; the space race; the invention of the printing press; how electric cars work; how solar panels make
+electricity; how wind turbines work; how a refrigerator keeps food cold; how the internet works; what an operating
+system does; machine learning; what a database is; encryption; cloud computing; how search engines rank pages; what an
+algorithm is; the difference between weather and climate; the greenhouse effect; ocean currents; coral reefs; why the
+sea is salty; tides; earthquakes; volcanoes; glaciers; deserts; rainforests; biodiversity; endangered species; how bees
+make honey; how birds migrate; how bats find their way in the dark; how plants grow from seeds; the life of a butterfly;
+dinosaurs; evolution; genes and DNA; cells; bacteria and viruses; the immune system; sleep; memory; stress; why exercise
+is healthy; a balanced diet; vitamins; sugar; caffeine; how the eye sees; how the ear hears; gravity; magnetism; light;
+sound; heat; energy; atoms; the periodic table; acids and bases; rust; combustion; nuclear power; the solar system; the
+Moon; Mars; stars; galaxies; the Big Bang; telescopes; satellites; time zones; leap years; the calendar; fractions;
+percentages; probability; prime numbers; the Pythagorean theorem; averages; supply and demand; interest rates; taxes;
+insurance; the stock market; banks; unemployment; globalisation; trade; democracy; human rights; the United Nations;
+elections; constitutions; courts; freedom of speech; jazz; classical music; opera; painting; sculpture; photography; film;
+theatre; poetry; novels; myths; folk tales; architecture; bridges; skyscrapers; railways; aeroplanes; ships; bicycles;
+maps; compasses; clocks; paper; glass; steel; plastics; recycling; composting; rivers; lakes; mountains; islands; the
+Amazon; the Sahara; the Himalayas; the Arctic; Antarctica; Japan; India; Brazil; Kenya; Italy; Canada; Australia; Mexico;
+Egypt; Greece; coffee; tea; chocolate; bread; cheese; rice; olive oil; spices; chess; football; basketball; the Olympic
+Games; swimming; yoga; video games; board games; social media; newspapers; advertising; languages; writing systems
+""".replace("\n", " ").split(";")
 
-def items(text: str) -> list[str]:
-    """Split a block of text at line ends and bars into its items."""
-    return [part.strip() for line in text.splitlines() for part in line.split("|") if part.strip()]
+SKILLS = """
+cook rice; bake a simple bread; make a vegetable soup; plan meals for a week; save money each month; make a budget; learn
+a new language; remember names; read faster; write a good essay; give a speech; prepare for a job interview; write a
+resume; ask for a raise; work from home; stay focused while studying; manage my time; wake up earlier; sleep better; start
+running; stretch after sport; drink more water; eat less sugar; quit a bad habit; make new friends; be a better listener;
+apologise to a friend; handle an argument; calm down before an exam; train a puppy; look after a cat; grow tomatoes on a
+balcony; keep houseplants alive; start a compost heap; clean an oven; remove a coffee stain; iron a shirt; fold a fitted
+sheet; pack a suitcase; plan a trip on a small budget; choose a camera; take better photos; draw a face; learn the guitar;
+practise the piano; write a short story; start a blog; choose a strong password; back up my computer; speed up a slow
+laptop; learn to program; fix a flat bicycle tyre; change a light bulb safely; paint a room; hang a picture; unclog a
+sink; choose a mattress; buy a used car; drive in snow; save fuel; reduce waste at home; save electricity; organise a
+birthday party; plan a picnic; host a dinner for six; choose a gift for a colleague; write a thank-you note; run a
+meeting; work in a team; lead a small project; give feedback; deal with a difficult customer; sell handmade things; name
+a small business; teach a child to read; help a child with homework; explain death to a child; keep a diary; meditate;
+learn to swim; prepare for a hike; read a map; stay safe in the sun; treat a small burn; recognise dehydration
+""".replace("\n", " ").split(";")
 
+PEOPLE = """
+a lighthouse keeper; a young inventor; a retired teacher; a lonely robot; a baker in a small town; two sisters; a dragon
+who is afraid of fire; a detective; a musician; a gardener; a sailor; a girl who talks to birds; an old clockmaker; a
+shy boy; a travelling doctor; a queen; a taxi driver; a librarian; a pilot; a fisherman; a scientist on Mars; a cat that
+runs a bookshop; a knight; a painter; a nurse; a chess champion; a street vendor; a shepherd; an astronaut; a chef
+""".replace("\n", " ").split(";")
 
-QUESTIONS = items("""
-Why is the sky blue during the day but red at sunset? | Why do leaves change color in autumn?
-Why is the ocean salty? | How do airplanes stay in the air? | Why do cats purr? | What makes bread rise?
-Why do we have leap years? | How far away is the Moon, and how do we know? | Why do we dream?
-What happens to a star when it runs out of fuel? | Why does ice float on water? | How do bees make honey?
-Why do onions make you cry when you cut them? | What would happen if the Earth stopped spinning?
-How do fish breathe under water? | Why do some metals rust while others do not? | What is inside a battery?
-Why do we get hiccups? | What is the difference between a virus and a bacterium? | How do plants know when to flower?
-Why do our ears pop on a plane? | What causes thunder? | Why does the Moon seem to change shape?
-How do birds find their way when they migrate? | Why can't we see stars in the daytime? | How old is the Earth?
-Who invented the printing press and how did it change Europe? | Why were the pyramids of Egypt built?
-Why did people in the Middle Ages build castles? | How did the ancient Greeks choose their leaders?
-What was daily life like in ancient Rome? | Why did the Vikings travel so far from home?
-How did people tell the time before clocks? | When did people first start farming, and why?
-Why did the Titanic sink? | What was trench warfare like in the First World War? | How did writing begin?
-Why do some countries drive on the left? | What is the longest river in Africa, and which countries does it cross?
-Which countries are part of Scandinavia? | What is the capital of Australia, and why is it not Sydney?
-Why is Antarctica considered a desert? | What are the seven continents, from largest to smallest?
-Why does Iceland have so many volcanoes? | What language do people speak in Brazil, and why?
-How many time zones does Russia have, and what does that mean for daily life? | Why is Venice sinking?
-What causes a river to form a delta? | Why are there so many islands in Greece? | What is the ring of fire?
-How does a touch screen know where my finger is? | What happens when I type a web address and press Enter?
-Why does my phone battery get worse over time? | How does a microwave oven heat food? | What does a GPU do?
-How do noise-cancelling headphones work? | What is the cloud, and where is my data actually stored?
-How does a search engine decide which page comes first? | Why do computers use binary? | What is an API?
-How does a refrigerator keep things cold? | What is open source software, and who pays for it?
-How do self-driving cars see the road? | Why do websites ask me to accept cookies? | What is a strong password?
-Why do prices go up over time? | What does a central bank do? | How do banks make money from savings accounts?
-Why can't a government simply print more money? | What is the difference between debt and deficit?
-Why do some countries have a higher minimum wage than others? | How does insurance work, in plain English?
-Why do companies pay dividends? | What does it mean when a currency gets weaker? | What is a trade tariff?
-Is it true that we need eight glasses of water a day? | Why is sleep so important for the brain?
-How do vaccines teach the body to fight a disease? | What happens in the body when we exercise?
-Why do we need vitamin D, and where does it come from? | Is coffee good or bad for you? | What causes allergies?
-What is a healthy resting heart rate for an adult? | Why does my back hurt after sitting all day?
-How does stress affect the body? | Why do doctors tell us to finish a course of antibiotics? | What is a calorie?
-What is the difference between a cold and the flu? | Why do teenagers need more sleep than adults?
-What is the story behind Halloween? | Why do people give gifts at weddings? | How is Lunar New Year celebrated?
-What makes Italian cooking different from French cooking? | What is jazz, and where did it begin?
-Why is tea so important in Japanese culture? | What is the meaning of Diwali? | Who decides what counts as art?
-Why do sports fans feel so strongly about their team? | How did the modern Olympic Games begin?
-What is the difference between a myth and a legend? | Why are fairy tales often so dark?
-How do languages die out, and can they be saved? | What makes a novel a classic? | Why do we shake hands?
-What are the three branches of government, and what does each one do? | How does a bill become a law?
-What is the role of the United Nations? | Why do countries have constitutions? | What is the Red Cross?
-Can animals feel emotions? | Why are coral reefs in danger? | How do trees talk to each other?
-What would happen if all the bees disappeared? | Why are rainforests so important? | How do cacti store water?
-What is the biggest animal that has ever lived? | Why do zebras have stripes? | How do whales sleep?
-What is the difference between a frog and a toad? | Why do flamingos stand on one leg? | Do plants sleep?
-Why do we yawn when others yawn? | How does memory work? | Why do songs get stuck in our heads?
-What is the difference between being alone and being lonely? | Why do we forget people's names so quickly?
-Why do people procrastinate? | Are left-handed people more creative? | What makes people happy?
-""")
+PLACES = """
+a village by the sea; a city of glass; a snowed-in train; an abandoned castle; a busy market; a desert camp; a forest at
+night; a school in the mountains; a spaceship; a small island; a library under the ground; a quiet farm; an old theatre;
+a hospital; a harbour; a kitchen at dawn; a crowded bus; a garden in spring; a bridge in the fog; a museum after closing
+""".replace("\n", " ").split(";")
 
-IDEAS = items("""
-photosynthesis | the water cycle | gravity | natural selection | the greenhouse effect | plate tectonics
-electricity | magnetism | the immune system | the nitrogen cycle | evolution | radioactive decay | friction
-static electricity | sound | the human heart | digestion | the nervous system | DNA | cell division | osmosis
-the periodic table | a chemical reaction | nuclear energy | a black hole | the Big Bang theory | the solar system
-a solar eclipse | the carbon cycle | erosion | a food chain | fermentation | the scientific method | relativity
-quantum mechanics | Newton's third law | a rainbow | a tsunami | a hurricane | an earthquake | the jet stream
-artificial intelligence | machine learning | a neural network | encryption | the internet | Bluetooth | GPS
-a solar panel | a wind turbine | an electric car | a 3D printer | a blockchain | a computer virus | a database
-a jet engine | a bicycle gear | a camera lens | a loudspeaker | a barcode | an operating system | Wi-Fi
-supply and demand | inflation | compound interest | a mortgage | the stock market | a credit score | a recession
-globalization | opportunity cost | a monopoly | progressive taxation | a budget deficit | microfinance | a bond
-blood pressure | cholesterol | a balanced diet | mindfulness meditation | mental health | the placebo effect
-dehydration | herd immunity | first aid | type 2 diabetes | asthma | good posture | the circadian rhythm
-democracy | federalism | human rights | freedom of speech | stoicism | utilitarianism | irony | a metaphor
-a haiku | impressionism | classical music | a sonnet | perspective in drawing | Gothic architecture | satire
-cognitive bias | peer pressure | emotional intelligence | critical thinking | the golden rule | nostalgia
-""")
+PAIRS = """
+cats and dogs; tea and coffee; trains and planes; city life and country life; books and films; summer and winter; renting
+and buying a home; electric cars and petrol cars; online classes and classroom lessons; Python and JavaScript; laptops and
+tablets; running and swimming; apples and oranges; cash and cards; working alone and working in a team; democracy and
+monarchy; solar power and wind power; mountains and beaches; letters and e-mails; cooking at home and eating out; novels
+and poems; gold and silver; lists and dictionaries in Python; SQL and NoSQL databases; bacteria and viruses; frogs and
+toads; planets and stars; weather and climate; mean and median; speed and velocity; plants and fungi; rivers and lakes;
+bicycles and scooters; paper bags and plastic bags; guitars and violins; football and basketball; butter and margarine
+""".replace("\n", " ").split(";")
 
-IDEA_PHRASES = items("""
-How does {} work? | Explain {} to me in simple terms. | What exactly is {}? | Why does {} matter in everyday life?
-I don't really understand {}. Could you break it down for me? | Give me a short overview of {}.
-Explain {} as if I were ten years old. | I have a test on {} tomorrow. What should I know?
-What are the key ideas behind {}? | Tell me about {} and give an everyday example. | Can you define {}?
-Write a paragraph explaining {} for a beginner. | What do most people get wrong about {}?
-How would a teacher explain {} to a class? | What are three important facts about {}?
-My daughter asked me about {}. What should I tell her? | Help me understand {} with an analogy.
-""")
+PROGRAMS = """
+reverses a string; checks whether a word is a palindrome; counts the words in a text; finds the largest number in a list;
+sorts a list of names; computes the factorial of a number; prints the first n Fibonacci numbers; checks whether a number
+is prime; removes duplicates from a list; merges two sorted lists; computes the average of a list; converts Celsius to
+Fahrenheit; counts the vowels in a sentence; reads a CSV file and prints each row; writes a dictionary to a JSON file;
+finds the common elements of two lists; flattens a nested list; checks whether two words are anagrams; generates a random
+password; rolls two dice; simulates a coin toss; finds the longest word in a sentence; computes the area of a circle;
+converts a number to binary; groups words by their first letter; counts how often each letter occurs; finds the second
+largest number; transposes a matrix; implements a stack; implements a queue; does a binary search; sorts with bubble sort;
+sorts with quicksort; validates an e-mail address; parses a date; prints a multiplication table; sums the digits of a
+number; finds all even numbers in a list; capitalises each word; computes the greatest common divisor; draws a triangle of
+stars; splits a bill between friends; keeps a to-do list; downloads a web page; measures how long a function takes
+""".replace("\n", " ").split(";")
 
-HISTORY = items("""
-the French Revolution | the fall of the Roman Empire | the Industrial Revolution | the Cold War | the Black Death
-the Renaissance | the American Civil War | the Great Depression | the fall of the Berlin Wall | the space race
-the Russian Revolution | the civil rights movement | the Gold Rush in California | the Great Fire of London
-the Silk Road trade | the Meiji Restoration in Japan | the Irish Potato Famine | the Mongol Empire
-the partition of India | the women's suffrage movement | the Spanish Civil War | the Protestant Reformation
-the end of apartheid in South Africa | the Age of Exploration | the Battle of Hastings | the Ottoman Empire
-the Mexican Revolution | the rise of ancient Egypt | the Enlightenment | the Boston Tea Party
-""")
+CUSTOMERS = """
+a refund for a broken lamp; a later delivery date; a lost suitcase; a wrong invoice; a table for eight on Friday; a day
+off next week; feedback on a draft report; the minutes of a meeting; a new desk chair; a letter of recommendation; an
+extension of a deadline; the price of a kitchen; a change of address; a parking permit; a missed appointment; noise from
+the flat upstairs; a school trip; a book club; a farewell party; a volunteer day; a lost library book; a broken heating
+""".replace("\n", " ").split(";")
 
-HISTORY_PHRASES = items("""
-What led to {}? | What were the main consequences of {}? | Give me a short history of {}. | Why was {} important?
-Summarize {} for a school report. | Who were the key figures in {}? | When did {} take place, and what happened?
-How did {} change the lives of ordinary people? | Explain {} in about 150 words. | What can we learn from {} today?
-Write a brief timeline of {}. | I'm reading a book set around the time of {}. What background do I need?
-""")
+SENTENCES = """
+The train leaves at half past seven.; I would like a cup of tea, please.; Where is the nearest pharmacy?; My sister lives in
+a small house by the river.; We are going to the market tomorrow morning.; The children played in the garden all day.; It
+has been raining since yesterday.; Could you help me carry these boxes?; He forgot his keys on the kitchen table.; This is the
+best soup I have ever eaten.; The museum is closed on Mondays.; She has worked in this hospital for ten years.; How much does
+this jacket cost?; I have lost my ticket.; The mountain is covered with snow.; Our dog is afraid of thunder.; Please turn off
+the light before you leave.; They moved to another city last spring.
+""".replace("\n", " ").split(";")
 
-PLACES = items("""
-Japan | Portugal | Kenya | Iceland | Peru | Morocco | Vietnam | Canada | New Zealand | Egypt | Norway | Thailand
-Mexico City | Istanbul | Lisbon | Prague | New Orleans | Cape Town | Kyoto | Edinburgh | Buenos Aires | Singapore
-""")
-
-PLACE_PHRASES = items("""
-What is {} best known for? | Tell me about the climate and geography of {}. | What should a first-time visitor to {} know?
-What foods is {} famous for? | Describe the culture of {} in a few sentences. | What is a typical day like in {}?
-Give me some interesting facts about {}. | What is the history of {} in brief? | When is the best time to visit {}?
-""")
-
-LANDMARKS = items("""
-the Amazon rainforest | the Grand Canyon | the Great Barrier Reef | the Sahara Desert | the Dead Sea | Mount Everest
-the Alps | Lake Baikal | Niagara Falls | the Galápagos Islands | the Mariana Trench | the Serengeti | Mount Fuji
-""")
-
-LANDMARK_PHRASES = items("""
-Where is {}, and why is it special? | How was {} formed? | What can you tell me about {}? | Why do people visit {}?
-What threats does the environment of {} face? | Describe {} for a travel magazine. | What lives in or around {}?
-""")
-
-ANIMALS = items("""
-octopuses | penguins | honeybees | elephants | wolves | bats | sea turtles | hummingbirds | ants | polar bears | owls
-dolphins | spiders | camels | giraffes | butterflies | sharks | kangaroos | beavers | chameleons | earthworms
-""")
-
-ANIMAL_PHRASES = items("""
-What do {} eat, and where do they live? | Give me five interesting facts about {}. | How do {} survive in the wild?
-How do {} raise their young? | Why are {} important to their ecosystem? | Describe the life cycle of {}.
-How do {} communicate with each other? | What makes {} different from other animals? | Are {} intelligent?
-""")
-
-PEOPLE = items("""
-Marie Curie | Leonardo da Vinci | Isaac Newton | Cleopatra | Nelson Mandela | Ada Lovelace | Mozart | Galileo
-William Shakespeare | Rosa Parks | Charles Darwin | Frida Kahlo | Julius Caesar | Florence Nightingale
-Mahatma Gandhi | Confucius | Nikola Tesla | Amelia Earhart | Vincent van Gogh | Alexander the Great
-""")
-
-PERSON_PHRASES = items("""
-Who was {}, and what did this person achieve? | Write a short biography of {}. | Why is {} still remembered today?
-How did {} influence later generations? | What was the most important contribution {} made?
-Explain the life and work of {} in one paragraph. | What challenges did {} face? | What was {} like as a person?
-""")
-
-HOWTO = items("""
-clean a cast iron pan | change a flat tire | tie a tie | make scrambled eggs | start a vegetable garden | save money
-remove a red wine stain | write a resume | learn to play the guitar | train a puppy | fall asleep faster
-cook rice on the stove | fix a leaky faucet | build a bookshelf | prepare for a job interview | quit biting my nails
-set up a home Wi-Fi network | take better photos with a phone | bake sourdough bread | grow tomatoes in pots
-organize a small closet | start a podcast | paint a bedroom wall | learn a new language at home | write a cover letter
-ask for a raise | plan a surprise party | pack a suitcase efficiently | run a 5K | do a proper push-up
-make cold brew coffee | start composting | repot a houseplant | sharpen kitchen knives | create a monthly budget
-back up my computer | speed up a slow laptop | choose a good password | sell old furniture online | make new friends
-give a speech without getting nervous | deal with a difficult coworker | improve my handwriting | iron a shirt
-jump-start a car | check the oil in a car | unclog a drain | get rid of fruit flies | clean an oven naturally
-make a paper airplane | draw a realistic eye | knit a scarf | write a short story | start a book club | meditate
-study for a final exam | take good notes in class | stop procrastinating | read faster | memorize a speech
-cite sources in an essay | write a thesis statement | apply for a scholarship | choose a college major
-make homemade pizza dough | poach an egg | store fresh herbs | cook a steak in a pan | brew green tea
-set up a tent | build a campfire safely | read a topographic map | treat a blister on a hike | plan a road trip
-find cheap flights | get over jet lag | travel with a toddler | stay safe while traveling alone | use chopsticks
-teach a child to ride a bike | help a child learn to read | get a baby to sleep | limit screen time for kids
-introduce a new cat to an old cat | groom a long-haired dog | set up a fish tank | attract birds to a garden
-lower my electricity bill | reduce plastic waste at home | insulate a window | collect rainwater | hang a picture frame
-open a savings account | pay off credit card debt | file a complaint with a company | return an online purchase
-write a thank-you note | apologize to a friend | say no politely | end a conversation politely | give good feedback
-run an effective meeting | manage my time better | write a clear e-mail | work from home without distractions
-start a small online shop | price handmade products | name a new business | write a business plan | hire a first employee
-stretch before running | lose weight in a healthy way | build muscle without a gym | eat more vegetables | drink more water
-reduce eye strain at a computer | lower stress at work | treat a minor burn | stop a nosebleed | sit with good posture
-choose running shoes | care for a leather jacket | wash a wool sweater | sew on a button | fold a fitted sheet
-learn basic chess openings | solve a Rubik's cube | juggle three balls | start a stamp collection | take up watercolor
-make a simple website | remove a virus from a computer | edit a video on a phone | merge two PDF files | clear browser cookies
-""")
-
-HOWTO_PHRASES = items("""
-How do I {}? | What is the best way to {}? | Can you give me step-by-step instructions to {}? | How can I {}?
-I want to {}, but I don't know where to begin. Any advice? | Explain how to {} to a complete beginner.
-What mistakes do people make when they try to {}? | Write a short guide on how to {}. | What do I need in order to {}?
-How long does it usually take to {}, and what are the steps? | My neighbor wants to {}. What should I tell her?
-Please give me five tips to {}. | Is it hard to {}? Walk me through it. | What is an easy way to {}?
-I tried to {} yesterday and it went badly. How should I do it next time? | Teach me how to {}.
-""")
-
-ADVICE = items("""
-I have a job offer in another city, but my family lives here. How should I decide?
-My roommate never washes the dishes. How can I bring it up without starting a fight?
-I feel tired every afternoon at work. What could I change? | My garden soil is hard clay. What can I plant in it?
-I am moving into my first apartment next month. What should I buy first?
-My son is afraid of the dark. What can I do to help him? | I failed my driving test. How do I stay motivated?
-My best friend stopped answering my messages. What should I do? | I get nervous before every exam. Any suggestions?
-I want to eat less sugar but I love dessert. What do you suggest? | My cat keeps scratching the sofa. How do I stop it?
-I have two hours free every evening. How could I use them well? | My laptop gets very hot. What might be wrong?
-I am starting a new job on Monday. How can I make a good first impression?
-My grandmother wants to learn to use a smartphone. How should I teach her?
-We are expecting twenty guests for dinner on a small budget. What could we cook?
-I spilled water on my keyboard. What should I do right now? | My basil plant is wilting. How can I save it?
-I want to start running but my knees are weak. What do you recommend? | How do I know if I should change careers?
-I am shy and have to give a toast at a wedding. Can you help me prepare?
-My team misses every deadline. What can I do as their manager? | I can't concentrate when I read. What helps?
-I would like to write a novel but I never get past the first page. What should I do?
-My phone storage is always full. What can I delete safely? | I have a sore throat. What can I do at home?
-I am visiting Paris for only one day. How should I spend it? | I always overthink small decisions. How do I stop?
-I received a gift I don't like. What should I say? | My bread always comes out too dense. What am I doing wrong?
-I want to adopt a dog but I live in a small flat. Is that fair to the dog?
-My daughter does not like math. How can I make it more fun? | I want to volunteer. Where do I start?
-I am a college student with fifty dollars a week for food. How should I shop?
-How should I respond when someone criticizes my work in public? | I keep losing my keys. What could help?
-My car makes a squealing noise when I brake. What could it be? | I'd like to spend less time on social media. Ideas?
-""")
+PASSAGES = [
+    "The town library reopened on Saturday after two years of repairs. The roof, which had leaked since the storm of 2019, "
+    "was replaced, and a reading room for children was added on the ground floor. Mayor Lopez thanked the ninety volunteers "
+    "who carried the books back by hand. The library is now open every day except Monday, and membership stays free.",
+    "Honey bees live in colonies of up to sixty thousand insects. One queen lays all the eggs, while the workers collect "
+    "nectar, feed the larvae and guard the entrance. In winter the bees form a tight ball and shiver to keep the queen warm. "
+    "They live on the honey they stored in summer, which is why a beekeeper never takes all of it.",
+    "Our hiking club met at the north gate at eight in the morning. Because fog lay over the ridge, we took the lower path "
+    "along the river and reached the hut at noon. After soup and bread the sky cleared, and most of us climbed the last three "
+    "hundred metres. Everyone was back at the bus by six, tired but happy.",
+    "The company sold 12,400 bicycles in the first half of the year, eight percent more than a year ago. Electric models made "
+    "up a third of all sales. Costs for steel and shipping rose, so profit stayed at two million euros. The board expects a "
+    "weaker autumn but plans to open a new workshop in Porto next spring.",
+    "A glacier forms where more snow falls in winter than melts in summer. Over many years the snow is pressed into ice, which "
+    "begins to flow slowly downhill. As it moves, the ice scrapes the rock and carries stones along. When the climate warms, "
+    "glaciers shrink and leave behind lakes, valleys and long ridges of rubble.",
+    "Dear team, from next Monday the cafeteria will close at three instead of four. The kitchen needs the extra hour to prepare "
+    "meals for the evening school. Coffee and fruit will still be available from the machines on the second floor. If you have "
+    "questions or ideas, please write to Hanna before Friday.",
+    "The clock in the old station had stopped at ten past four, and nobody in the village could remember a time when it had run. "
+    "Then a girl named Ida found a small brass wheel in her grandfather's drawer. She climbed the tower with a lamp and a "
+    "screwdriver. The next morning the bell rang for the first time in forty years.",
+    "Water boils at a lower temperature on a mountain than at the sea, because the air presses less on its surface. That is why "
+    "pasta takes longer to cook in a hut at three thousand metres. A pressure cooker does the opposite: its lid keeps the steam "
+    "in, the pressure rises, and the food is done sooner.",
+    "In 1854 a doctor named John Snow marked every case of cholera in his part of London on a map. Most of the dots lay around "
+    "one water pump. When its handle was removed, the disease faded. At that time most people believed that bad air made them "
+    "ill, so his map changed how cities thought about clean water.",
+    "The recipe is simple. Mix three cups of flour with a spoon of salt and a little yeast, add warm water, and stir until no dry "
+    "flour is left. Let the dough rest overnight under a cloth. In the morning fold it twice, shape a round loaf, and bake it in "
+    "a hot pot for forty minutes, the last ten without the lid.",
+    "Many birds cross the sea twice a year. They steer by the sun, by the stars and by the magnetic field of the Earth, and young "
+    "birds often know the direction without ever having flown it. Storms, bright city lights and missing resting places make the "
+    "journey dangerous, so fewer birds arrive than set out.",
+    "The new tram line connects the university with the harbour in eighteen minutes. It runs every six minutes during the day and "
+    "every fifteen at night. A single ticket costs two euros, and students ride free. Residents had feared noise, but rubber "
+    "mats below the rails keep the trams quieter than the buses they replace.",
+]

@@ -38,6 +38,7 @@ def doctor(
         "cpus": os.cpu_count(),
         "packages": {name: _version(name) for name in PACKAGES},
         "cache_dir": str(settings.cache_dir),
+        "data_dir": str(settings.data_dir),
         "models": [row for row in list_models(settings.cache_dir) if row["pulled"]],
     }
     report |= _devices()
