@@ -146,6 +146,15 @@ def test_a_namespace_in_use_is_not_erased(tmp_path: Path, monkeypatch: pytest.Mo
     assert forget(tmp_path, "a").folders == 1
 
 
+def test_an_erasure_that_fails_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    namespaces = Namespaces(tmp_path, INFO)
+    namespaces.store("a").append(answer(0, 1))
+    namespaces.close()
+    monkeypatch.setattr("hierdraft.databases.namespace._erase", lambda folder: None)
+    with pytest.raises(StoreError, match="could not be erased: 1 passages are still found"):
+        forget(tmp_path, "a")
+
+
 def test_what_nobody_used_expires(tmp_path: Path) -> None:
     namespaces = Namespaces(tmp_path, INFO)
     for tenant in ("old", "new", "busy"):

@@ -172,11 +172,12 @@ def forget(root: Path, name: str) -> Erasure:
             raise StoreError(f"Another process uses the namespace {name!r}: end it and try again.")
         lock.release()
         _erase(folder)
-    left = [folder for folder in _namespaces_in(root) if folder.name == key]
-    if left:
-        raise StoreError(f"{left[0]} could not be removed.")
-    elsewhere = _count_found(passages, [path for folder in _namespaces_in(root) for path in folder.iterdir()])
-    return Erasure(len(folders), len(files), size, len(passages), 0, elsewhere)
+    left = [path for path in root.rglob("*") if path.is_file()]
+    found = _count_found(passages, [path for path in left if key in path.parts])
+    if found or any(folder.exists() for folder in folders):
+        raise StoreError(f"{folders[0]} could not be erased: {found} passages are still found.")
+    elsewhere = _count_found(passages, [path for path in left if key not in path.parts])
+    return Erasure(len(folders), len(files), size, len(passages), found, elsewhere)
 
 
 def _erase(folder: Path) -> None:
