@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numba import njit
 
-from hierdraft.answers import read_jsonl
-from hierdraft.databases.levels import Databases
+from hierdraft.bench.replay import Record, compare
 from hierdraft.databases.pack import Pack
 from hierdraft.databases.suffixarray import token_at
-from hierdraft.drafting.budget import FixedBudget
-from hierdraft.drafting.hierarchy import HierarchyDrafter
-from hierdraft.engines.loop import Options, decode
-from hierdraft.engines.replay import ReplayEngine
-from hierdraft.errors import CorpusError
 
 Ngram = tuple[list[int], int]
 
@@ -60,28 +53,6 @@ def _top(tokens: Any, suffixes: Any, size: int, ranks: Any, counts: Any) -> int:
     return held
 
 
-def read_records(path: Path, vocab_size: int) -> Iterator[dict[str, Any]]:
-    """Rows with `prompt_ids`, `output_ids` and `task` ("all" where there is none). Raises CorpusError."""
-    for number, row in read_jsonl(path):
-        for name in ("prompt_ids", "output_ids"):
-            ids = row.get(name)
-            if not isinstance(ids, list) or not ids or any(type(token) is not int for token in ids):
-                raise CorpusError(f"{path}, line {number}: a record needs token ids under {name!r}.")
-            if min(ids) < 0 or max(ids) >= vocab_size:
-                raise CorpusError(f"{path}, line {number}: {name} has an id outside the vocabulary of {vocab_size}.")
-        yield {**row, "task": str(row.get("task", "all"))}
-
-
-def score(packs: Sequence[Pack], records: Sequence[dict[str, Any]], nodes: int, vocab_size: int) -> float:
+def score(packs: Sequence[Pack], records: Sequence[Record], nodes: int, vocab_size: int) -> float:
     """Accepted length over all records with these packs and the request's own text; learns nothing of the records."""
-    engine = ReplayEngine(vocab_size)
-    drafter = HierarchyDrafter()
-    drafter.attach(Databases(packs))
-    tokens = steps = 0
-    for row in records:
-        engine.play(row["output_ids"])
-        options = Options(limit=len(row["output_ids"]), budget=FixedBudget(nodes))
-        for step in decode(engine, drafter, row["prompt_ids"], options):
-            tokens += 0 if step.prefill else len(step.tokens)
-            steps += 0 if step.prefill else 1
-    return tokens / steps if steps else 1.0
+    return compare(records, ["hierarchy"], packs, vocab_size, nodes)["hierarchy"].accepted_length()

@@ -129,6 +129,15 @@ class UsesDatabases(Protocol):
         ...
 
 
+@runtime_checkable
+class TextOnly(Protocol):
+    """A drafter that can do without the target's choices and runner-ups at nodes that are not accepted."""
+
+    def text_only(self) -> None:
+        """Called before the first request where only the emitted text is known, as in recorded output."""
+        ...
+
+
 class Level(Protocol):
     """One database of the hierarchy: text seen so far, asked for continuations."""
 

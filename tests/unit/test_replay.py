@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hierdraft.bench.replay import read_records
 from hierdraft.databases.pack import PackInfo, join, write_pack
 from hierdraft.databases.suffixsort import build
 from hierdraft.drafting.hierarchy import HierarchyDrafter
 from hierdraft.engines.loop import Options
 from hierdraft.engines.replay import ReplayEngine
 from hierdraft.errors import CorpusError, UsageError
-from hierdraft.inspect_pack import read_records, score, top_ngrams
+from hierdraft.inspect_pack import score, top_ngrams
 from tests.lossless.drafters import HARMLESS
 from tests.lossless.harness import run
 

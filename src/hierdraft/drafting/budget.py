@@ -45,8 +45,8 @@ class FixedBudget:
         self.nodes = nodes
 
     def trim(self, tree: DraftTree, cost: Callable[[int], float], drafting: float) -> DraftTree:  # noqa: ARG002
-        """The first `nodes` nodes."""
-        return tree.prefix(self.nodes)
+        """The first `nodes` nodes; probe nodes come on top, so a tree with some is kept whole."""
+        return tree if tree.probe.any() else tree.prefix(self.nodes)
 
     def observe(self, tree: DraftTree, accepted: int) -> None:
         """Nothing to learn."""
@@ -79,7 +79,9 @@ class AutoBudget:
     def trim(self, tree: DraftTree, cost: Callable[[int], float], drafting: float) -> DraftTree:
         """The best prefix; trees with probe nodes, and all trees while costs are unknown, are kept whole."""
         n = min(len(tree), self.nodes)
-        if n == 0 or tree.probe.any() or cost(1) <= 0.0:
+        if tree.probe.any():
+            return tree
+        if n == 0 or cost(1) <= 0.0:
             return tree.prefix(n)
         expected = 1.0 + self.trust * np.concatenate(([0.0], np.cumsum(tree.prob[:n], dtype=np.float64)))
         seconds = drafting + np.array([cost(rows) for rows in range(1, n + 2)])

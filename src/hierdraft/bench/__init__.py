@@ -1,0 +1,1 @@
+"""How much faster, and is it the same."""

@@ -1,0 +1,154 @@
+"""Judging drafters on recorded output: exact acceptance of a model whose weights are not needed."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hierdraft.answers import read_jsonl
+from hierdraft.databases.levels import Databases
+from hierdraft.databases.namespace import Namespaces
+from hierdraft.databases.pack import Pack, PackInfo, join
+from hierdraft.databases.store import StoreOptions
+from hierdraft.databases.suffixsort import build
+from hierdraft.drafting.budget import BudgetLaw, FixedBudget
+from hierdraft.engines.loop import Options, decode
+from hierdraft.engines.replay import ReplayEngine
+from hierdraft.errors import CorpusError, UsageError
+from hierdraft.protocols import Drafter, Step, TextOnly, UsesDatabases
+from hierdraft.registry import make_drafter
+
+Record = dict[str, Any]
+
+
+def read_records(path: Path, vocab_size: int) -> Iterator[Record]:
+    """Rows with `prompt_ids`, `output_ids` and `task` ("all" where there is none). Raises CorpusError."""
+    for number, row in read_jsonl(path):
+        for name in ("prompt_ids", "output_ids"):
+            ids = row.get(name)
+            if not isinstance(ids, list) or not ids or any(type(token) is not int for token in ids):
+                raise CorpusError(f"{path}, line {number}: a record needs token ids under {name!r}.")
+            if min(ids) < 0 or max(ids) >= vocab_size:
+                raise CorpusError(f"{path}, line {number}: {name} has an id outside the vocabulary of {vocab_size}.")
+        yield {**row, "task": str(row.get("task", "all"))}
+
+
+@dataclass
+class Score:
+    """What became of the steps after the prefill: per task the tokens committed and the steps; nodes; times."""
+
+    tokens: dict[str, int] = field(default_factory=dict)
+    steps: dict[str, int] = field(default_factory=dict)
+    nodes: int = 0
+    seconds: list[float] = field(default_factory=list)
+
+    def add(self, task: str, step: Step) -> None:
+        """Account for one step."""
+        self.tokens.setdefault(task, 0)
+        self.steps.setdefault(task, 0)
+        if not step.prefill:
+            self.tokens[task] += len(step.tokens)
+            self.steps[task] += 1
+            self.nodes += len(step.tree)
+            self.seconds.append(step.seconds["draft"])
+
+    def accepted_length(self, task: str | None = None) -> float:
+        """Tokens per target forward after the first token, of one task or of all; 1.0 where there was no step."""
+        steps = sum(self.steps.values()) if task is None else self.steps[task]
+        tokens = sum(self.tokens.values()) if task is None else self.tokens[task]
+        return tokens / steps if steps else 1.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields of `hierdraft bench replay --json`."""
+        steps = sum(self.steps.values())
+        return {
+            "accepted_length": round(self.accepted_length(), 4),
+            "steps": steps,
+            "tokens": sum(self.tokens.values()),
+            "nodes_per_step": round(self.nodes / steps, 2) if steps else 0.0,
+            "draft_us_per_step": round(1e6 * sum(self.seconds) / steps, 1) if steps else 0.0,
+            "draft_us_median": round(1e6 * statistics.median(self.seconds), 1) if steps else 0.0,
+            "tasks": {task: {"accepted_length": round(self.accepted_length(task), 4)} for task in self.tokens},
+        }
+
+
+def replay(engine: ReplayEngine, drafter: Drafter, record: Record, budget: BudgetLaw, score: Score) -> None:
+    """Decode one record with its own output as the target."""
+    output = record["output_ids"]
+    engine.play(output)
+    options = Options(limit=len(output), budget=budget)
+    said: list[int] = []
+    for step in decode(engine, drafter, record["prompt_ids"], options):
+        score.add(record["task"], step)
+        said += step.tokens
+    if said != output:
+        raise UsageError("A record was not repeated exactly: this is a bug in the method or in the loop.")
+
+
+def text_drafter(method: str, databases: Databases) -> Drafter:
+    """A drafter that does without the target's logits. Raises UsageError for a method that cannot."""
+    drafter = make_drafter(method)
+    if isinstance(drafter, TextOnly):
+        drafter.text_only()
+    if drafter.wants.top_k:
+        raise UsageError(f"The method {method!r} needs the target's logits, which recorded output does not have.")
+    if isinstance(drafter, UsesDatabases):
+        drafter.attach(databases)
+    return drafter
+
+
+def compare(
+    records: Sequence[Record],
+    methods: Sequence[str],
+    packs: Sequence[Pack],
+    vocab_size: int,
+    nodes: int,
+    *,
+    online: bool = False,
+    report: Callable[[int, int], None] = lambda _done, _all: None,
+) -> dict[str, Score]:
+    """Every method on every record, the methods taking turns; with `online` each learns from records as they end."""
+    info = PackInfo("model", vocab_size)
+    drafters = {}
+    for method in methods:
+        namespaces = Namespaces(None, info, StoreOptions("none")) if online else None
+        drafters[method] = text_drafter(method, Databases(packs, namespaces))
+    scores = {method: Score() for method in methods}
+    engine, budget = ReplayEngine(vocab_size), FixedBudget(nodes)
+    for number, record in enumerate(records):
+        for method, drafter in drafters.items():
+            replay(engine, drafter, record, budget, scores[method])
+        report(number + 1, len(records))
+    return scores
+
+
+def warm_pack(path: Path, vocab_size: int) -> Pack:
+    """What the records of a file say, as a model level in memory. Raises CorpusError."""
+    said = [np.array(row["output_ids"], dtype=np.int32) for row in read_records(path, vocab_size)]
+    info = PackInfo("model", vocab_size, source=str(path), tokens=sum(map(len, said)), documents=len(said))
+    return Pack(path, info, build(join(said), vocab_size))
+
+
+def vocab_of(paths: Sequence[Path], packs: Sequence[Pack]) -> int:
+    """The largest vocabulary of the packs, or just room for every id in these records. Raises CorpusError."""
+    if packs:
+        return max(pack.info.vocab_size for pack in packs)
+    most = 0
+    for path in paths:
+        for number, row in read_jsonl(path):
+            try:
+                most = max(most, *map(int, row["prompt_ids"]), *map(int, row["output_ids"]))
+            except (KeyError, TypeError, ValueError):
+                raise CorpusError(f"{path}, line {number}: a record needs prompt_ids and output_ids.") from None
+    return most + 1
+
+
+def to_json(scores: dict[str, Score]) -> str:
+    """The result of `compare` in the form that the command line promises."""
+    return json.dumps({"methods": {method: score.as_dict() for method, score in scores.items()}})
