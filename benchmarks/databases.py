@@ -106,6 +106,7 @@ class Timed:
         from hierdraft.drafting.hierarchy import HierarchyDrafter
 
         self.inner = HierarchyDrafter()
+        self.inner.text_only()
         self.inner.attach(Databases(packs))
         self.q_kind, self.wants = self.inner.q_kind, self.inner.wants
         self.start, self.finish = self.inner.start, self.inner.finish

@@ -18,7 +18,7 @@ from hierdraft.errors import EngineBusyError
 from hierdraft.protocols import Budget, Drafter, Engine, Finish, Request, Step, UsesDatabases
 from hierdraft.registry import make_drafter
 from hierdraft.settings import load_settings
-from hierdraft.text import StopStrings, VisibleText, encode_prompt
+from hierdraft.text import StopStrings, VisibleText, encode_prompt, encode_references
 from hierdraft.tree import level_name
 
 
@@ -150,6 +150,7 @@ class LanguageModel:
         chat: bool = True,
         ignore_eos: bool = False,
         namespace: str = "default",
+        reference: str | Sequence[str | Sequence[int]] = (),
     ) -> Stream:
         """Start a request and return its pieces as they come. Greedy: the ids are those of plain decoding.
 
@@ -160,6 +161,7 @@ class LanguageModel:
         chat            put a text prompt into the model's chat template, where it has one
         ignore_eos      go on after an end-of-sequence id (for measuring)
         namespace       what is learned in one namespace is drafted from in no other
+        reference       texts or token ids that the answer may repeat: a prediction of it, or documents it draws on
 
         Raises UsageError for an empty prompt, unknown method, ids outside the vocabulary or a bad number,
         ContextLengthError where nothing fits behind the prompt, EngineBusyError while another request runs.
@@ -173,6 +175,7 @@ class LanguageModel:
             stops=[stopper] if strings else [],
             eos_ids=() if ignore_eos else None,
             namespace=namespace,
+            reference=encode_references(self.tokenizer, reference, self.engine.vocab_size),
         )
         checked = check_prompt(self.engine, ids, max_new_tokens)
         steps = decode(self.engine, self._drafter(method), checked, options)
@@ -193,6 +196,9 @@ class LanguageModel:
 
     def close(self) -> None:
         """Put what was learned on the device. Raises StoreError."""
+        for drafter in self._drafters.values():
+            if isinstance(drafter, UsesDatabases):
+                drafter.close()
         self.databases.close()
 
     def _alone(self, steps: Iterator[Step]) -> Generator[Step]:

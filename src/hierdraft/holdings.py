@@ -19,6 +19,9 @@ from hierdraft.text import tokenizer_fingerprint
 STORE = "model-level"
 """Folder of the growing databases below the data folder."""
 
+CALIBRATION = "calibration"
+"""Folder of what was learned about drafting, a file for each tokenizer."""
+
 
 def embedded_pack(model: str) -> Path | None:
     """The pack that comes with hierdraft for a named model, if there is one."""
@@ -52,7 +55,8 @@ def open_databases(
         except PackError as error:
             warnings.warn(f"{error} It is left out; the output does not depend on it.", DraftWarning, stacklevel=3)
     info = PackInfo("model", vocab_size, fingerprint, model=name)
-    return Databases(opened, _namespaces(settings, info) if learn else None)
+    calibration = settings.data_dir / CALIBRATION / f"{fingerprint[:32]}.safetensors" if learn else None
+    return Databases(opened, _namespaces(settings, info) if learn else None, calibration)
 
 
 def _namespaces(settings: Settings, info: PackInfo) -> Namespaces:

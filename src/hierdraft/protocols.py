@@ -128,6 +128,10 @@ class UsesDatabases(Protocol):
         """Called once, before the first request, with a `hierdraft.databases.levels.Databases`."""
         ...
 
+    def close(self) -> None:
+        """Called after the last request: store what was learned about drafting."""
+        ...
+
 
 @runtime_checkable
 class TextOnly(Protocol):

@@ -7,6 +7,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from hierdraft.errors import UsageError
 from hierdraft.protocols import Finish
 from hierdraft.tree import Int32
@@ -40,6 +42,22 @@ def encode_prompt(tokenizer: Any, prompt: str, *, chat: bool) -> list[int]:
         ids = tokenizer.apply_chat_template(turn, add_generation_prompt=True, return_dict=False)
         return [int(token) for token in ids]
     return [int(token) for token in tokenizer(prompt)["input_ids"]]
+
+
+def encode_references(tokenizer: Any, reference: str | Sequence[str | Sequence[int]], vocab_size: int) -> list[Int32]:
+    """Texts that an answer may repeat as int32[L] each, without special tokens; empty ones are left out.
+
+    Raises UsageError for ids outside the vocabulary.
+    """
+    texts: list[Int32] = []
+    for text in [reference] if isinstance(reference, str) else reference:
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"] if isinstance(text, str) else text
+        found = np.asarray(ids, dtype=np.int64).ravel()
+        if len(found) and (found.min() < 0 or found.max() >= vocab_size):
+            raise UsageError(f"A reference has a token id outside the vocabulary of {vocab_size}.")
+        if len(found):
+            texts.append(found.astype(np.int32))
+    return texts
 
 
 class TextStream:

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hierdraft.databases.hashchain import ORDERS, HashChains, collect, newest_of
+from hierdraft.databases.hashchain import ORDERS, HashChains, age_of, align, collect, newest_of
 from hierdraft.databases.levels import ContextLevel
 
 TEXTS = st.lists(st.integers(0, 3), max_size=120)
@@ -47,7 +47,7 @@ def test_collect_reports_the_newest_first(text: list[int], suffix: list[int], li
     looked_up = newest_of(index.chains, key, len(key), positions)
     for order in range(1, len(suffix) + 1):
         position = positions[order - 1] if order <= looked_up else -1
-        distinct, total = collect(index.chains, position, key, len(key), order, limit, *arrays)
+        distinct, total = collect(index.chains, position, key, len(key), order, limit, -1, -1, *arrays)
         found = scan(text, suffix, order)[:limit]
         assert total == len(found)
         counts = Counter(found)
@@ -75,3 +75,54 @@ def test_the_context_level_forgets_on_close() -> None:
     assert level.match([1, 2]) == {1: {3: 2}, 2: {3: 2}}
     level.close()
     assert level.match([1, 2]) == {}
+
+
+@given(TEXTS, st.lists(st.integers(0, 3), max_size=8), st.integers(0, 3), st.integers(-1, 120))
+def test_a_skip_look_takes_what_followed_another_token(
+    text: list[int], suffix: list[int], other: int, expected: int
+) -> None:
+    index = HashChains(8)
+    index.extend(text)
+    arrays = [np.empty(200, dtype=np.int32) for _ in range(3)]
+    key = np.array(suffix, dtype=np.int32)
+    positions = np.empty(ORDERS, dtype=np.int32)
+    for order in range(1, newest_of(index.chains, key, len(key), positions) + 1):
+        entry = positions[order - 1]
+        distinct, total = collect(index.chains, entry, key, len(key), order, 199, expected, other, *arrays)
+        places = [
+            p + 1
+            for p in range(len(text) - 2, order - 1, -1)
+            if text[p - order : p] == suffix[len(suffix) - order :] and text[p] != other
+        ]
+        found = [text[p] for p in places]
+        assert total == len(found)
+        assert arrays[0][:distinct].tolist() == list(dict.fromkeys(found))
+        marked = {text[p] for p in places if p == expected} if expected >= 0 else set(found[:1])
+        assert {int(t) for t, new in zip(arrays[0][:distinct], arrays[2][:distinct], strict=True) if new == 0} == marked
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=60), st.lists(st.integers(0, 3), min_size=1, max_size=8))
+def test_a_followed_text_goes_on_at_the_nearest_place(text: list[int], suffix: list[int]) -> None:
+    index = HashChains(8)
+    index.extend(text)
+    expected = len(text) // 2
+    found = align(index.chains, np.array(suffix, dtype=np.int32), expected)
+    if text[expected] == suffix[-1]:
+        assert found == expected + 1
+        return
+    for order in range(len(suffix), 1, -1):
+        places = [p for p in range(order, len(text)) if text[p - order : p] == suffix[-order:]]
+        if places:
+            assert found in places
+            assert abs(found - expected) == min(abs(p - expected) for p in places)
+            return
+    assert found == expected + 1
+
+
+@given(TEXTS, st.integers(0, 3))
+def test_the_age_of_a_token(text: list[int], token: int) -> None:
+    index = HashChains(8)
+    index.extend(text)
+    places = [i for i, other in enumerate(text[:-1]) if other == token]
+    age = int(np.log2(len(text) - places[-1])) if places else 15
+    assert age_of(index.chains, len(text), token, 16) == age

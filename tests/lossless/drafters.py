@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from hierdraft.databases.pack import Pack, PackInfo
 from hierdraft.databases.store import StoreOptions
 from hierdraft.databases.suffixarray import Index
 from hierdraft.databases.suffixsort import build
+from hierdraft.drafting.hd import HdDrafter
 from hierdraft.drafting.hierarchy import HierarchyDrafter
 from hierdraft.drafting.plain import PlainDrafter
 from hierdraft.protocols import Budget, Drafter, Request, Step, Wants
@@ -213,8 +215,8 @@ REFUSED: dict[str, type[Base]] = {
 """Drafters that must be switched off with exactly one warning per request."""
 
 
-def with_databases(damaged: bool) -> HierarchyDrafter:
-    """The default drafter over packs of random text and a store that grows; `damaged`: arrays full of nonsense."""
+def with_databases(damaged: bool, kind: Callable[[], Any] = HierarchyDrafter) -> Any:
+    """The default drafter, or `hd`, over packs of random text and a store; `damaged`: arrays full of nonsense."""
     rng = np.random.default_rng(0)
     packs = []
     for level in ("model", "statistics"):
@@ -224,7 +226,7 @@ def with_databases(damaged: bool) -> HierarchyDrafter:
             index = Index(rng.permutation(wild), wild, wild[:33].copy())
         packs.append(Pack(Path(level), PackInfo(level, 32), index))  # type: ignore[arg-type]
     namespaces = Namespaces(None, PackInfo("model", 32), StoreOptions("none", compact_at=2_000))
-    drafter = HierarchyDrafter()
+    drafter = kind()
     drafter.attach(Databases(packs, namespaces))
     return drafter
 
@@ -233,6 +235,9 @@ REAL: dict[str, Callable[[], Drafter]] = {
     "hierarchy": HierarchyDrafter,
     "hierarchy with databases": lambda: with_databases(False),
     "hierarchy with damaged packs": lambda: with_databases(True),
+    "hd": HdDrafter,
+    "hd with databases": lambda: with_databases(False, HdDrafter),
+    "hd with damaged packs": lambda: with_databases(True, HdDrafter),
     "none": PlainDrafter,
 }
 """The product's own drafters."""

@@ -35,7 +35,7 @@ def test_counts_add_up() -> None:
     assert len(run.levels) == len(run.token_ids) == 300
     assert run.by_level["context"]["accepted"] == run.levels.count("context") > 0
     assert run.by_level["context"]["proposed"] >= run.by_level["context"]["accepted"]
-    assert set(run.levels) == {"context", "target"}
+    assert set(run.levels) == {"context", "recycled", "target"}
     spent = run.prefill_seconds + run.draft_seconds + run.forward_seconds + run.rest_seconds
     assert 0 < spent <= run.seconds
     assert run.tokens_per_second == pytest.approx(300 / run.seconds)
@@ -48,7 +48,7 @@ def test_streaming_gives_the_same_text_in_pieces() -> None:
     stream = toy.stream("ab", max_new_tokens=120)
     pieces = list(stream)
     assert "".join(piece.text for piece in pieces) == whole.text == stream.result.text
-    assert {piece.level for piece in pieces} <= {"context", "target"}
+    assert {piece.level for piece in pieces} <= {"context", "recycled", "target"}
     assert stream.result.token_ids == whole.token_ids
 
 

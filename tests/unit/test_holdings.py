@@ -86,7 +86,7 @@ def test_answers_teach_their_own_namespace(tmp_path: Path) -> None:
     toy.close()
     reopened = Namespaces(tmp_path, PackInfo("model", 257, "x", model="toy"))
     later = LanguageModel(ToyEngine(3, 257, memory=None), Bytes(), "toy", Databases(namespaces=reopened))
-    assert later.generate("hello", max_new_tokens=60, namespace="a", budget=8).steps == again.steps
+    assert later.generate("hello", max_new_tokens=60, namespace="a", budget=8).by_level["model"]["accepted"] > 40
     later.close()
 
 

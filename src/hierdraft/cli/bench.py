@@ -50,9 +50,7 @@ def replay(
     from hierdraft.cli.render import stdout_console
     from hierdraft.databases.pack import Pack
 
-    names = [name.strip() for name in methods.split(",") if name.strip()]
-    if not names or len(set(names)) < len(names):
-        raise UsageError("--methods needs one or more different names, separated by commas.")
+    names = _names(methods)
     packs = [Pack.open(path) for path in pack or []]
     vocab = vocab_of([records, *(warm or [])], packs)
     rows = list(read_records(records, vocab))[:limit]
@@ -63,8 +61,16 @@ def replay(
         scores = compare(rows, names, packs, vocab, budget, online=online, report=report)
     if as_json:
         typer.echo(to_json(scores))
-        return
-    stdout_console().print(_table({name: score.as_dict() for name, score in scores.items()}))
+    else:
+        stdout_console().print(_table({name: score.as_dict() for name, score in scores.items()}))
+
+
+def _names(methods: str) -> list[str]:
+    """Methods as they were given, separated by commas. Raises UsageError for none, or the same twice."""
+    names = [name.strip() for name in methods.split(",") if name.strip()]
+    if not names or len(set(names)) < len(names):
+        raise UsageError("--methods needs one or more different names, separated by commas.")
+    return names
 
 
 def _table(scores: dict[str, Any]) -> Table:

@@ -21,6 +21,8 @@ Examples:
 
   hierdraft generate "Summarise: ..." --compare --max-new-tokens 200
 
+  hierdraft generate "Correct the spelling: ..." --reference letter.txt
+
   cat notes.txt | hierdraft generate - --json
 
   hierdraft generate --demo
@@ -39,6 +41,9 @@ def generate(
     stop: Annotated[list[str] | None, typer.Option(help="A string that ends the answer; may be repeated.")] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Do not put the prompt into the chat template.")] = False,
     pack: Annotated[list[Path] | None, typer.Option(help="A pack to draft from; may be repeated.")] = None,
+    reference: Annotated[
+        list[Path] | None, typer.Option(help="A text file that the answer may repeat; may be repeated.")
+    ] = None,
     namespace: Annotated[str, typer.Option(help="Whose database to learn into and draft from.")] = "default",
     no_learn: Annotated[bool, typer.Option("--no-learn", help="Neither keep nor use what was said before.")] = False,
     compare: Annotated[bool, typer.Option("--compare", help="Decode plainly too and compare.")] = False,
@@ -66,6 +71,7 @@ def generate(
         "stop": stop or (),
         "chat": not raw,
         "namespace": namespace,
+        "reference": [_text_of(path) for path in reference or []],
     }
     loaded = _load(settings)
     try:
@@ -80,6 +86,13 @@ def generate(
 
 
 generate.__doc__ = (generate.__doc__ or "") + _EXAMPLES
+
+
+def _text_of(path: Path) -> str:
+    """A reference file. Raises CorpusError where it cannot be read or is not UTF-8."""
+    from hierdraft.corpus import read_texts
+
+    return "".join(read_texts([path], skip_bad=False, skipped=[], report=lambda _done, _all: None))
 
 
 def _load(settings: Any) -> LanguageModel:

@@ -69,37 +69,90 @@ def newest_of(chains: Any, suffix: Any, length: int, positions: Any) -> int:
 
 @njit(cache=True, nogil=True, forceinline=True)
 def collect(
-    chains: Any, position: int, suffix: Any, length: int, order: int, limit: int, found: Any, counts: Any, newest: Any
-) -> tuple[int, int]:
+    chains: Any, position: int, suffix: Any, length: int, order: int, limit: int, expected: int, other: int,
+    found: Any, counts: Any, newest: Any,
+) -> tuple[int, int]:  # fmt: skip
     """Continuations of the last `order` of suffix[:length], from at most `limit` occurrences, newest first.
 
-    `position` is where `newest_of` says the search begins. Writes each distinct continuation to `found`, how often it
-    was met to `counts`, and the rank of its newest occurrence (0: the very newest) to `newest`. Returns (distinct
-    continuations, occurrences).
+    position   where `newest_of` says the search begins
+    expected   -1, or the position whose token is marked instead of the newest one
+    other      -1; or, for a skip look, the token that came next: occurrences where another one came next count, and
+               what followed that one is the continuation
+
+    Writes the distinct ones to `found`, how often each was met to `counts`, and to `newest` 0 for a marked one and
+    more for any other. Returns (distinct continuations, occurrences).
     """
     tokens, _, prev = chains
-    distinct = 0
-    total = 0
+    gap = 1 if other >= 0 else 0
+    distinct = total = 0
     while position >= 0 and total < limit:
-        same = True
-        for back in range(1, order + 1):
-            if tokens[position - back] != suffix[length - back]:
-                same = False
-                break
-        if same and tokens[position] >= 0:  # below 0: the end of a document
-            token = tokens[position]
+        same = position + gap < len(tokens) and tokens[position] >= 0  # below 0: the end of a document
+        same = same and (gap == 0 or (tokens[position] != other and tokens[position + 1] >= 0))
+        back = 1
+        while same and back <= order:
+            same = tokens[position - back] == suffix[length - back]
+            back += 1
+        if same:
+            token = tokens[position + gap]
             slot = 0
             while slot < distinct and found[slot] != token:
                 slot += 1
             if slot == distinct:
                 found[slot] = token
                 counts[slot] = 0
-                newest[slot] = total
+                newest[slot] = total if expected < 0 else 1
                 distinct += 1
+            if position + gap == expected:
+                newest[slot] = 0
             counts[slot] += 1
             total += 1
         position = prev[order - 1, position]
     return distinct, total
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def age_of(chains: Any, length: int, token: int, most: int) -> int:
+    """How long ago a token of the text was last used, in powers of two below `most` - 1; `most` - 1: not at all.
+
+    The text's last token has no entry yet, and does not count.
+    """
+    position = chains.heads[0, mix(np.uint64(0), token) & np.uint64(chains.heads.shape[1] - 1)]
+    while position >= 0 and chains.tokens[position - 1] != token:
+        position = chains.prev[0, position]
+    if position < 0:
+        return most - 1
+    distance = length - position + 1
+    age = 0
+    while distance > 1 and age < most - 2:
+        distance >>= 1
+        age += 1
+    return age
+
+
+@njit(cache=True, nogil=True)
+def align(chains: Any, suffix: Any, expected: int) -> int:
+    """Where a followed text goes on behind suffix int32[<= ORDERS], whose last token was expected at `expected`.
+
+    One further, if it is there; else the nearest place where at least two tokens of the suffix occur, for as many
+    tokens as possible; else one further all the same. Behind the last token of the chains: the last place again.
+    """
+    tokens = chains.tokens
+    last = len(tokens) - 1
+    if tokens[expected] != suffix[len(suffix) - 1]:
+        entry = np.empty(ORDERS, dtype=np.int32)
+        for order in range(newest_of(chains, suffix, len(suffix), entry), 1, -1):
+            position = entry[order - 1]
+            best = -1
+            while position >= 0:
+                same = True
+                for back in range(1, order + 1):
+                    same = same and tokens[position - back] == suffix[len(suffix) - back]
+                if same and (best < 0 or abs(position - expected) < abs(best - expected)):
+                    best = position
+                position = chains.prev[order - 1, position]
+            if best >= 0:
+                return int(best)
+    return min(expected + 1, last)
 
 
 class HashChains:
@@ -113,7 +166,7 @@ class HashChains:
     def _allocate(self, capacity: int) -> None:
         buckets = 1 << (capacity - 1).bit_length()
         self.chains = Chains(
-            np.empty(capacity, dtype=np.int32),
+            np.full(capacity, -1, dtype=np.int32),
             np.full((ORDERS, buckets), -1, dtype=np.int32),
             np.full((ORDERS, capacity), -1, dtype=np.int32),
         )
@@ -150,7 +203,7 @@ class HashChains:
         positions = np.empty(ORDERS, dtype=np.int32)
         for order in range(1, newest_of(self.chains, suffix, len(suffix), positions) + 1):
             position = positions[order - 1]
-            distinct, _ = collect(self.chains, position, suffix, len(suffix), order, limit, *space)
+            distinct, _ = collect(self.chains, position, suffix, len(suffix), order, limit, -1, -1, *space)
             if distinct == 0:
                 break
             result[order] = dict(zip(space[0][:distinct].tolist(), space[1][:distinct].tolist(), strict=True))

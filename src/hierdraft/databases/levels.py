@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from hierdraft.databases.hashchain import Chains, HashChains
+from hierdraft.databases.hashchain import ORDERS, Chains, HashChains, align
 from hierdraft.databases.namespace import Namespaces
 from hierdraft.databases.pack import Pack
 from hierdraft.databases.store import ModelStore
-from hierdraft.databases.suffixarray import Shelf, document_start, shelve
+from hierdraft.databases.suffixarray import END, Shelf, document_start, shelve
 from hierdraft.errors import DraftWarning, HierdraftError
 from hierdraft.tree import LEVELS, Int32
 
@@ -35,6 +36,9 @@ class ContextLevel:
         """The arrays that the growing kernel reads."""
         return self._index.chains
 
+    def __len__(self) -> int:
+        return len(self._index)
+
     def extend(self, tokens: Sequence[int] | Int32) -> None:
         """Append committed tokens."""
         self._index.extend(tokens)
@@ -46,6 +50,54 @@ class ContextLevel:
     def close(self) -> None:
         """Forget the request's text."""
         self._index = HashChains(0)
+
+
+class ReferenceLevel:
+    """Texts that the caller expects to see again, and the place in them that the answer has come to.
+
+    `expected` is the position of the token that would come next, -1 where nothing is known. It moves on with every
+    token that agrees; behind one that does not, it goes to the nearest place where the last two or more tokens
+    occur, or else takes the token for a substitution.
+    """
+
+    name = "reference"
+
+    def __init__(self, texts: Sequence[Sequence[int] | Int32] = ()) -> None:
+        """Index the texts; an answer is expected to begin as the first one does."""
+        joined = [np.append(np.asarray(text, dtype=np.int32), np.int32(END)) for text in texts if len(text)]
+        self._index = HashChains(sum(map(len, joined)))
+        for text in joined:
+            self._index.extend(text)
+        self.expected = 0 if joined else -1
+        self._tail: list[int] = []
+
+    @property
+    def chains(self) -> Chains:
+        """The arrays that the growing kernel reads."""
+        return self._index.chains
+
+    def follow(self, tokens: Sequence[int] | Int32) -> None:
+        """The answer has gone on with these tokens."""
+        if self.expected < 0:
+            return
+        for token in np.asarray(tokens).tolist():
+            self._tail = [*self._tail, token][-ORDERS:]
+            suffix = np.array(self._tail, dtype=np.int32)
+            self.expected = align(self._index.chains, suffix, self.expected)
+
+    def extend(self, tokens: Sequence[int] | Int32) -> None:
+        """Append another text."""
+        self._index.extend(np.append(np.asarray(tokens, dtype=np.int32), np.int32(END)))
+        self.expected = max(self.expected, 0)
+
+    def match(self, tokens: Sequence[int] | Int32) -> dict[int, dict[int, int]]:
+        """For each suffix length of `tokens` that occurs: continuation -> count."""
+        return self._index.match(tokens)
+
+    def close(self) -> None:
+        """Forget the texts."""
+        self._index = HashChains(0)
+        self.expected = -1
 
 
 class Shelves(NamedTuple):
@@ -66,21 +118,25 @@ class Shelves(NamedTuple):
 class Databases:
     """The model and statistics levels of one model: packs that were given, and what grows in each namespace."""
 
-    def __init__(self, packs: Sequence[Pack] = (), namespaces: Namespaces | None = None) -> None:
-        """`namespaces` None: nothing is learned beyond a request."""
+    def __init__(
+        self, packs: Sequence[Pack] = (), namespaces: Namespaces | None = None, calibration_file: Path | None = None
+    ) -> None:
+        """`namespaces` None: nothing is learned beyond a request; `calibration_file`: see `drafting/calibration.py`."""
         self.packs = tuple(packs)
         self.namespaces = namespaces
+        self.calibration_file = calibration_file
         self._warned = False
 
-    def open(self, namespace: str) -> Shelves:
+    def open(self, namespace: str, levels: Collection[str] = ("model", "statistics")) -> Shelves:
         """What a request of this namespace may draft from. A store that fails is left out with a warning."""
-        store = self._store(namespace)
+        given = tuple(pack for pack in self.packs if pack.info.level in levels)
+        store = self._store(namespace) if "model" in levels else None
         if store is None:
             empty = HashChains(0).chains
-            return Shelves(self.packs, 0, _shelf(self.packs), empty, empty)
+            return Shelves(given, 0, _shelf(given), empty, empty)
         store.refresh()
         grown, recent, older = store.snapshot()
-        packs = (*grown, *self.packs)
+        packs = (*grown, *given)
         return Shelves(packs, len(grown), _shelf(packs), recent, older)
 
     def learn(self, namespace: str, prompt: Int32, answer: Int32) -> None:

@@ -15,7 +15,6 @@ from numba import njit
 from numpy.typing import NDArray
 
 from hierdraft.databases.suffixarray import END, Index, Shelf, first_range, narrow, token_at, view
-from hierdraft.tree import Int32
 
 Gram = tuple[int, ...]
 

@@ -218,6 +218,35 @@ def sample(
     return distinct, total
 
 
+@njit(cache=True, nogil=True, forceinline=True)
+def sample_skipping(
+    tokens: Any, suffixes: Any, low: Any, high: Any, depth: int, vocab: int, limit: int, found: Any, counts: Any
+) -> tuple[int, int]:
+    """Like `sample`, but of what came one token later, whatever the token in between was."""
+    size = high - low
+    looks = min(size, limit)
+    for i in range(looks):
+        rank = low + i if size <= limit else low + ((2 * i + 1) * size) // (2 * limit)
+        token = token_at(tokens, suffixes, rank, depth + 1)
+        found[i] = END if token_at(tokens, suffixes, rank, depth) < 0 else token
+    distinct = 0
+    total = 0
+    for i in range(looks):
+        token = found[i]
+        if token < 0 or token >= vocab:
+            continue
+        total += 1
+        slot = 0
+        while slot < distinct and found[slot] != token:
+            slot += 1
+        if slot == distinct:
+            found[slot] = token
+            counts[slot] = 0
+            distinct += 1
+        counts[slot] += 1
+    return distinct, total
+
+
 @njit(cache=True, nogil=True)
 def runs(tokens: Any, suffixes: Any, low: int, high: int, depth: int, vocab: int, found: Any, counts: Any) -> int:
     """All continuations of a range with their exact counts, ascending by id; returns how many there are.

@@ -32,6 +32,10 @@ class BudgetLaw(Protocol):
         """The part of `tree` worth scoring; `cost(rows)` and `drafting` in seconds."""
         ...
 
+    def prompt_rows(self, wanted: int, cost: Callable[[int], float]) -> int:
+        """How many of the `wanted` prompt positions are worth scoring."""
+        ...
+
     def observe(self, tree: DraftTree, accepted: int) -> None:
         """Told after every step what was scored and how many of its nodes were accepted."""
         ...
@@ -47,6 +51,10 @@ class FixedBudget:
     def trim(self, tree: DraftTree, cost: Callable[[int], float], drafting: float) -> DraftTree:  # noqa: ARG002
         """The first `nodes` nodes; probe nodes come on top, so a tree with some is kept whole."""
         return tree if tree.probe.any() else tree.prefix(self.nodes)
+
+    def prompt_rows(self, wanted: int, cost: Callable[[int], float]) -> int:  # noqa: ARG002
+        """All of them."""
+        return wanted
 
     def observe(self, tree: DraftTree, accepted: int) -> None:
         """Nothing to learn."""
@@ -69,6 +77,15 @@ class AutoBudget:
     def trust(self) -> float:
         """Accepted over promised, with a prior of 1 that is worth `_PRIOR` promised tokens."""
         return (self._kept + _PRIOR) / (self._promised + _PRIOR)
+
+    def prompt_rows(self, wanted: int, cost: Callable[[int], float]) -> int:
+        """As many rows as cost at most half a step more than one row; all of them while costs are unknown.
+
+        What the prompt's runner-ups save over a whole answer is of that order (benchmarks/ideas.json).
+        """
+        while wanted > 1 and cost(wanted) > 1.5 * cost(1):
+            wanted -= 1
+        return wanted
 
     def observe(self, tree: DraftTree, accepted: int) -> None:
         """Follow what came of the promise; older steps count less and less."""

@@ -1,126 +1,114 @@
-"""The chance that a candidate is accepted, learned while running.
+"""What the drafter has learned about its own look-ups: how much each kind of evidence is worth.
 
-Every candidate falls into a cell: (level, length of the matching suffix, how often the continuation was met there,
-its share of all continuations there, whether it is the newest). A cell counts how often its candidates were the
-target's choice at a position on the target's own path, and how often not; the ratio is the probability. Cells start
-from a prior that is worth `weight` observations.
+It holds no text. Cells count how often their candidates were the target's choice at a position on the target's own
+path, and start from a prior; the weights of `evidence.py` follow the gradient. Weights of single tokens are kept per
+namespace and in memory only, because what a tenant often says is the tenant's.
 """
 
 from __future__ import annotations
 
+import os
+import warnings
+from collections import OrderedDict
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
-from hierdraft.databases.hashchain import ORDERS
-from hierdraft.tree import LEVELS
+from hierdraft.drafting.cells import CELLS, prior
+from hierdraft.drafting.evidence import TOKENS, Evidence, Weights, initial_weights, teach, worth_of
+from hierdraft.errors import DraftWarning
 
-COUNTS = 5
-SHARES = 6
-CELLS = len(LEVELS) * ORDERS * COUNTS * SHARES * 2
+FORMAT = "hierdraft-calibration-1"
+NAMESPACES = 8
+"""Namespaces whose token weights are kept, the most recently used ones."""
 
-
-@njit(cache=True, nogil=True)
-def count_bucket(count: int) -> int:
-    """0..4 for a continuation met 1, 2, 3-4, 5-8, or more times."""
-    if count <= 2:
-        return count - 1
-    if count <= 4:
-        return 2
-    return 3 if count <= 8 else 4
-
-
-@njit(cache=True, nogil=True)
-def share_bucket(count: int, total: int) -> int:
-    """0..5 for a share below 1/8, 1/4, 1/2, 3/4, below 1, and exactly 1."""
-    if count == total:
-        return 5
-    eighths = 8 * count
-    if eighths < total:
-        return 0
-    if eighths < 2 * total:
-        return 1
-    if eighths < 4 * total:
-        return 2
-    return 3 if eighths < 6 * total else 4
-
-
-@njit(cache=True, nogil=True)
-def cell_of(level: int, order: int, count: int, total: int, newest: bool) -> int:
-    """Index of the cell of a candidate met `count` times among `total` occurrences of an `order`-token suffix."""
-    cell = level * ORDERS + order - 1
-    cell = cell * COUNTS + count_bucket(count)
-    cell = cell * SHARES + share_bucket(count, total)
-    return 2 * cell + (1 if newest else 0)
-
-
-@njit(cache=True, nogil=True)
-def teach(
-    tokens: Any,
-    parents: Any,
-    cells: Any,
-    on_path: Any,
-    choices: Any,
-    accepted: Any,
-    tried: Any,
-    probability: Any,
-) -> None:
-    """Count every node whose parent lies on the target's path; `on_path` bool[rows], `choices` int32[rows]."""
-    for node in range(len(tokens)):
-        row = parents[node] + 1
-        if row < len(on_path) and on_path[row]:
-            cell = cells[node]
-            tried[cell] += 1.0
-            if tokens[node] == choices[row]:
-                accepted[cell] += 1.0
-            probability[cell] = accepted[cell] / tried[cell]
-
-
-_SHARE_MIDDLE = (0.08, 0.18, 0.35, 0.6, 0.85, 1.0)
-_COUNT_MIDDLE = (1.0, 2.0, 3.5, 6.0, 12.0)
-
-
-def _prior() -> NDArray[np.float64]:
-    """float64[CELLS]: share of the continuation, discounted like count / (count + escape(order)).
-
-    Short suffixes and single occurrences say little about what comes next; the discount is the escape estimate of
-    n-gram models, with the escape falling from 6 at one token to 0.6 at eight.
-    """
-    prior = np.empty((len(LEVELS), ORDERS, COUNTS, SHARES, 2))
-    for order in range(1, ORDERS + 1):
-        escape = 6.0 / order**1.1
-        for i, count in enumerate(_COUNT_MIDDLE):
-            for j, share in enumerate(_SHARE_MIDDLE):
-                trust = share * (count / share) / (count / share + escape)
-                prior[:, order - 1, i, j, :] = trust
-    prior[..., 1] = np.minimum(0.97, prior[..., 1] * 1.15)
-    return prior.reshape(CELLS)
+_WEIGHT = 6.0
+_MOST = 200.0
 
 
 class Calibration:
-    """Accept and try counters per cell."""
+    """Counters of cells, weights of looks: shared by all requests of a drafter."""
 
-    def __init__(self, weight: float = 6.0) -> None:
-        """`weight`: how many observations the prior is worth."""
-        prior = _prior()
-        self.tried = np.full(CELLS, weight)
-        self.accepted = prior * weight
-        self.probability = prior.astype(np.float32)
+    def __init__(self) -> None:
+        """Start from the prior."""
+        self.tried = np.full(CELLS, _WEIGHT)
+        self.accepted = prior() * _WEIGHT
+        self._evidence = np.empty(CELLS, dtype=np.float32)
+        self._mixing = initial_weights()
+        self._tokens: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
+        _weigh(self.tried, self.accepted, self._evidence)
 
-    def learn(
-        self, tokens: NDArray[np.int32], parents: NDArray[np.int32], cells: NDArray[np.int32],
-        path: list[int], choices: NDArray[np.int32],
-    ) -> None:  # fmt: skip
-        """Update from one verified step.
+    def weights(self, namespace: str) -> Weights:
+        """The weights as they now are and will be: they go on learning in place."""
+        if namespace not in self._tokens:
+            self._tokens[namespace] = np.zeros(TOKENS + 1, dtype=np.float32)
+        self._tokens.move_to_end(namespace)
+        if len(self._tokens) > NAMESPACES:
+            self._tokens.popitem(last=False)
+        return Weights(self._evidence, **self._mixing, token=self._tokens[namespace])
 
-        tokens, parents, cells  int32[n], n >= rows - 1: the grown tree, of which a prefix was scored
-        path                    accepted nodes
-        choices                 int32[rows]: the target's choice at each scored row
-        """
-        on_path = np.zeros(len(choices), dtype=np.bool_)
-        on_path[0] = True
-        for node in path:
-            on_path[node + 1] = True
-        teach(tokens, parents, cells, on_path, choices, self.accepted, self.tried, self.probability)
+    def learn(self, evidence: Evidence, weights: Weights, rows: NDArray[np.int64], choices: NDArray[np.int32]) -> None:
+        """What the target chose at rows on its own path; rows that were not expanded teach nothing."""
+        for row, choice in zip(rows.tolist(), choices.tolist(), strict=True):
+            teach(evidence, weights, self.tried, self.accepted, row, choice)
+
+    def save(self, path: Path) -> None:
+        """Store what was learned; where that cannot be done, warn."""
+        try:
+            self.write(path)
+        except OSError as error:
+            warnings.warn(f"The calibration is not stored: {error}.", DraftWarning, stacklevel=3)
+
+    def write(self, path: Path) -> None:
+        """Store what was learned, complete or not at all. Raises OSError."""
+        arrays = {"tried": self.tried, "accepted": self.accepted, **self._mixing}
+        data = save(arrays, metadata={"format": FORMAT})
+        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+
+    def read(self, path: Path) -> bool:
+        """Go on from a file that `write` made; one that is not usable is left alone with a warning."""
+        try:
+            stored = load(path.read_bytes())
+        except FileNotFoundError:
+            return False
+        except (OSError, SafetensorError, ValueError) as error:
+            return _refuse(path, str(error))
+        own = {"tried": self.tried, "accepted": self.accepted, **self._mixing}
+        if {name: array.shape for name, array in stored.items()} != {name: array.shape for name, array in own.items()}:
+            return _refuse(path, "it was made by another version")
+        if not all(np.isfinite(array).all() for array in stored.values()):
+            return _refuse(path, "it holds numbers that are not finite")
+        if not ((stored["tried"] > 0) & (stored["accepted"] >= 0) & (stored["accepted"] <= stored["tried"])).all():
+            return _refuse(path, "its counters make no sense")
+        for name, array in own.items():
+            array[...] = stored[name]
+        keep = np.minimum(1.0, _MOST / self.tried)  # old experience must not outweigh what is seen now
+        self.tried *= keep
+        self.accepted *= keep
+        _weigh(self.tried, self.accepted, self._evidence)
+        return True
+
+    def read_default(self) -> bool:
+        """Go on from what comes with hierdraft: learned in replay of text that is part of it."""
+        return self.read(Path(str(files("hierdraft.data") / "calibration.safetensors")))
+
+
+def _refuse(path: Path, reason: str) -> bool:
+    warnings.warn(f"The calibration {path} is not used: {reason}.", DraftWarning, stacklevel=4)
+    return False
+
+
+@njit(cache=True, nogil=True)
+def _weigh(tried: Any, accepted: Any, evidence: Any) -> None:
+    """Evidence float32[CELLS] from the counters."""
+    for cell in range(len(tried)):
+        evidence[cell] = worth_of(accepted[cell] / tried[cell])

@@ -1,7 +1,7 @@
-"""What the levels propose for one row of a growing tree: continuations, each with a calibrated probability.
+"""What the levels know about one row of a growing tree: look-ups, each noted as evidence for its continuations.
 
-A row is a node of the tree, or the last committed token (row 0). Every level offers what followed the row's suffix,
-longest suffix first; a continuation that is offered several times keeps its highest probability.
+A row is a node of the tree, or the last committed token (row 0). Every source is asked for what followed the row's
+suffix, the longest suffix that occurs first, in up to `RANKS` looks.
 """
 
 from __future__ import annotations
@@ -13,30 +13,17 @@ from numba import njit
 from numpy.typing import NDArray
 
 from hierdraft.databases.hashchain import ORDERS, Chains, collect, newest_of
-from hierdraft.databases.suffixarray import LONGEST, Shelf, first_range, narrow, sample, view
-from hierdraft.drafting.calibration import cell_of
+from hierdraft.databases.recycled import TOP, Successors, place_of
+from hierdraft.databases.suffixarray import LONGEST, Shelf, first_range, narrow, sample, sample_skipping, view
+from hierdraft.drafting.cells import SKIP, cell_of, rank_cell
+from hierdraft.drafting.evidence import RANKS, Evidence, Weights, note
 
 OCCURRENCES = 24
 """Most occurrences of one suffix that are looked at."""
 
-BRANCHES = 32
-"""Most different continuations of one row that are considered."""
-
-SUFFIXES = 3
-"""Most suffix lengths of one pack that are looked at, longest first: shorter ones add next to nothing."""
-
-
-class Offers(NamedTuple):
-    """The candidates of one row: parallel arrays of one capacity."""
-
-    prob: NDArray[np.float32]
-    token: NDArray[np.int32]
-    cell: NDArray[np.int32]
-    level: NDArray[np.uint8]
-
 
 class Found(NamedTuple):
-    """What one look-up returns: continuations, how often each was met, and the rank of its newest occurrence.
+    """What one look returns: continuations, how often each was met, and the rank of its newest occurrence.
 
     entry   int32[ORDERS]: where the search in hash chains begins
     """
@@ -52,8 +39,9 @@ class Rows(NamedTuple):
 
     suffix      int32[rows, ORDERS]: the tokens before the row's continuation, newest last
     known       int32[rows]: how many of them are real
-    low, high   int32[rows, packs, LONGEST + 1]: per suffix length its range in the pack; low -1: not looked up yet
-    longest     int32[rows, packs]: the longest suffix that occurs in the pack
+    low, high   int32[rows + 1, packs, LONGEST + 1]: per suffix length its range in the pack; low -1: not looked up
+                yet. The last entry belongs to the text without its last token, the parent of row 0
+    longest     int32[rows + 1, packs]: the longest suffix that occurs in the pack
     """
 
     suffix: NDArray[np.int32]
@@ -63,109 +51,74 @@ class Rows(NamedTuple):
     longest: NDArray[np.int32]
 
 
-def make_offers() -> Offers:
-    """Room for one row's candidates."""
-    ints = np.empty((2, BRANCHES), dtype=np.int32)
-    return Offers(np.empty(BRANCHES, dtype=np.float32), ints[0], ints[1], np.empty(BRANCHES, dtype=np.uint8))
-
-
 def make_found() -> Found:
-    """Room for one look-up."""
+    """Room for one look."""
     token, met, newest = np.empty((3, OCCURRENCES + 1), dtype=np.int32)
     return Found(token, met, newest, np.empty(ORDERS, dtype=np.int32))
 
 
 def make_rows(rows: int, packs: int) -> Rows:
     """Room for a tree of `rows` rows over `packs` packs."""
-    ranges = np.zeros((2, rows, packs, LONGEST + 1), dtype=np.int32)
+    ranges = np.zeros((2, rows + 1, packs, LONGEST + 1), dtype=np.int32)
     return Rows(
         np.empty((rows, ORDERS), dtype=np.int32),
         np.empty(rows, dtype=np.int32),
         ranges[0],
         ranges[1],
-        np.zeros((rows, packs), dtype=np.int32),
+        np.zeros((rows + 1, packs), dtype=np.int32),
     )
 
 
 @njit(cache=True, nogil=True, forceinline=True)
-def offer(offers: Offers, held: int, least: float, prob: float, token: int, cell: int, level: int) -> int:
-    """Note a candidate of the row at hand, of which there are `held`; returns how many there are now."""
-    if prob < least:
-        return held
-    for slot in range(held):
-        if offers.token[slot] == token:
-            if prob > offers.prob[slot]:
-                offers.prob[slot] = prob
-                offers.cell[slot] = cell
-                offers.level[slot] = level
-            return held
-    if held == len(offers.token):
-        return held
-    offers.prob[held] = prob
-    offers.token[held] = token
-    offers.cell[held] = cell
-    offers.level[held] = level
-    return held + 1
-
-
-@njit(cache=True, nogil=True, forceinline=True)
 def ask_chains(
-    chains: Chains,
-    level: int,
-    rows: Rows,
-    row: int,
-    found: Found,
-    offers: Offers,
-    held: int,
-    least: float,
-    probability: Any,
+    chains: Chains, source: int, rows: Rows, row: int, expected: int, found: Found, evidence: Evidence, weights: Weights
 ) -> int:
-    """Offer the continuations that a hash-chain index has for the suffixes of `row`."""
-    known = rows.known[row]
+    """Note what a hash-chain index has for the suffixes of `row`; returns the longest suffix length that occurs.
+
+    expected    -1, or the position that the text is thought to go on from, which is marked in place of the newest
+    source      a skip look leaves the last token out of the suffix, and asks for what came after another one
+    """
+    skipping = source >= SKIP
+    known = rows.known[row] - 1 if skipping else rows.known[row]
     suffix = rows.suffix[row]
-    before = 0
+    other = suffix[known] if skipping else -1
+    longest = before = rank = 0
     for order in range(newest_of(chains, suffix, known, found.entry), 0, -1):
+        entry = found.entry[order - 1]
         distinct, total = collect(
-            chains, found.entry[order - 1], suffix, known, order, OCCURRENCES, found.token, found.met, found.newest
+            chains, entry, suffix, known, order, OCCURRENCES, expected, other, found.token, found.met, found.newest
         )
         if total == before:
             continue  # the same occurrences as the longer suffix had, which says more
         before = total
+        longest = max(longest, order)
         for slot in range(distinct):
-            cell = cell_of(level, order, found.met[slot], total, found.newest[slot] == 0)
-            held = offer(offers, held, least, probability[cell], found.token[slot], cell, level)
-        if total == OCCURRENCES:
-            break  # shorter suffixes would only repeat it less precisely
-    return held
+            cell = cell_of(source, order, found.met[slot], total, found.newest[slot] == 0)
+            note(evidence, weights, row, found.token[slot], cell, rank)
+        rank += 1
+        if total == OCCURRENCES or rank == RANKS or skipping:
+            break
+    return longest
 
 
 @njit(cache=True, nogil=True, forceinline=True)
 def ask_pack(
-    shelf: Shelf,
-    pack: int,
-    rows: Rows,
-    row: int,
-    parents: Any,
-    found: Found,
-    offers: Offers,
-    held: int,
-    least: float,
-    probability: Any,
+    shelf: Shelf, pack: int, rows: Rows, row: int, parents: Any, found: Found, evidence: Evidence, weights: Weights
 ) -> int:
-    """Offer the continuations that a pack has for the longest suffixes of `row`."""
+    """Note what a pack has for the longest suffixes of `row`; returns the longest length that occurs."""
     length = shelf.length[pack]
     tokens = view(shelf.tokens[pack], length)
     suffixes = view(shelf.suffixes[pack], length)
-    level = shelf.level[pack]
     order = rows.longest[row, pack]
     if row > 0:  # at most one longer than the parent's
         order = min(rows.longest[parents[row - 1] + 1, pack] + 1, LONGEST)
     while order > 0 and not _occurs(shelf, pack, rows, row, order, parents):
         order -= 1
+    longest = int(order)
     rows.longest[row, pack] = order
-    asked = 0
+    rank = 0
     before = -1
-    while order > 0 and asked < SUFFIXES:
+    while order > 0 and rank < RANKS:
         _occurs(shelf, pack, rows, row, order, parents)
         low, high = rows.low[row, pack, order], rows.high[row, pack, order]
         if high - low != before:
@@ -174,13 +127,62 @@ def ask_pack(
                 tokens, suffixes, low, high, order, shelf.vocab[pack], OCCURRENCES, found.token, found.met
             )
             for slot in range(distinct):
-                cell = cell_of(level, order, found.met[slot], total, False)
-                held = offer(offers, held, least, probability[cell], found.token[slot], cell, level)
-            asked += 1
+                cell = cell_of(shelf.level[pack], order, found.met[slot], total, False)
+                note(evidence, weights, row, found.token[slot], cell, rank)
+            rank += 1
             if total >= OCCURRENCES:
                 break  # shorter suffixes would only repeat it less precisely
         order -= 1
-    return held
+    return longest
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def skip_in_pack(
+    shelf: Shelf, pack: int, rows: Rows, row: int, parents: Any, found: Found, evidence: Evidence, weights: Weights
+) -> None:
+    """Note what came one token later in a pack, behind the text before the last token."""
+    above = len(rows.longest) - 1 if row == 0 else parents[row - 1] + 1
+    order = rows.longest[above, pack]
+    if order < 2 or not _occurs(shelf, pack, rows, above, order, parents):
+        return
+    length = shelf.length[pack]
+    distinct, total = sample_skipping(
+        view(shelf.tokens[pack], length), view(shelf.suffixes[pack], length),
+        rows.low[above, pack, order], rows.high[above, pack, order], order, shelf.vocab[pack], OCCURRENCES,
+        found.token, found.met,
+    )  # fmt: skip
+    for slot in range(distinct):
+        cell = cell_of(shelf.level[pack] + SKIP, order, found.met[slot], total, False)
+        note(evidence, weights, row, found.token[slot], cell, 0)
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def ask_place(
+    chains: Chains, source: int, rows: Rows, row: int, expected: int, evidence: Evidence, weights: Weights
+) -> None:
+    """Note the token at the place that a followed text is thought to have come to, whatever the suffix is."""
+    if expected < 0 or expected >= len(chains.tokens) or chains.tokens[expected] < 0:
+        return
+    agrees = expected == 0 or rows.suffix[row, rows.known[row] - 1] == chains.tokens[expected - 1]
+    note(evidence, weights, row, chains.tokens[expected], cell_of(source, 1, 1, 2, agrees), RANKS - 1)
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def ask_successors(table: Successors, source: int, rows: Rows, row: int, evidence: Evidence, weights: Weights) -> None:
+    """Note which tokens the target thought of behind the row's last two tokens, and behind its last."""
+    known = rows.known[row]
+    suffix = rows.suffix[row]
+    rank = 0
+    for order in (2, 1):
+        if known < order:
+            continue
+        place = place_of(table, suffix[known - 2] if order == 2 else -1, suffix[known - 1])
+        if place < 0:
+            continue
+        for i in range(TOP):
+            cell = rank_cell(source, order, i, table.confirmed[place] != 0)
+            note(evidence, weights, row, table.ids[place, i], cell, rank)
+        rank += 1
 
 
 @njit(cache=True, nogil=True, forceinline=True)

@@ -13,48 +13,71 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from hierdraft.databases.hashchain import ORDERS, Chains
+from hierdraft.databases.hashchain import ORDERS, Chains, age_of
+from hierdraft.databases.recycled import Successors
 from hierdraft.databases.suffixarray import LONGEST, Shelf, borrow
 from hierdraft.drafting.candidates import (
-    BRANCHES,
     Found,
-    Offers,
     Rows,
     ask_chains,
     ask_pack,
+    ask_place,
+    ask_successors,
     make_found,
-    make_offers,
     make_rows,
+    skip_in_pack,
+)
+from hierdraft.drafting.cells import SKIP
+from hierdraft.drafting.evidence import (
+    AGES,
+    BRANCHES,
+    Evidence,
+    Weights,
+    borrow_evidence,
+    borrow_weights,
+    conclude,
+    make_evidence,
 )
 from hierdraft.tree import LEVELS
 
-LAZY = 0.5
+LAZY = 0.3
 
 _EXPAND = -1
+_REFERENCE = LEVELS.index("reference")
 _CONTEXT = LEVELS.index("context")
+_RECYCLED = LEVELS.index("recycled")
 _MODEL = LEVELS.index("model")
 
 
 class Pending(NamedTuple):
-    """A binary heap of candidates by path probability: parallel arrays of one capacity."""
+    """A binary heap by path probability: parallel arrays of one capacity.
+
+    row, slot   a candidate's place in `Evidence`; slot _EXPAND: the row itself, still to be expanded
+    """
 
     prob: NDArray[np.float32]
-    token: NDArray[np.int32]
-    parent: NDArray[np.int32]
-    cell: NDArray[np.int32]
-    level: NDArray[np.uint8]
+    row: NDArray[np.int32]
+    slot: NDArray[np.int32]
 
 
 class Sources(NamedTuple):
     """Everything a tree is grown from.
 
-    context         hash chains over this request
+    reference       hash chains over texts that the caller expects to see again
+    expected        where in it the text is thought to go on, -1 for nowhere
+    context, length   hash chains over this request, and how many tokens it has
+    recycled        the target's own runner-up tokens
     recent, older   hash chains over finished requests that are in no pack yet
     shelf           the packs
-    low, high       int32[packs, LONGEST + 1]: per suffix length of the committed text its range in the pack
+    low, high       int32[2, packs, LONGEST + 1]: per suffix length of the committed text its range in the pack; the
+                    same for the text without its last token
     """
 
+    reference: Chains
+    expected: int
     context: Chains
+    length: int
+    recycled: Successors
     recent: Chains
     older: Chains
     shelf: Shelf
@@ -65,55 +88,44 @@ class Sources(NamedTuple):
 class Space(NamedTuple):
     """Everything `grow` writes to, allocated once per drafter and number of packs.
 
-    tokens, parents, prob, level, cells, depth   the nodes, in order
+    tokens, parents, prob, level, depth   the nodes, in order
     """
 
     tokens: NDArray[np.int32]
     parents: NDArray[np.int32]
     prob: NDArray[np.float32]
     level: NDArray[np.uint8]
-    cells: NDArray[np.int32]
     depth: NDArray[np.int32]
     rows: Rows
+    evidence: Evidence
     pending: Pending
-    offers: Offers
     found: Found
 
 
 def make_space(nodes: int, packs: int) -> Space:
     """Work space for trees of up to `nodes` nodes."""
-
-    def ints(size: int) -> NDArray[np.int32]:
-        return np.empty(size, dtype=np.int32)
-
-    def floats(size: int) -> NDArray[np.float32]:
-        return np.empty(size, dtype=np.float32)
-
+    ints = [np.empty(nodes, dtype=np.int32) for _ in range(3)]
     most = (nodes + 1) * (BRANCHES + 1)
-    pending = Pending(floats(most), ints(most), ints(most), ints(most), np.empty(most, dtype=np.uint8))
+    pending = Pending(np.empty(most, dtype=np.float32), *(np.empty(most, dtype=np.int32) for _ in range(2)))
     return Space(
-        ints(nodes), ints(nodes), floats(nodes), np.empty(nodes, dtype=np.uint8), ints(nodes), ints(nodes),
-        make_rows(nodes + 1, packs), pending, make_offers(), make_found(),
+        ints[0], ints[1], np.empty(nodes, dtype=np.float32), np.empty(nodes, dtype=np.uint8), ints[2],
+        make_rows(nodes + 1, packs), make_evidence(nodes + 1), pending, make_found(),
     )  # fmt: skip
 
 
 @njit(cache=True, nogil=True, forceinline=True)
 def _swap(heap: Pending, a: int, b: int) -> None:
     heap.prob[a], heap.prob[b] = heap.prob[b], heap.prob[a]
-    heap.token[a], heap.token[b] = heap.token[b], heap.token[a]
-    heap.parent[a], heap.parent[b] = heap.parent[b], heap.parent[a]
-    heap.cell[a], heap.cell[b] = heap.cell[b], heap.cell[a]
-    heap.level[a], heap.level[b] = heap.level[b], heap.level[a]
+    heap.row[a], heap.row[b] = heap.row[b], heap.row[a]
+    heap.slot[a], heap.slot[b] = heap.slot[b], heap.slot[a]
 
 
 @njit(cache=True, nogil=True, forceinline=True)
-def _push(heap: Pending, size: int, prob: float, token: int, parent: int, cell: int, level: int) -> int:
-    """Add a candidate to a heap of `size` entries; returns the new size."""
+def _push(heap: Pending, size: int, prob: float, row: int, slot: int) -> int:
+    """Add an entry to a heap of `size` entries; returns the new size."""
     heap.prob[size] = prob
-    heap.token[size] = token
-    heap.parent[size] = parent
-    heap.cell[size] = cell
-    heap.level[size] = level
+    heap.row[size] = row
+    heap.slot[size] = slot
     at = size
     while at > 0 and heap.prob[(at - 1) // 2] < heap.prob[at]:
         _swap(heap, at, (at - 1) // 2)
@@ -140,15 +152,32 @@ def _drop_top(heap: Pending, size: int) -> int:
 
 
 @njit(cache=True, nogil=True, forceinline=True)
-def _expand(sources: Sources, space: Space, row: int, least: float, probability: Any) -> int:
-    """Put the candidates for `row` of at least that probability into `space.offers`; returns how many there are."""
-    rows, found, offers = space.rows, space.found, space.offers
-    held = ask_chains(sources.context, _CONTEXT, rows, row, found, offers, 0, least, probability)
-    held = ask_chains(sources.recent, _MODEL, rows, row, found, offers, held, least, probability)
-    held = ask_chains(sources.older, _MODEL, rows, row, found, offers, held, least, probability)
+def _expand(sources: Sources, space: Space, weights: Weights, row: int, depth: int) -> None:
+    """Ask every source about `row`, `depth` tokens behind the committed text, and weigh what they say."""
+    rows, found, evidence = space.rows, space.found, space.evidence
+    evidence.held[row] = 0
+    near = far = 0
+    texts = (sources.reference, sources.context, sources.recent, sources.older)
+    for text in range(len(texts)):
+        level = _REFERENCE if text == 0 else _CONTEXT if text == 1 else _MODEL
+        expected = sources.expected + depth if text == 0 and sources.expected >= 0 else -1
+        for source in (level, level + SKIP):
+            longest = ask_chains(texts[text], source, rows, row, expected, found, evidence, weights)
+            if source == level and text < 2:
+                near = max(near, longest)
+            elif source == level:
+                far = max(far, longest)
+    if sources.expected >= 0:
+        place = sources.expected + depth
+        ask_place(sources.reference, _REFERENCE + SKIP, rows, row, place, evidence, weights)
+    ask_successors(sources.recycled, _RECYCLED, rows, row, evidence, weights)
     for pack in range(len(sources.shelf.length)):
-        held = ask_pack(sources.shelf, pack, rows, row, space.parents, found, offers, held, least, probability)
-    return held
+        far = max(far, ask_pack(sources.shelf, pack, rows, row, space.parents, found, evidence, weights))
+        skip_in_pack(sources.shelf, pack, rows, row, space.parents, found, evidence, weights)
+    for slot in range(evidence.held[row]):
+        evidence.age[row, slot] = age_of(sources.context, sources.length, evidence.token[row, slot], AGES)
+    evidence.none[row] = near * (ORDERS + 1) + far
+    conclude(evidence, weights, row)
 
 
 @njit(cache=True, nogil=True)
@@ -158,81 +187,84 @@ def _borrow_chains(chains: Chains) -> Any:
 
 @njit(cache=True, nogil=True)
 def _borrow_sources(sources: Sources) -> Any:
-    s = sources.shelf
+    s, t = sources.shelf, sources.recycled
     shelf = Shelf(
         borrow(s.tokens), borrow(s.suffixes), borrow(s.starts), borrow(s.length), borrow(s.vocab), borrow(s.level)
     )
-    context, recent, older = sources.context, sources.recent, sources.older
+    recycled = Successors(borrow(t.keys), borrow(t.ids), borrow(t.confirmed))
     return Sources(
-        _borrow_chains(context), _borrow_chains(recent), _borrow_chains(older), shelf,
+        _borrow_chains(sources.reference), sources.expected, _borrow_chains(sources.context), sources.length,
+        recycled, _borrow_chains(sources.recent), _borrow_chains(sources.older), shelf,
         borrow(sources.low), borrow(sources.high),
     )  # fmt: skip
 
 
 @njit(cache=True, nogil=True)
 def _borrow_space(space: Space) -> Any:
-    r, p, o, f = space.rows, space.pending, space.offers, space.found
+    r, p, f = space.rows, space.pending, space.found
     rows = Rows(borrow(r.suffix), borrow(r.known), borrow(r.low), borrow(r.high), borrow(r.longest))
-    pending = Pending(borrow(p.prob), borrow(p.token), borrow(p.parent), borrow(p.cell), borrow(p.level))
-    offers = Offers(borrow(o.prob), borrow(o.token), borrow(o.cell), borrow(o.level))
+    pending = Pending(borrow(p.prob), borrow(p.row), borrow(p.slot))
     found = Found(borrow(f.token), borrow(f.met), borrow(f.newest), borrow(f.entry))
     return Space(
-        borrow(space.tokens), borrow(space.parents), borrow(space.prob), borrow(space.level),
-        borrow(space.cells), borrow(space.depth), rows, pending, offers, found,
+        borrow(space.tokens), borrow(space.parents), borrow(space.prob), borrow(space.level), borrow(space.depth),
+        rows, borrow_evidence(space.evidence), pending, found,
     )  # fmt: skip
 
 
 @njit(cache=True, nogil=True)
-def grow(sources: Sources, suffix: Any, probability: Any, space: Space, nodes: int, depth: int, least: float) -> int:
+def grow(sources: Sources, suffix: Any, weights: Weights, space: Space, nodes: int, depth: int, least: float) -> int:
     """Grow a tree of at most `nodes` nodes, `depth` levels deep, into `space`; returns how many nodes it has.
 
-    suffix       int32[<= ORDERS]: the last committed tokens, newest last
-    probability  float32[CELLS]
-    least        candidates with a lower path probability are dropped
+    suffix   int32[<= ORDERS]: the last committed tokens, newest last
+    least    candidates with a lower path probability are dropped
     """
     sources, space = _borrow_sources(sources), _borrow_space(space)  # the caller holds them
-    probability = borrow(probability)
+    weights = borrow_weights(weights)
     _begin(sources, suffix, space.rows)
-    top, offers = space.pending, space.offers
-    size = _push(top, 0, 1.0, _EXPAND, -1, 0, 0)
+    evidence, top = space.evidence, space.pending
+    evidence.held[:] = -1
+    size = _push(top, 0, 1.0, 0, _EXPAND)
     made = 0
     while size > 0 and made < nodes:
-        token, parent, reach = top.token[0], top.parent[0], top.prob[0]
-        if token == _EXPAND:
-            size = _drop_top(top, size)
-            if parent >= 0:
-                reach = space.prob[parent]
-                _extend_suffix(space.rows, space.parents[parent] + 1, parent + 1, space.tokens[parent])
-            for slot in range(_expand(sources, space, parent + 1, least / reach, probability)):
-                prob = reach * offers.prob[slot]
-                size = _push(top, size, prob, offers.token[slot], parent, offers.cell[slot], offers.level[slot])
-            continue
-        space.tokens[made] = token
-        space.parents[made] = parent
-        space.prob[made] = reach
-        space.level[made] = top.level[0]
-        space.cells[made] = top.cell[0]
-        space.depth[made] = 1 if parent < 0 else space.depth[parent] + 1
+        row, slot, reach = top.row[0], top.slot[0], top.prob[0]
         size = _drop_top(top, size)
-        if space.depth[made] < depth and reach * LAZY >= least:
-            size = _push(top, size, reach * LAZY, _EXPAND, made, 0, 0)
+        if slot == _EXPAND:
+            below = 0
+            if row > 0:
+                reach, below = space.prob[row - 1], space.depth[row - 1]
+                _extend_suffix(space.rows, space.parents[row - 1] + 1, row, space.tokens[row - 1])
+            _expand(sources, space, weights, row, below)
+            for candidate in range(evidence.held[row]):
+                prob = reach * evidence.prob[row, candidate]
+                if prob >= least:
+                    size = _push(top, size, prob, row, candidate)
+            continue
+        space.tokens[made] = evidence.token[row, slot]
+        space.parents[made] = row - 1
+        space.prob[made] = reach
+        space.level[made] = evidence.level[row, slot]
+        space.depth[made] = 1 if row == 0 else space.depth[row - 1] + 1
         made += 1
+        if space.depth[made - 1] < depth and reach * LAZY >= least:
+            size = _push(top, size, reach * LAZY, made, _EXPAND)
     return made
 
 
 @njit(cache=True, nogil=True)
 def _begin(sources: Sources, suffix: Any, rows: Rows) -> None:
-    """Row 0 is the committed text."""
+    """Row 0 is the committed text, the row behind the last one the text without its last token."""
     known = len(suffix)
     rows.known[0] = known
     rows.suffix[0, :known] = suffix
     for pack in range(len(sources.shelf.length)):
-        order = LONGEST
-        while order > 0 and sources.low[pack, order] >= sources.high[pack, order]:
-            order -= 1
-        rows.longest[0, pack] = order
-        rows.low[0, pack] = sources.low[pack]
-        rows.high[0, pack] = sources.high[pack]
+        for shorter in (0, 1):
+            row = shorter * (len(rows.longest) - 1)
+            order = LONGEST
+            while order > 0 and sources.low[shorter, pack, order] >= sources.high[shorter, pack, order]:
+                order -= 1
+            rows.longest[row, pack] = order
+            rows.low[row, pack] = sources.low[shorter, pack]
+            rows.high[row, pack] = sources.high[shorter, pack]
 
 
 @njit(cache=True, nogil=True, forceinline=True)

@@ -60,6 +60,9 @@ class HdDrafter:
         self._databases = databases
         self._built = None
 
+    def close(self) -> None:
+        """Nothing to store: what was said is in the databases."""
+
     def text_only(self) -> None:
         """Do without the lookahead window, which needs the target's choices behind nodes that are not accepted."""
         self._columns = 0

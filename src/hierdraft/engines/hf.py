@@ -20,6 +20,7 @@ from hierdraft.engines.costs import SIZES, StepCosts
 from hierdraft.engines.hf_generate import decode
 from hierdraft.engines.kvcache import GROWTH, TreeCache, layer_windows
 from hierdraft.engines.lean import ATTENTION, make_lean
+from hierdraft.engines.topids import best_ids
 from hierdraft.engines.treemask import full_mask, positions, sliding_mask
 from hierdraft.errors import UnsupportedModelError
 from hierdraft.tree import DraftTree, Int32
@@ -145,6 +146,12 @@ class HFEngine:
 
     def top_ids(self, logits: torch.Tensor, k: int) -> Int32:
         """The ids of the k highest logits per row, best first."""
+        if logits.device.type == "cpu":
+            ids = np.empty((len(logits), k), dtype=np.int32)
+            best = np.empty(k)
+            for row, found in zip(logits, ids, strict=True):
+                best_ids(self._wide(row), best, found)
+            return ids
         return logits.topk(k, dim=-1).indices.to("cpu", torch.int32).numpy()
 
     def cost(self, rows: int) -> float:

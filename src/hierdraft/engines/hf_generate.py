@@ -51,6 +51,7 @@ def decode(
     streamer: Any = None,
     packs: Sequence[Path | str] = (),
     learn: bool = False,
+    reference: Sequence[Sequence[int]] = (),
 ) -> CustomGenerate:
     """What to pass as `custom_generate`: greedy decoding with drafts, the same ids as without.
 
@@ -59,6 +60,7 @@ def decode(
     streamer  a transformers streamer; one passed to `generate` itself works as well
     packs     databases to draft from; they must have been made with the model's tokenizer, which is not seen here
     learn     draft from earlier answers too; they are kept in memory, as long as the returned object
+    reference token ids of texts that every answer may repeat; set the returned object's `reference` to change them
 
     Raises UsageError for an unknown method or budget, PackError for a pack that cannot be used. Keep the returned
     object and pass it again: it holds the engine of each model it has met.
@@ -71,14 +73,18 @@ def decode(
             raise UsageError(f"The method {drafter!r} does not draft from databases: leave out packs and learn.")
         namespaces = Namespaces(None, PackInfo("model", _ANY_VOCABULARY)) if learn else None
         made.attach(Databases(opened, namespaces))
-    return CustomGenerate(made, law, streamer, opened)
+    return CustomGenerate(made, law, streamer, opened, reference)
 
 
 class CustomGenerate:
     """The callable that `generate` runs instead of its own loop."""
 
-    def __init__(self, drafter: Drafter, budget: BudgetLaw, streamer: Any = None, packs: Sequence[Pack] = ()) -> None:
+    def __init__(
+        self, drafter: Drafter, budget: BudgetLaw, streamer: Any = None, packs: Sequence[Pack] = (),
+        reference: Sequence[Sequence[int]] = (),
+    ) -> None:  # fmt: skip
         self.drafter = drafter
+        self.reference = reference
         self.packs = packs
         self.budget = budget
         self.streamer = streamer
@@ -144,7 +150,10 @@ class CustomGenerate:
                 f"{len(prompt)} prompt and {limit} new tokens exceed the {engine.max_length} positions of "
                 f"{model.__class__.__name__}: lower max_new_tokens."
             )
-        options = Options(limit, self.budget, stops=[stop], eos_ids=(), unbounded=True, namespace=engine.fingerprint)
+        options = Options(
+            limit, self.budget, stops=[stop], eos_ids=(), unbounded=True, namespace=engine.fingerprint,
+            reference=[np.asarray(ids, dtype=np.int32).ravel() for ids in self.reference],
+        )  # fmt: skip
         if chooser is not None:
             options.chooser = chooser
         tokens: list[int] = []

@@ -111,7 +111,8 @@ class _Decoding:
 
     def _prefill(self) -> Step:
         clock = [perf_counter()]
-        rows = min(max(1, self.drafter.wants.prompt_rows), len(self.prompt))
+        wanted = self.options.budget.prompt_rows(self.drafter.wants.prompt_rows, self.engine.cost)
+        rows = min(max(1, wanted), len(self.prompt))
         logits = self.engine.prefill(self.prompt, rows)
         choices = self.engine.choices(logits)
         clock.append(perf_counter())

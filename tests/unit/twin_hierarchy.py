@@ -1,0 +1,169 @@
+"""The growing of a tree, slowly and obviously: what every source says about a row, and what it comes to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from hierdraft.databases.hashchain import ORDERS
+from hierdraft.databases.suffixarray import END, LONGEST
+from hierdraft.drafting.candidates import OCCURRENCES
+from hierdraft.drafting.cells import PER_LOOK, SHARES, SKIP, SOURCES, cell_of, rank_cell, source_of, strength_of
+from hierdraft.drafting.evidence import AGES, BRANCHES, LOOKS, RANKS, TOKENS, Weights
+from hierdraft.tree import LEVELS
+from tests.databases.test_suffixarray import sorted_occurrences
+
+REFERENCE, CONTEXT, RECYCLED, MODEL, STATISTICS = range(5)
+assert LEVELS[:5] == ("reference", "context", "recycled", "model", "statistics")
+
+
+@dataclass
+class Texts:
+    """What is drafted from: texts, packs (tokens, level), successors (previous or -1, token) -> (ids, confirmed)."""
+
+    context: list[int]
+    reference: list[int] = field(default_factory=list)
+    expected: int = -1
+    recent: list[int] = field(default_factory=list)
+    packs: Sequence[tuple[list[int], int]] = ()
+    successors: dict[tuple[int, int], tuple[list[int], bool]] = field(default_factory=dict)
+
+
+Note = tuple[int, int, int]
+"""Token, cell, rank of the look."""
+
+
+def in_text(text: list[int], suffix: list[int], source: int, expected: int) -> tuple[list[Note], int]:
+    """Looks in a text: from the longest suffix to the shortest, each newest occurrence first."""
+    notes: list[Note] = []
+    skipping = source >= SKIP
+    before = rank = longest = 0
+    gap = 1 if skipping else 0
+    key = suffix[:-1] if skipping else suffix
+    for order in range(len(key), 0, -1):
+        found = []
+        for place in range(len(text) - 1, order - 1, -1):
+            if text[place - order : place] != key[-order:] or text[place] < 0 or place + gap >= len(text):
+                continue
+            if skipping and (text[place] == suffix[-1] or text[place + 1] < 0):
+                continue
+            found.append(place + gap)
+        found = found[:OCCURRENCES]
+        if len(found) == before:
+            continue
+        before = len(found)
+        longest = max(longest, order)
+        tokens = [text[place] for place in found]
+        for token in dict.fromkeys(tokens):
+            special = tokens[0] == token if expected < 0 else any(text[p] == token for p in found if p == expected)
+            notes.append((token, cell_of(source, order, tokens.count(token), len(tokens), special), rank))
+        rank += 1
+        if len(found) == OCCURRENCES or rank == RANKS or skipping:
+            break
+    return notes, longest
+
+
+def spread(places: list[int]) -> list[int]:
+    """All of them, or OCCURRENCES evenly spaced ones."""
+    if len(places) <= OCCURRENCES:
+        return places
+    return [places[(2 * i + 1) * len(places) // (2 * OCCURRENCES)] for i in range(OCCURRENCES)]
+
+
+def in_pack(pack: list[int], level: int, whole: list[int]) -> tuple[list[Note], int]:
+    """Looks in a pack: the longest suffixes that occur, then one token later behind the text before."""
+    notes: list[Note] = []
+    rank, before, longest = 0, -1, 0
+    for order in range(min(LONGEST, len(whole)), 0, -1):
+        places = sorted_occurrences(pack, whole[len(whole) - order :])
+        if places:
+            longest = max(longest, order)
+        if not places or len(places) == before or rank == RANKS:
+            continue
+        before = len(places)
+        tokens = [pack[p + order] for p in spread(places) if p + order < len(pack) and pack[p + order] != END]
+        notes += [(t, cell_of(level, order, tokens.count(t), len(tokens), False), rank) for t in dict.fromkeys(tokens)]
+        rank += 1
+        if len(tokens) >= OCCURRENCES:
+            break
+    shorter = whole[:-1]
+    for order in range(min(LONGEST, len(shorter)), 1, -1):
+        places = sorted_occurrences(pack, shorter[len(shorter) - order :])
+        if places:
+            later = [p + order + 1 for p in spread(places) if p + order + 1 < len(pack) and pack[p + order] != END]
+            tokens = [pack[p] for p in later if pack[p] != END]
+            cells = {t: cell_of(level + SKIP, order, tokens.count(t), len(tokens), False) for t in tokens}
+            notes += [(token, cell, 0) for token, cell in cells.items()]
+            break
+    return notes, longest
+
+
+def row_notes(texts: Texts, path: list[int]) -> tuple[list[Note], int, int]:
+    """Everything noted about a row, in order, and the longest suffixes found near and far."""
+    whole = [*texts.context, *path]
+    suffix = whole[-ORDERS:]
+    notes: list[Note] = []
+    near = far = 0
+    expected = texts.expected + len(path) if texts.expected >= 0 else -1
+    for text, level in ((texts.reference, REFERENCE), (texts.context, CONTEXT), (texts.recent, MODEL)):
+        here = expected if level == REFERENCE else -1
+        found, longest = in_text(text, suffix, level, here)
+        notes += found + in_text(text, suffix, level + SKIP, here)[0]
+        near = max(near, longest if level != MODEL else 0)
+        far = max(far, longest if level == MODEL else 0)
+    if 0 <= expected < len(texts.reference) and texts.reference[expected] >= 0:
+        agrees = expected == 0 or suffix[-1] == texts.reference[expected - 1]
+        notes.append((texts.reference[expected], cell_of(REFERENCE + SKIP, 1, 1, 2, agrees), RANKS - 1))
+    rank = 0
+    for order in (2, 1):
+        key = (suffix[-2] if order == 2 else -1, suffix[-1]) if len(suffix) >= order else None
+        if key in texts.successors:
+            ids, confirmed = texts.successors[key]
+            notes += [(token, rank_cell(RECYCLED, order, i, confirmed), rank) for i, token in enumerate(ids)]
+            rank += 1
+    for pack, level in texts.packs:
+        found, longest = in_pack(pack, level, whole)
+        notes += found
+        far = max(far, longest)
+    return notes, near, far
+
+
+def age_in(text: list[int], token: int) -> int:
+    """How long ago the token was last used, the text's last token not counted."""
+    places = [i for i, other in enumerate(text[:-1]) if other == token]
+    return min(AGES - 2, int(math.log2(len(text) - places[-1]))) if places else AGES - 1
+
+
+def probabilities(texts: Texts, path: list[int], weights: Weights) -> dict[int, float]:
+    """Softmax over the candidates of a row and "none of them"."""
+    notes, near, far = row_notes(texts, path)
+    looks: dict[int, list[tuple[int, int]]] = {}
+    for token, cell, rank in notes:
+        if token in looks or len(looks) < BRANCHES:
+            looks.setdefault(token, []).append((cell, rank))
+    scores: dict[int, float] = {}
+    for token, every in looks.items():
+        used = every[:LOOKS]
+        score = float(weights.token[token & TOKENS])
+        for cell, rank in used:
+            score += float(
+                weights.look[(rank * SOURCES + source_of(cell)) * ORDERS + cell // PER_LOOK % ORDERS]
+            ) * float(weights.evidence[cell])
+        mask = 0
+        strengths = [0] * 5
+        for cell, _ in used:
+            source = source_of(cell)
+            mask |= 1 << min(source, SKIP)
+            if source < SKIP and strengths[source] == 0:
+                strengths[source] = strength_of(cell)
+        share = used[0][0] // 2 % SHARES
+        score += float(weights.mask[mask])
+        score += float(weights.mix[(share * len(weights.mask) + mask) * AGES + age_in(texts.context, token)])
+        for pair, (a, b) in enumerate(((CONTEXT, MODEL), (CONTEXT, STATISTICS), (MODEL, STATISTICS))):
+            score += float(weights.pair[pair, strengths[a], strengths[b]])
+        scores[token] = score
+    none = float(weights.none[near * (ORDERS + 1) + far])
+    highest = max([none, *scores.values()])
+    total = math.exp(none - highest) + sum(math.exp(score - highest) for score in scores.values())
+    return {token: math.exp(score - highest) / total for token, score in scores.items()}
