@@ -50,13 +50,12 @@ def replay(
     from hierdraft.cli.render import stdout_console
     from hierdraft.databases.pack import Pack
 
-    names = _names(methods)
-    packs = [Pack.open(path) for path in pack or []]
+    names, packs = _names(methods), [Pack.open(path) for path in pack or []]
     vocab = vocab_of([records, *(warm or [])], packs)
     rows = list(read_records(records, vocab))[:limit]
     if not rows:
         raise CorpusError(f"{records} holds no records.")
-    packs = [*(warm_pack(path, vocab) for path in warm or []), *packs]
+    packs += [warm_pack(path, vocab) for path in warm or []]
     with counting("replaying") as report:
         scores = compare(rows, names, packs, vocab, budget, online=online, report=report)
     if as_json:
