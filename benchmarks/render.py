@@ -191,7 +191,54 @@ def startup(record: dict[str, Any]) -> str:
     return "Whole processes, median: " + ", ".join(parts) + "."
 
 
+def replay(record: dict[str, Any]) -> str:
+    """Accepted length of every method on every file, per task on the first, and what each idea is worth."""
+    m, scores = record["machine"], record["scores"]
+    first = next(iter(scores))
+    budgets = list(scores[first])
+    everywhere = [method for method in scores[first][budgets[0]]]
+    overall = [
+        [f"`{method}`", title, *(f"{scores[title][n][method]['accepted_length']:.2f}" for n in budgets)]
+        for title in scores
+        for method in everywhere
+    ]
+    at = "28" if "28" in budgets else budgets[-1]
+    tasks = list(scores[first][at]["hierarchy"]["tasks"])
+    per_task = [
+        [
+            f"`{method}`", n, *(f"{score['tasks'][task]['accepted_length']:.2f}" for task in tasks),
+            f"{score['accepted_length']:.2f}", f"{score['draft_us_median']:.0f}",
+        ]
+        for n in dict.fromkeys([at, budgets[-1]])
+        for method, score in scores[first][n].items()
+    ]  # fmt: skip
+    ideas = [
+        [
+            title,
+            *(f"{found[n]['accepted_length']:.3f}" for n in found),
+            *(f"{found[n]['draft_us_median']:.0f}" for n in found),
+        ]
+        for title, found in record["ideas"].items()
+    ]
+    sizes = list(next(iter(record["ideas"].values())))
+    lines = [
+        f"{m['cpu']}, commit {m['commit'][:8]}.",
+        "",
+        _table(["method", "records", *(f"{n} nodes" for n in budgets)], overall),
+        "",
+        f"{first}, per task; the last column is the median drafting time of a step in microseconds, observing included:",
+        "",
+        _table(["method", "nodes", *(task.replace("_", " ") for task in tasks), "all", "us"], per_task),
+        "",
+        f"The default with one thing changed, {first}:",
+        "",
+        _table(["change", *(f"{n} nodes" for n in sizes), *(f"us, {n} nodes" for n in sizes)], ideas),
+    ]
+    return "\n".join(lines)
+
+
 TABLES = {
+    "replay": replay,
     "databases": databases,
     "decoding": decoding,
     "lossless": lossless,

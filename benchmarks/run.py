@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+# replay.py is not among them: it needs recorded output, which is not part of hierdraft
 RUNS = (
     ("startup.py",),
     ("databases.py",),

@@ -30,7 +30,7 @@ from hierdraft.text import encode_prompt
 
 NODES = 60
 PARTS = 3
-REAL = int(__import__("os").environ.get("REAL", "120"))
+REAL = 120
 REAL_TOKENS = 96
 
 

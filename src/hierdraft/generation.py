@@ -249,9 +249,11 @@ def load(
 
 def _warm_up() -> None:
     """Load the compiled kernels (or compile them, the first time on a machine) while the weights are read."""
-    drafter = make_drafter("hierarchy")
+    drafter = make_drafter("hierarchy:calibration=none")
     prompt = np.array([1, 2, 1, 2], dtype=np.int32)
-    drafter.start(Request(prompt, 4))
+    drafter.start(Request(prompt, 4, reference=[prompt]))
     tree = drafter.propose(prompt, Budget(2, 2))
-    drafter.observe(Step([1], tree, [0], np.array([1, 2, 1], dtype=np.int32)[: 1 + len(tree)]))
+    rows = 1 + len(tree)
+    ids = np.zeros((rows, max(1, drafter.wants.top_k)), dtype=np.int32)
+    drafter.observe(Step([1], tree, [0], np.array([1, 2, 1], dtype=np.int32)[:rows], ids))
     drafter.finish(prompt)

@@ -124,3 +124,17 @@ def test_what_a_drafter_learns_outlives_the_request() -> None:
     toy.generate("ab", max_new_tokens=100)
     assert toy._drafter("hierarchy") is drafter
     assert drafter.calibration.tried.sum() > learned  # type: ignore[attr-defined]
+
+
+def test_a_reference_is_drafted_from() -> None:
+    toy = model()
+    plain = toy.generate("abc", max_new_tokens=80, method="none")
+    damaged = [*plain.token_ids[:30], 9, *plain.token_ids[31:50], *plain.token_ids[53:]]
+    helped = toy.generate("abc", max_new_tokens=80, budget=8, reference=[damaged])
+    alone = toy.generate("abc", max_new_tokens=80, budget=8)
+    assert helped.token_ids == alone.token_ids == plain.token_ids
+    assert helped.by_level["reference"]["accepted"] > 40
+    assert helped.steps < alone.steps
+    assert helped.levels[1] == "reference"  # from the beginning, before anything of it was seen
+    with pytest.raises(UsageError, match="outside the vocabulary"):
+        toy.generate("abc", reference=[[10**6]])
