@@ -196,7 +196,117 @@ def replay(record: dict[str, Any]) -> str:
     m, scores = record["machine"], record["scores"]
     first = next(iter(scores))
     budgets = list(scores[first])
-    everywhere = [method for method in scores[first][budgets[0]]]
+    everywhere = list(scores[first][budgets[0]])
+    overall = [
+        [f"`{method}`", title, *(f"{scores[title][n][method]['accepted_length']:.2f}" for n in budgets)]
+        for title in scores
+        for method in everywhere
+    ]
+    at = "28" if "28" in budgets else budgets[-1]
+    tasks = list(scores[first][at]["hierarchy"]["tasks"])
+    per_task = [
+        [
+            f"`{method}`", n, *(f"{score['tasks'][task]['accepted_length']:.2f}" for task in tasks),
+            f"{score['accepted_length']:.2f}", f"{score['draft_us_median']:.0f}",
+        ]
+        for n in dict.fromkeys([at, budgets[-1]])
+        for method, score in scores[first][n].items()
+    ]  # fmt: skip
+    ideas = [
+        [
+            title,
+            *(f"{found[n]['accepted_length']:.3f}" for n in found),
+            *(f"{found[n]['draft_us_median']:.0f}" for n in found),
+        ]
+        for title, found in record["ideas"].items()
+    ]
+    sizes = list(next(iter(costs.values()))["lean"])
+    rows = [
+        [f"{name}, {dtype}", *(f"{engine[rows]['median']:.1f}" for rows in sizes)]
+        for dtype, engines in costs.items()
+        for name, engine in engines.items()
+    ]
+    context = record["settings"]["context"]
+    return f"Milliseconds of a forward behind {context} cached positions, median. {_where(record)}.\n\n" + _table(
+        ["rows", *sizes], rows
+    )
+
+
+def databases(record: dict[str, Any]) -> str:
+    """Building, looking up and learning, with the rivals."""
+    m, learn, tokenise = record["machine"], record["learn"], record["tokenise"]
+    build = [
+        [
+            f"{b['tokens'] / 1e6:.0f} M", f"{b['index_seconds']:.2f} s", f"{b['write_seconds']:.2f} s",
+            f"{b['peak_mb'] / 1e3:.2f} GB", f"{b['bytes_per_token']:.2f}", f"{b['open_ms']['median']:.2f} ms",
+        ]
+        for b in record["build"]
+    ]  # fmt: skip
+    look = [
+        [
+            f"{row['tokens'] / 1e6:.0f} M",
+            *(f"{row[n]['proposal_us'][q]:.0f}" for n in ("28", "60") for q in ("median", "p99")),
+            *(f"{row[n]['observe_us']['median']:.0f}" for n in ("28", "60")),
+        ]
+        for row in record["lookup"]
+    ]
+    rivals = [
+        [
+            name, f"{row['tokens'] / 1e6:.0f} M", f"{r['build_seconds']:.1f} s", f"{r['nodes']:.0f}",
+            f"{r['lookup_us']['median']:.0f}", f"{r['lookup_us']['p99']:.0f}", f"{r['memory_bytes_per_token']:.1f}",
+            "none" if r["disk_bytes_per_token"] is None else f"{r['disk_bytes_per_token']:.1f}",
+        ]
+        for row in record["rivals"]
+        for name, r in row.items()
+        if name != "tokens"
+    ]  # fmt: skip
+    us = learn["us_per_token"]
+    lines = [
+        f"{m['cpu']}, commit {m['commit'][:8]}. Tokenising: {tokenise['million_tokens_per_second']:.2f} million tokens "
+        f"a second, {tokenise['speed_over_library']:.2f} times the tokenizers library alone on the same texts.",
+        "",
+        _table(["tokens", "index", "write", "peak memory", "bytes a token on disk", "open"], build),
+        "",
+        "One proposal in microseconds, from the request's own text, a model pack of "
+        f"{record['model_tokens'] / 1e6:.0f} M tokens and a statistics pack of the size on the left, one thread; "
+        "then what observing a step takes.",
+        "",
+        _table(["tokens", "28 nodes", "p99", "60 nodes", "p99", "observe, 28", "observe, 60"], look),
+        "",
+        "Published retrievers on the same tokens, asked for 60 tokens after the same contexts (microseconds; they look "
+        "into one database only):",
+        "",
+        _table(
+            [
+                "",
+                "tokens",
+                "build",
+                "tokens proposed",
+                "look-up",
+                "p99",
+                "memory, bytes a token",
+                "disk, bytes a token",
+            ],
+            rivals,
+        ),
+        "",
+        f"Learning a finished request of 256 tokens, on disk: {us['median']:.2f} microseconds a token "
+        f"(p99 {us['p99']:.2f}), {learn['all_us_per_token']:.2f} on average with the compactions that ran meanwhile.",
+    ]
+    return "\n".join(lines)
+
+
+def startup(record: dict[str, Any]) -> str:
+    parts = [f"`{name}` {value['median']:.0f} ms" for name, value in record["milliseconds"].items()]
+    return "Whole processes, median: " + ", ".join(parts) + "."
+
+
+def replay(record: dict[str, Any]) -> str:
+    """Accepted length of every method on every file, per task on the first, and what each idea is worth."""
+    m, scores = record["machine"], record["scores"]
+    first = next(iter(scores))
+    budgets = list(scores[first])
+    everywhere = list(scores[first][budgets[0]])
     overall = [
         [f"`{method}`", title, *(f"{scores[title][n][method]['accepted_length']:.2f}" for n in budgets)]
         for title in scores
@@ -226,7 +336,7 @@ def replay(record: dict[str, Any]) -> str:
         "",
         _table(["method", "records", *(f"{n} nodes" for n in budgets)], overall),
         "",
-        f"{first}, per task; the last column is the median drafting time of a step in microseconds, observing included:",
+        f"{first}, per task; the last column is the median drafting time of a step in microseconds, with observing:",
         "",
         _table(["method", "nodes", *(task.replace("_", " ") for task in tasks), "all", "us"], per_task),
         "",
