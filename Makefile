@@ -60,6 +60,7 @@ pack: model ## make the pack that comes with the package again (an hour)
 	  --batch 48 --dtype float32 --threads 1 --licence Apache-2.0 \
 	  --source "greedy answers to the prompts of packs/smollm2_prompts.py" --out build/$(MODEL).safetensors
 	cp build/$(MODEL).safetensors src/hierdraft/data/packs/
+	$(BIN)/python packs/calibrate.py
 
 bench: model ## measure again what the README reports (writes into benchmarks/)
 	$(BIN)/python benchmarks/run.py
