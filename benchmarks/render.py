@@ -207,32 +207,25 @@ def replay(record: dict[str, Any]) -> str:
     per_task = [
         [
             f"`{method}`", n, *(f"{score['tasks'][task]['accepted_length']:.2f}" for task in tasks),
-            f"{score['accepted_length']:.2f}", f"{score['draft_us_median']:.0f}",
+            f"{score['accepted_length']:.2f}",
         ]
         for n in dict.fromkeys([at, budgets[-1]])
         for method, score in scores[first][n].items()
     ]  # fmt: skip
-    ideas = [
-        [
-            title,
-            *(f"{found[n]['accepted_length']:.3f}" for n in found),
-            *(f"{found[n]['draft_us_median']:.0f}" for n in found),
-        ]
-        for title, found in record["ideas"].items()
-    ]
+    ideas = [[title, *(f"{value:.3f}" for value in found.values())] for title, found in record["ideas"].items()]
     sizes = list(next(iter(record["ideas"].values())))
     lines = [
         f"{m['cpu']}, commit {m['commit'][:8]}.",
         "",
         _table(["method", "records", *(f"{n} nodes" for n in budgets)], overall),
         "",
-        f"{first}, per task; the last column is the median drafting time of a step in microseconds, with observing:",
+        f"{first}, per task:",
         "",
-        _table(["method", "nodes", *(task.replace("_", " ") for task in tasks), "all", "us"], per_task),
+        _table(["method", "nodes", *(task.replace("_", " ") for task in tasks), "all"], per_task),
         "",
         f"The default with one thing changed, {first}:",
         "",
-        _table(["change", *(f"{n} nodes" for n in sizes), *(f"us, {n} nodes" for n in sizes)], ideas),
+        _table(["change", *(f"{n} nodes" for n in sizes)], ideas),
     ]
     return "\n".join(lines)
 
