@@ -137,3 +137,17 @@ def test_broken_promises_are_trusted_less_and_forgiven_in_time() -> None:
     for _ in range(200):
         law.observe(promise, 1)
     assert law.trust == pytest.approx(1.0, abs=0.05)
+
+
+def test_the_prompts_rows_are_scored_as_far_as_they_are_worth_it() -> None:
+    assert FixedBudget(8).prompt_rows(128, lambda rows: rows * 1.0) == 128
+    assert AutoBudget().prompt_rows(128, lambda rows: 1.0 + 0.1 * (rows - 1)) == 6
+    assert AutoBudget().prompt_rows(128, lambda _rows: 1.0) == 128  # a device on which rows are free
+    assert AutoBudget().prompt_rows(128, lambda _rows: 0.0) == 128  # nothing is known
+    assert AutoBudget().prompt_rows(1, lambda rows: rows * 1.0) == 1
+
+
+def test_probe_nodes_come_on_top_of_a_budget() -> None:
+    tree = DraftTree.build([1, 2, 3], [-1, -1, 1], probe=[False, True, True])
+    assert len(FixedBudget(1).trim(tree, lambda rows: rows * 1.0, 0.0)) == 3
+    assert len(AutoBudget(1).trim(tree, lambda rows: rows * 1.0, 0.0)) == 3
