@@ -110,13 +110,15 @@ def _count_documents(tokens: Any, suffixes: Any, vocab: int, length: int, places
     return runs
 
 
-def continuations_of(shelf: Shelf, pack: int, key: Sequence[int], length: int) -> list[Gram]:
-    """What follows `key` in a pack, up to `length` tokens within one document, most frequent first."""
+def continuations_of(
+    shelf: Shelf, pack: int, key: Sequence[int], length: int, most: int = MOST_OCCURRENCES
+) -> list[Gram]:
+    """What follows `key` in a pack, up to `length` tokens within one document: the `most` frequent, in that order."""
     out = np.empty((MOST_OCCURRENCES, length), dtype=np.int32)
     counts = np.empty(MOST_OCCURRENCES, dtype=np.int32)
     n = _continuations(shelf, pack, np.array(key, dtype=np.int32), out, counts)
     order = np.argsort(-counts[:n], kind="stable")
-    return [tuple(t for t in row if t >= 0) for row in out[:n][order].tolist()]
+    return [tuple(t for t in row if t >= 0) for row in out[order[:most]].tolist()]
 
 
 @njit(cache=True, nogil=True)

@@ -132,7 +132,8 @@ class HdDrafter:
             for size in range(len(text), 0, -1):
                 for pack, held in enumerate(shelves.packs):
                     if held.info.level == name:
-                        yield from continuations_of(shelves.shelf, pack, text[-size:], self._length)
+                        most = 2 * self._drafts  # as many may be known already
+                        yield from continuations_of(shelves.shelf, pack, text[-size:], self._length, most)
 
     def observe(self, step: Step) -> None:
         """Learn the new text's n-grams, all of them, and the window's."""
