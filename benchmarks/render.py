@@ -196,7 +196,9 @@ def replay(record: dict[str, Any]) -> str:
     m, scores = record["machine"], record["scores"]
     first = next(iter(scores))
     budgets = list(scores[first])
-    everywhere = list(scores[first][budgets[0]])
+    everywhere = [
+        method for method in scores[first][budgets[0]] if all(method in s[budgets[-1]] for s in scores.values())
+    ]
     overall = [
         [f"`{method}`", title, *(f"{scores[title][n][method]['accepted_length']:.2f}" for n in budgets)]
         for title in scores
