@@ -81,7 +81,7 @@ class AutoBudget:
     def prompt_rows(self, wanted: int, cost: Callable[[int], float]) -> int:
         """As many rows as cost at most half a step more than one row; all of them while costs are unknown.
 
-        What the prompt's runner-ups save over a whole answer is of that order (benchmarks/ideas.json).
+        A rule of thumb: what the prompt's runner-ups save over a whole answer was not measured against it.
         """
         while wanted > 1 and cost(wanted) > 1.5 * cost(1):
             wanted -= 1
