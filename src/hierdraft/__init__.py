@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hierdraft.engines import hf
-    from hierdraft.generation import Generation, LanguageModel, load
+    from hierdraft.generation import LanguageModel, load
+    from hierdraft.stream import Generation
     from hierdraft.tree import DraftTree
 
 __version__ = "0.1.0"
@@ -23,7 +24,7 @@ __all__ = ["DraftTree", "Generation", "LanguageModel", "__version__", "hf", "loa
 
 _WHERE = {
     "DraftTree": "hierdraft.tree",
-    "Generation": "hierdraft.generation",
+    "Generation": "hierdraft.stream",
     "LanguageModel": "hierdraft.generation",
     "load": "hierdraft.generation",
 }

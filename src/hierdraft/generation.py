@@ -3,121 +3,27 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
-from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hierdraft.databases.levels import Databases
 from hierdraft.drafting.budget import make_budget
 from hierdraft.engines.loop import Options, check_prompt, decode
-from hierdraft.errors import EngineBusyError
-from hierdraft.protocols import Budget, Drafter, Engine, Finish, Request, Step, UsesDatabases
+from hierdraft.errors import EngineBusyError, UsageError
+from hierdraft.protocols import Budget, Constraint, Drafter, Engine, Request, Step, UsesDatabases
 from hierdraft.registry import make_drafter
 from hierdraft.settings import load_settings
-from hierdraft.text import StopStrings, VisibleText, encode_prompt, encode_references
-from hierdraft.tree import level_name
+from hierdraft.stream import Generation, Stream
+from hierdraft.text import StopStrings, encode_prompt, encode_references
+from hierdraft.verify.rules import Rule, constrained
+from hierdraft.verify.sampling import Sampler, Sampling
 
-
-@dataclass(slots=True)
-class Generation:
-    """One finished request.
-
-    text             what was said, without special tokens; ends before a stop string
-    token_ids        every id generated, an end-of-sequence id included
-    levels           for each id the level that drafted it, or `target`
-    steps            target forwards after the prefill
-    seconds          spent decoding, the prefill included; not what the reader of a stream does in between
-    prefill_seconds, draft_seconds, forward_seconds, rest_seconds   where they went
-    by_level         level -> {"proposed": nodes scored, "accepted": of them in the text}
-    """
-
-    text: str = ""
-    token_ids: list[int] = field(default_factory=list)
-    levels: list[str] = field(default_factory=list)
-    finish: Finish | None = None
-    prompt_tokens: int = 0
-    steps: int = 0
-    seconds: float = 0.0
-    prefill_seconds: float = 0.0
-    draft_seconds: float = 0.0
-    forward_seconds: float = 0.0
-    rest_seconds: float = 0.0
-    by_level: dict[str, dict[str, int]] = field(default_factory=dict)
-
-    @property
-    def accepted_length(self) -> float:
-        """Tokens per target forward after the first token, the bonus token included; 1.0 is plain decoding."""
-        return (len(self.token_ids) - 1) / self.steps if self.steps else 1.0
-
-    @property
-    def tokens_per_second(self) -> float:
-        """New tokens over all seconds, the prefill's too."""
-        return len(self.token_ids) / self.seconds if self.seconds else 0.0
-
-    def add(self, step: Step) -> None:
-        """Account for one step."""
-        self.token_ids += step.tokens
-        self.levels += [level_name(code) for code in step.levels]
-        self.finish = step.finish
-        self.draft_seconds += step.seconds["draft"]
-        self.rest_seconds += step.seconds["rest"]
-        if step.prefill:
-            self.prefill_seconds += step.seconds["forward"]
-        else:
-            self.forward_seconds += step.seconds["forward"]
-            self.steps += 1
-        for what, codes in (("proposed", step.tree.level), ("accepted", step.tree.level[step.path])):
-            for code in codes.tolist():
-                self.by_level.setdefault(level_name(code), {"proposed": 0, "accepted": 0})[what] += 1
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """Some text that has become certain, and the level that drafted it."""
-
-    text: str
-    level: str
-
-
-class Stream:
-    """Iterate over the pieces of an answer as they come; `result` is the `Generation` so far."""
-
-    def __init__(self, steps: Generator[Step], tokenizer: Any, stop: StopStrings, strings: Sequence[str]) -> None:
-        self.result = Generation()
-        self._steps = steps
-        self._visible = VisibleText(tokenizer, strings)
-        self._stop = stop
-        self._pieces = self._run()
-
-    def __iter__(self) -> Generator[Piece]:
-        return self._pieces
-
-    def close(self) -> None:
-        """End the request early and free the engine."""
-        self._pieces.close()
-
-    def _run(self) -> Generator[Piece]:
-        started = perf_counter()
-        try:
-            for step in self._steps:
-                self.result.add(step)
-                pieces = [self._visible.push(*pair) for pair in zip(step.tokens, step.levels, strict=True)]
-                self.result.seconds += perf_counter() - started  # what the reader does with a piece is not counted
-                for piece in pieces:
-                    yield from self._show(piece)
-                started = perf_counter()
-            yield from self._show(self._visible.finish(self._stop.cut_at))
-        finally:
-            self._steps.close()
-
-    def _show(self, pieces: list[tuple[str, int]]) -> Iterator[Piece]:
-        for text, code in pieces:
-            self.result.text += text
-            yield Piece(text, level_name(code))
+if TYPE_CHECKING:
+    from hierdraft.structured import Grammars
 
 
 class LanguageModel:
@@ -131,6 +37,7 @@ class LanguageModel:
         self._busy = threading.Lock()
         self._drafters: dict[str, Drafter] = {}
         self._auto = make_budget("auto")
+        self._grammars: Grammars | None = None
 
     def generate(self, prompt: str | Sequence[int], **options: Any) -> Generation:
         """The whole answer; takes what `stream` takes, and raises what it raises."""
@@ -151,8 +58,14 @@ class LanguageModel:
         ignore_eos: bool = False,
         namespace: str = "default",
         reference: str | Sequence[str | Sequence[int]] = (),
+        schema: str | Mapping[str, Any] | None = None,
+        constraint: Constraint | None = None,
+        processors: Sequence[Any] = (),
+        **sampling: Any,
     ) -> Stream:
-        """Start a request and return its pieces as they come. Greedy: the ids are those of plain decoding.
+        """Start a request and return its pieces as they come.
+
+        The ids are those of plain decoding, greedy or, with a temperature, with the same seed.
 
         prompt          text, or token ids that are taken as they are
         method          a drafting method's name (`none`: plain decoding) or a `Drafter`
@@ -162,6 +75,11 @@ class LanguageModel:
         ignore_eos      go on after an end-of-sequence id (for measuring)
         namespace       what is learned in one namespace is drafted from in no other
         reference       texts or token ids that the answer may repeat: a prediction of it, or documents it draws on
+        schema          a JSON schema that the answer must follow (needs the extra `structured`)
+        constraint      any other language that the answer must stay in; made for this request
+        processors      transformers logits processors, applied after the penalties and before the temperature
+        sampling        temperature, top_k, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty,
+                        logit_bias, banned, seed: see `hierdraft.verify.sampling.Sampling`
 
         Raises UsageError for an empty prompt, unknown method, ids outside the vocabulary or a bad number,
         ContextLengthError where nothing fits behind the prompt, EngineBusyError while another request runs.
@@ -169,6 +87,12 @@ class LanguageModel:
         strings = (stop,) if isinstance(stop, str) else tuple(stop)
         ids = encode_prompt(self.tokenizer, prompt, chat=chat) if isinstance(prompt, str) else prompt
         stopper = StopStrings(self.tokenizer, strings)
+        checked = check_prompt(self.engine, ids, max_new_tokens)
+        if schema is not None:
+            constraint = self._schema(schema, constraint)
+        if constraint is not None and ignore_eos:
+            raise UsageError("A constrained answer ends where its grammar ends: leave out ignore_eos.")
+        chosen = _sampling(sampling, self.engine.vocab_size)
         options = Options(
             limit=max_new_tokens,
             budget=self._auto if budget == "auto" else make_budget(budget),
@@ -176,12 +100,38 @@ class LanguageModel:
             eos_ids=() if ignore_eos else None,
             namespace=namespace,
             reference=encode_references(self.tokenizer, reference, self.engine.vocab_size),
+            constraint=constraint,
         )
-        checked = check_prompt(self.engine, ids, max_new_tokens)
+        applied = self._rules(chosen, constraint, processors, len(checked))
+        if applied or chosen.draws:
+            options.verifier = Sampler(self.engine.values, applied, chosen.seed)
         steps = decode(self.engine, self._drafter(method), checked, options)
         stream = Stream(self._alone(steps), self.tokenizer, stopper, strings)
         stream.result.prompt_tokens = len(checked)
+        stream.result.seed = chosen.seed
         return stream
+
+    def _schema(self, schema: str | Mapping[str, Any], constraint: Constraint | None) -> Constraint:
+        from hierdraft.structured import Grammars
+
+        if constraint is not None:
+            raise UsageError("Give either a schema or a constraint.")
+        if self._grammars is None:
+            self._grammars = Grammars(self.tokenizer, self.engine.vocab_size, self.engine.eos_ids)
+        return self._grammars.json(schema)
+
+    def _rules(
+        self, sampling: Sampling, constraint: Constraint | None, processors: Sequence[Any], prompt_length: int
+    ) -> list[Rule]:
+        """Every rule that the request's scores go through, in transformers' order."""
+        found = sampling.penalties(prompt_length)
+        if processors:
+            from hierdraft.engines.hf_rules import ProcessorRule
+
+            found.append(ProcessorRule(processors, self.engine))
+        if constraint is not None:
+            found.append(constrained(constraint, prompt_length))
+        return found + sampling.filters()
 
     def _drafter(self, method: str | Drafter) -> Drafter:
         """Drafters live as long as the model, so that what they learn serves the next request."""
@@ -208,6 +158,17 @@ class LanguageModel:
             yield from steps
         finally:
             self._busy.release()
+
+
+def _sampling(given: Mapping[str, Any], vocab_size: int) -> Sampling:
+    """Checked settings with a seed. Raises UsageError for an unknown name or a value that cannot be used."""
+    known = [field.name for field in fields(Sampling)]
+    for name in given:
+        if name not in known:
+            raise UsageError(f"There is no option {name!r}: of sampling there are {', '.join(known)}.")
+    chosen = Sampling(**{name: value for name, value in given.items() if value is not None})
+    chosen.check(vocab_size)
+    return chosen.seeded()
 
 
 def load(

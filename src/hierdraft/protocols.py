@@ -1,13 +1,15 @@
-"""The interfaces on one page: Drafter, Level, Engine, Chooser, and the records that pass between them.
+"""The interfaces on one page: Drafter, Level, Engine, Verifier, and the records that pass between them.
 
 Anything that satisfies one of these can be plugged in; nothing here runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+
+from numpy.typing import NDArray
 
 from hierdraft.tree import DraftTree, Int32
 
@@ -90,11 +92,20 @@ class Step:
         return drafted + [255] * (len(self.tokens) - len(drafted))
 
 
+@dataclass(slots=True)
+class Verdict:
+    """Accepted nodes in order, the tokens to commit (theirs, then one more), and why the request ends, if it does."""
+
+    path: list[int]
+    tokens: list[int]
+    finish: Finish | None = None
+
+
 class Drafter(Protocol):
     """Proposes a draft tree each step. Whatever it does, the output stays the target's.
 
     `q_kind` says how its tokens were chosen: `one_hot` (looked up: databases, top-k, beams) or `full` (sampled
-    from a distribution that the verifier must know).
+    from the distributions in its trees' `law`, which the verifier must know).
     """
 
     q_kind: Literal["one_hot", "full"]
@@ -190,6 +201,10 @@ class Engine(Protocol):
         """int32[rows]: the highest logit of each row, the lowest id where several are equal."""
         ...
 
+    def values(self, logits: Array, row: int) -> NDArray[Any]:
+        """A copy of one row of logits in the computer's own memory: float[V], float64 only where the engine's are."""
+        ...
+
     def top_ids(self, logits: Array, k: int) -> Int32:
         """int32[rows, k]: the ids of the k highest logits of each row, best first."""
         ...
@@ -203,16 +218,36 @@ class Engine(Protocol):
         ...
 
 
-class Chooser(Protocol):
-    """Decides the target's token at a scored row: greedy, or drawn from the processed distribution."""
+class Verifier(Protocol):
+    """Decides what is kept of a tree: greedily, or by what is drawn from the processed distributions."""
 
-    def open(self, logits: Array, tree: DraftTree, tokens: Int32, choices: Int32) -> Callable[[int], int]:
-        """A function from row to token for one step.
+    def verify(self, logits: Array, tree: DraftTree, tokens: Int32, choices: Int32) -> Verdict:
+        """The accepted path and one more token.
 
-        It is called at most once for each row, parents first, and only for rows whose whole prefix is the target's
-        own text: row 0, then the accepted nodes' rows. `tokens` int32[L] is everything committed, `choices`
-        int32[1+n] the highest logit of each row.
+        logits   [1+n, V] of the last committed token and of every node
+        tokens   int32[L] prompt and everything committed; a view, not to be kept
+        choices  int32[1+n] the highest logit of each row
         """
+        ...
+
+
+class Constraint(Protocol):
+    """A language that the output must stay in, as a machine that reads tokens and can go back."""
+
+    def ban(self, scores: NDArray[Any]) -> None:
+        """Set every token that may not come next to -inf in `scores` float[V]."""
+        ...
+
+    def advance(self, token: int) -> bool:
+        """Read a token; False, and nothing changes, where it may not come next."""
+        ...
+
+    def rewind(self, count: int) -> None:
+        """Forget the last `count` tokens that were read."""
+        ...
+
+    def forced(self) -> list[int]:
+        """Tokens that must come next whatever the target thinks, in order; may be empty."""
         ...
 
 

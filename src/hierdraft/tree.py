@@ -6,7 +6,8 @@ pass are numbered one higher than nodes: row 0 is the last committed token, row 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,23 @@ def level_name(code: int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class DraftLaw:
+    """The distributions that a tree's tokens were drawn from, for methods that sample their drafts.
+
+    rows         parent node (-1: the last committed token) -> float64[V], the law at that place after temperature,
+                 filters and vocabulary trimming, normalised; the parent's children were drawn from it in node order
+    replacement  whether a token could be drawn again for the same parent; if not, the law was normalised anew over
+                 the tokens that were left
+
+    Which nodes are in the tree may depend on what was known before each was drawn, never on the draw itself
+    (METHODS of the field drop unlikely draws; that changes the output's distribution).
+    """
+
+    rows: Mapping[int, NDArray[np.float64]]
+    replacement: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class DraftTree:
     """Drafted tokens as a tree; parents always come before their children.
 
@@ -38,6 +56,7 @@ class DraftTree:
     prob     float32[n]  estimated chance that the target's own path goes through the node
     level    uint8[n]    provenance: an index into `LEVELS`
     probe    bool[n]     scored for the drafter's own use, never accepted
+    law      where the tokens were drawn from, None for tokens that were looked up
     """
 
     tokens: Int32
@@ -45,6 +64,7 @@ class DraftTree:
     prob: Float32
     level: NDArray[np.uint8]
     probe: Bool
+    law: DraftLaw | None = None
     _depths: list[Int32] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @classmethod
@@ -61,6 +81,7 @@ class DraftTree:
         prob: list[float] | Float32 | float = 1.0,
         level: list[int] | NDArray[np.uint8] | int = _DRAFT,
         probe: list[bool] | Bool | bool = False,
+        law: DraftLaw | None = None,
     ) -> DraftTree:
         """A tree from sequences of length n; `prob`, `level` and `probe` may be one value for all nodes."""
         ids = np.asarray(tokens, dtype=np.int32)
@@ -70,6 +91,7 @@ class DraftTree:
             np.broadcast_to(np.asarray(prob, dtype=np.float32), ids.shape),
             np.broadcast_to(np.asarray(level, dtype=np.uint8), ids.shape),
             np.broadcast_to(np.asarray(probe, dtype=np.bool_), ids.shape),
+            law,
         )
 
     @classmethod
@@ -105,6 +127,24 @@ class DraftTree:
         below_probe = self.probe[self.parents] & (self.parents >= 0)
         if (below_probe & ~self.probe).any():
             raise ValueError("only probe nodes may hang below a probe node")
+        if self.law is not None:
+            self._check_law(self.law, vocab_size)
+
+    def _check_law(self, law: DraftLaw, vocab_size: int) -> None:
+        drawn: dict[int, list[int]] = {}
+        for parent, token, probe in zip(self.parents.tolist(), self.tokens.tolist(), self.probe.tolist(), strict=True):
+            if not probe:
+                drawn.setdefault(parent, []).append(token)
+        for parent, tokens in drawn.items():
+            row = law.rows.get(parent)
+            if row is None or row.shape != (vocab_size,) or row.dtype != np.float64:
+                raise ValueError(f"the law below node {parent} must be a float64 array of length {vocab_size}")
+            if not (row >= 0).all() or abs(float(row.sum()) - 1.0) > 1e-6:
+                raise ValueError(f"the law below node {parent} must be positive and sum to 1")
+            if not (row[tokens] > 0).all():
+                raise ValueError(f"a token below node {parent} could not have been drawn from its law")
+            if not law.replacement and len(set(tokens)) < len(tokens):
+                raise ValueError(f"a token was drawn twice below node {parent}, without replacement")
 
     def depths(self) -> Int32:
         """int32[n]: 1 for a child of the last committed token, 2 for its children, and so on."""
@@ -140,13 +180,21 @@ class DraftTree:
         """The first `n` nodes, which are a tree because parents come first."""
         if n >= len(self):
             return self
-        return DraftTree(*(getattr(self, name)[:n] for name in ("tokens", "parents", "prob", "level", "probe")))
+        return self.only(np.arange(len(self)) < n)
 
     def limited(self, depth: int) -> DraftTree:
         """The tree without the nodes deeper than `depth`."""
-        keep = self.depths() <= depth
+        return self.only(self.depths() <= depth)
+
+    def only(self, keep: Bool) -> DraftTree:
+        """The nodes with a true entry in `keep` bool[n], which must hold the parents of those it holds."""
         if keep.all():
             return self
         renumbered = np.cumsum(keep, dtype=np.int32) - 1
         parents = np.where(self.parents >= 0, renumbered[self.parents], -1).astype(np.int32)
-        return DraftTree(self.tokens[keep], parents[keep], self.prob[keep], self.level[keep], self.probe[keep])
+        law = self.law
+        if law is not None:
+            rows = {-1: law.rows[-1]} if -1 in law.rows else {}
+            rows |= {int(renumbered[node]): row for node, row in law.rows.items() if node >= 0 and keep[node]}
+            law = replace(law, rows=rows)
+        return DraftTree(self.tokens[keep], parents[keep], self.prob[keep], self.level[keep], self.probe[keep], law)

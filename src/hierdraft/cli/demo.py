@@ -13,7 +13,8 @@ from hierdraft.cli.render import COLOURS, legend, stdout_console
 from hierdraft.errors import HierdraftError
 
 if TYPE_CHECKING:
-    from hierdraft.generation import Generation, LanguageModel
+    from hierdraft.generation import LanguageModel
+    from hierdraft.stream import Generation
 
 
 class DemoDiffersError(HierdraftError):

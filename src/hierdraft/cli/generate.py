@@ -12,7 +12,8 @@ import typer
 from hierdraft.errors import UsageError
 
 if TYPE_CHECKING:
-    from hierdraft.generation import Generation, LanguageModel
+    from hierdraft.generation import LanguageModel
+    from hierdraft.stream import Generation
 
 _EXAMPLES = """
 Examples:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hierdraft.generation import Generation, Piece
+from hierdraft.stream import Generation, Piece
 from hierdraft.tree import LEVELS
 
 COLOURS = {

@@ -24,7 +24,10 @@ _IDLE = 0.99
 
 
 class BudgetLaw(Protocol):
-    """Bounds a proposal before it is made and trims it before it is scored."""
+    """Bounds a proposal before it is made and trims it before it is scored.
+
+    A tree that was drawn from a law must not be trimmed by what was drawn, or the output's distribution changes.
+    """
 
     nodes: int
 
@@ -94,9 +97,9 @@ class AutoBudget:
         self._kept = keep * self._kept + accepted
 
     def trim(self, tree: DraftTree, cost: Callable[[int], float], drafting: float) -> DraftTree:
-        """The best prefix; trees with probe nodes, and all trees while costs are unknown, are kept whole."""
+        """The best prefix; trees with probe nodes or a law, and all while costs are unknown, are kept whole."""
         n = min(len(tree), self.nodes)
-        if tree.probe.any():
+        if tree.probe.any() or tree.law is not None:
             return tree
         if n == 0 or cost(1) <= 0.0:
             return tree.prefix(n)

@@ -20,13 +20,11 @@ class GuardedDrafter:
     def __init__(self, drafter: Drafter, vocab_size: int, max_rows: int) -> None:
         """`max_rows`: most rows that one proposal may ask the engine to score.
 
-        Raises UsageError for a drafter whose tokens need a verifier that does not exist yet.
+        Raises UsageError for a drafter that does not say how its tokens are chosen.
         """
-        if drafter.q_kind != "one_hot":
-            raise UsageError(
-                f"This drafter samples its tokens (q_kind {drafter.q_kind!r}), which needs rejection sampling: "
-                "use a drafter whose q_kind is 'one_hot'."
-            )
+        if drafter.q_kind not in ("one_hot", "full"):
+            raise UsageError(f"A drafter's q_kind must be 'one_hot' or 'full', not {drafter.q_kind!r}.")
+        self._samples = drafter.q_kind == "full"
         self.wants: Wants = drafter.wants
         self.failure: DraftError | None = None
         self._drafter = drafter
@@ -58,6 +56,11 @@ class GuardedDrafter:
         if not isinstance(tree, DraftTree):
             raise TypeError(f"propose returned {type(tree).__name__}, not a DraftTree")
         tree.check(self._vocab_size)
+        if len(tree) and self._samples != (tree.law is not None):
+            has = "no law" if self._samples else "a law"
+            raise ValueError(f"propose returned a tree with {has}, and q_kind is {self._drafter.q_kind!r}")
+        if self._samples and len(tree) > budget.nodes:
+            raise ValueError(f"{len(tree)} nodes were drawn for a budget of {budget.nodes}")
         if not tree.probe.any():
             tree = tree.prefix(budget.nodes)
         if len(tree) >= self._max_rows:

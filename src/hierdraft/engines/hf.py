@@ -144,6 +144,11 @@ class HFEngine:
             return row.numpy()
         return self._row.copy_(row).numpy()
 
+    def values(self, logits: torch.Tensor, row: int) -> NDArray[Any]:
+        """One row, copied; half-precision numbers as float32."""
+        wide = torch.float64 if logits.dtype == torch.float64 else torch.float32
+        return logits[row].to("cpu", wide, copy=True).numpy()
+
     def top_ids(self, logits: torch.Tensor, k: int) -> Int32:
         """The ids of the k highest logits per row, best first."""
         if logits.device.type == "cpu":

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,12 +22,14 @@ from hierdraft.databases.levels import Databases
 from hierdraft.databases.namespace import Namespaces
 from hierdraft.databases.pack import Pack, PackInfo
 from hierdraft.drafting.budget import AutoBudget, BudgetLaw, make_budget
+from hierdraft.engines.hf_rules import ProcessorRule
 from hierdraft.engines.loop import Options
 from hierdraft.engines.loop import decode as decode_steps
 from hierdraft.errors import EngineBusyError, UsageError
 from hierdraft.protocols import Drafter, Finish, UsesDatabases
 from hierdraft.registry import make_drafter
-from hierdraft.tree import DraftTree, Int32
+from hierdraft.tree import Int32
+from hierdraft.verify.sampling import Sampler
 
 if TYPE_CHECKING:
     from hierdraft.engines.hf import HFEngine
@@ -53,7 +55,11 @@ def decode(
     learn: bool = False,
     reference: Sequence[Sequence[int]] = (),
 ) -> CustomGenerate:
-    """What to pass as `custom_generate`: greedy decoding with drafts, the same ids as without.
+    """What to pass as `custom_generate`: decoding with drafts, the same ids as without.
+
+    Greedy, the ids are those of plain `generate`. With `do_sample=True` they are drawn from the same distribution and
+    are, after the same `torch.manual_seed`, those of `decode("none")`; transformers spends its random numbers
+    differently.
 
     drafter   a method's name or a `Drafter`; what it learns about drafting is kept between calls
     budget    `auto`, or how many nodes are drafted per step
@@ -141,8 +147,8 @@ class CustomGenerate:
         streamers = [s for s in (self.streamer, _streamer_of_caller()) if s is not None]
         if self.streamer is not None:
             self.streamer.put(input_ids.cpu())
-        chooser = _ProcessedChooser(logits_processor, input_ids, config) if _watches(logits_processor, config) else None
-        stop = _Criteria(criteria, input_ids.device, chooser)
+        rule = _rule(engine, logits_processor, config)
+        stop = _Criteria(criteria, input_ids.device, rule)
         prompt = input_ids[0].cpu().numpy()
         limit = _limit(criteria, config, len(prompt))
         if engine.bounded and len(prompt) + limit > engine.max_length:
@@ -154,8 +160,8 @@ class CustomGenerate:
             limit, self.budget, stops=[stop], eos_ids=(), unbounded=True, namespace=engine.fingerprint,
             reference=[np.asarray(ids, dtype=np.int32).ravel() for ids in self.reference],
         )  # fmt: skip
-        if chooser is not None:
-            options.chooser = chooser
+        if rule is not None:
+            options.verifier = Sampler(engine.values, [rule], _seed() if config.do_sample else None)
         tokens: list[int] = []
         for step in decode_steps(engine, self.drafter, prompt, options):
             tokens += step.tokens
@@ -170,70 +176,39 @@ class CustomGenerate:
             return sequences
         return GenerateDecoderOnlyOutput(
             sequences=sequences,
-            scores=chooser.kept(chooser.scores, len(tokens)) if chooser and config.output_scores else None,
-            logits=chooser.kept(chooser.raw, len(tokens)) if chooser and config.output_logits else None,
+            scores=tuple(rule.scores[: len(tokens)]) if rule and config.output_scores else None,
+            logits=tuple(rule.raw[: len(tokens)]) if rule and config.output_logits else None,
             past_key_values=engine.cache.as_dynamic(model.config),
         )
-
-
-class _ProcessedChooser:
-    """Runs transformers' logits processors on a row with that row's own prefix, as plain generate would."""
-
-    def __init__(self, processors: LogitsProcessorList | None, input_ids: torch.Tensor, config: Any) -> None:
-        self._processors = processors or LogitsProcessorList()
-        self._ids = input_ids
-        self._keep_scores = config.return_dict_in_generate and config.output_scores
-        self._keep_raw = config.return_dict_in_generate and config.output_logits
-        self.scores: list[torch.Tensor] = []
-        self.raw: list[torch.Tensor] = []
-
-    def open(self, logits: Any, tree: DraftTree, tokens: Int32, choices: Int32) -> Callable[[int], int]:  # noqa: ARG002
-        """Rows are asked for in path order, so the prefix of a row is the row before it and one token."""
-        known = self._ids.shape[1]
-        if known < len(tokens):
-            behind = torch.tensor(tokens[known:], dtype=self._ids.dtype, device=self._ids.device)
-            self._ids = torch.cat([self._ids, behind[None]], dim=1)
-        prefix = [self._ids]
-
-        def choose(row: int) -> int:
-            if row > 0:
-                token = torch.tensor([[int(tree.tokens[row - 1])]], dtype=prefix[0].dtype, device=prefix[0].device)
-                prefix[0] = torch.cat([prefix[0], token], dim=1)
-            raw = logits[row][None].to(copy=True, dtype=torch.float32, device=prefix[0].device)
-            if self._keep_raw:
-                self.raw.append(raw.clone())
-            processed = self._processors(prefix[0], raw)
-            if self._keep_scores:
-                self.scores.append(processed)
-            return int(processed.argmax(dim=-1)[0])
-
-        return choose
-
-    def kept(self, rows: list[torch.Tensor], count: int) -> tuple[torch.Tensor, ...]:
-        """One [1, V] tensor per emitted token; rows scored behind the end of the request are dropped."""
-        return tuple(rows[:count])
 
 
 class _Criteria:
     """Transformers' stopping criteria, asked after every token as plain generate does."""
 
-    def __init__(self, criteria: StoppingCriteriaList, device: torch.device, chooser: _ProcessedChooser | None) -> None:
+    def __init__(self, criteria: StoppingCriteriaList, device: torch.device, rule: ProcessorRule | None) -> None:
         self._criteria = criteria
         self._device = device
-        self._chooser = chooser
+        self._rule = rule
 
     def check(self, tokens: Int32, prompt_length: int) -> Finish | None:
         """`stop` when any criterion says so."""
         ids = torch.tensor(tokens[None].astype(np.int64), device=self._device)
         emitted = len(tokens) - prompt_length
-        scores = tuple(self._chooser.scores[:emitted]) if self._chooser and self._chooser.scores else None
+        scores = tuple(self._rule.scores[:emitted]) if self._rule and self._rule.scores else None
         return "stop" if bool(self._criteria(ids, scores).all()) else None
 
 
-def _watches(processors: LogitsProcessorList | None, config: Any) -> bool:
-    """Whether rows must be looked at one by one: there are processors, or scores are to be returned."""
-    wants = config.return_dict_in_generate and (config.output_scores or config.output_logits)
-    return bool(processors) or bool(wants)
+def _rule(engine: HFEngine, processors: LogitsProcessorList | None, config: Any) -> ProcessorRule | None:
+    """What rows must go through one by one: processors, a draw, or being kept because scores are to be returned."""
+    scores, raw = (config.return_dict_in_generate and wanted for wanted in (config.output_scores, config.output_logits))
+    if not (processors or config.do_sample or scores or raw):
+        return None
+    return ProcessorRule(processors or (), engine, scores=bool(scores), raw=bool(raw))
+
+
+def _seed() -> int:
+    """From torch's own generator, so that `torch.manual_seed` fixes the sample."""
+    return int(torch.randint(1 << 62, (1,)))
 
 
 def _limit(criteria: StoppingCriteriaList, config: Any, prompt: int) -> int:
@@ -248,7 +223,6 @@ def _limit(criteria: StoppingCriteriaList, config: Any, prompt: int) -> int:
 def _refuse(input_ids: torch.Tensor, config: Any, model_kwargs: dict[str, Any]) -> None:
     """Everything that generate accepts and this loop does not honour."""
     reasons = {
-        "do_sample=True (pass do_sample=False)": config.do_sample,
         "num_beams > 1": (config.num_beams or 1) > 1,
         "num_return_sequences > 1": (config.num_return_sequences or 1) > 1,
         "a batch of several prompts": input_ids.shape[0] != 1,

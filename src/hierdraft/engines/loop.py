@@ -15,9 +15,9 @@ import numpy as np
 from hierdraft.drafting.budget import AutoBudget, BudgetLaw
 from hierdraft.drafting.guard import GuardedDrafter
 from hierdraft.errors import ContextLengthError, UsageError
-from hierdraft.protocols import Array, Budget, Chooser, Drafter, Engine, Request, Step, Stop
+from hierdraft.protocols import Array, Budget, Constraint, Drafter, Engine, Request, Step, Stop, Verdict, Verifier
 from hierdraft.tree import DraftTree, Int32
-from hierdraft.verify.greedy import Greedy, Verdict, walk
+from hierdraft.verify.greedy import Greedy
 from hierdraft.verify.stop import EosStop, FirstOf, LengthStop, cut
 
 MAX_ROWS = 512
@@ -30,7 +30,8 @@ class Options:
 
     limit      most new tokens, >= 1
     budget     how many nodes are scored per step
-    chooser    how the target's token is chosen at a row
+    verifier   what is kept of a tree: greedy, or a `Sampler` of this request's own
+    constraint what the output must stay in: drafts that leave it are not scored (the verifier has it as a rule)
     stops      further reasons to end, after end-of-sequence ids and the token limit
     eos_ids    replaces the engine's own end-of-sequence ids
     unbounded  go on where the model's context is full, as transformers does
@@ -39,7 +40,8 @@ class Options:
 
     limit: int
     budget: BudgetLaw = field(default_factory=AutoBudget)
-    chooser: Chooser = field(default_factory=Greedy)
+    verifier: Verifier = field(default_factory=Greedy)
+    constraint: Constraint | None = None
     stops: Sequence[Stop] = ()
     eos_ids: Sequence[int] | None = None
     unbounded: bool = False
@@ -118,8 +120,8 @@ class _Decoding:
         clock.append(perf_counter())
         tree = DraftTree.empty()
         last = logits[rows - 1 :]
-        choose = self.options.chooser.open(last, tree, self.buffer[: self.length], choices[rows - 1 :])
-        verdict = self._cut(walk(tree, choose))
+        verifier = self.options.verifier
+        verdict = self._cut(verifier.verify(last, tree, self.buffer[: self.length], choices[rows - 1 :]))
         step = self._step(verdict, tree, logits, choices, prefill=True)
         step.seconds = {"draft": 0.0, "forward": clock[1] - clock[0], "rest": perf_counter() - clock[1]}
         self._observe(step)
@@ -133,8 +135,7 @@ class _Decoding:
         logits = engine.forward(int(tokens[-1]), tree)
         choices = engine.choices(logits)
         scored = perf_counter()
-        choose = self.options.chooser.open(logits, tree, tokens, choices)
-        verdict = self._cut(walk(tree, choose))
+        verdict = self._cut(self.options.verifier.verify(logits, tree, tokens, choices))
         engine.commit(verdict.path[: len(verdict.tokens) - 1])
         step = self._step(verdict, tree, logits, choices)
         engine.record(1 + len(tree), scored - drafted)
@@ -164,7 +165,7 @@ class _Decoding:
     def _step(self, verdict: Verdict, tree: DraftTree, logits: Array, choices: Int32, *, prefill: bool = False) -> Step:
         first = len(choices) - 1 if prefill else 0
         for row, token in zip([first, *(node + 1 for node in verdict.path)], verdict.tokens, strict=False):
-            choices[row] = token  # where a chooser drew, what it drew is the target's choice
+            choices[row] = token  # where a token was drawn, it is the target's choice
         top_k = self.drafter.wants.top_k
         runner_up = self.engine.top_ids(logits, top_k) if top_k else None
         return Step(verdict.tokens, tree, verdict.path, choices, runner_up, verdict.finish, prefill)

@@ -7,8 +7,10 @@ every position on the accepted path is known. It says nothing about time, and ha
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hierdraft.errors import UsageError
 from hierdraft.protocols import Array
@@ -67,6 +69,10 @@ class ReplayEngine:
     def choices(self, logits: Array) -> Int32:
         """The logits, which are choices."""
         return np.array(logits, dtype=np.int32)
+
+    def values(self, logits: Array, row: int) -> NDArray[Any]:  # noqa: ARG002
+        """Not known from a record."""
+        raise UsageError("Recorded output has no probabilities: it can only be followed greedily.")
 
     def top_ids(self, logits: Array, k: int) -> Int32:  # noqa: ARG002
         """Not known from a record."""

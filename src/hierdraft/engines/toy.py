@@ -101,6 +101,11 @@ class ToyEngine:
         best: NDArray[np.intp] = logits.argmax(axis=1)
         return best.astype(np.int32)
 
+    def values(self, logits: NDArray[np.float64], row: int) -> NDArray[np.float64]:
+        """A copy of one row."""
+        found: NDArray[np.float64] = logits[row].copy()
+        return found
+
     def top_ids(self, logits: NDArray[np.float64], k: int) -> Int32:
         """The k highest ids per row."""
         order: NDArray[np.intp] = np.argsort(-logits, axis=1, kind="stable")

@@ -1,4 +1,4 @@
-"""Which drafted tokens are kept: the walk along the target's own choices (METHOD V1, and V2 with a drawing chooser).
+"""Which drafted tokens are kept: the walk along the target's own choices, whether they are the best or were drawn.
 
 At each row the target takes one token. If a child of that row drafted it, the walk goes on there; if not, the token
 is emitted as the bonus token and the walk ends. Nothing about the draft enters the choice, so the tokens are those
@@ -8,23 +8,16 @@ of plain decoding whatever was drafted.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from hierdraft.protocols import Array, Finish
+from hierdraft.protocols import Array, Verdict
 from hierdraft.tree import DraftTree, Int32
-
-
-@dataclass(slots=True)
-class Verdict:
-    """Accepted nodes in order, the tokens to commit (theirs, then one more), and why the request ends, if it does."""
-
-    path: list[int]
-    tokens: list[int]
-    finish: Finish | None = None
 
 
 def walk(tree: DraftTree, choose: Callable[[int], int]) -> Verdict:
     """Follow the target's choices from row 0 through `tree`; `choose` gives its token at a row.
+
+    It is asked at most once for each row, parents first, and only for rows whose whole prefix is the target's own
+    text: row 0, then the rows of the accepted nodes.
 
     Where several children of one node hold the same token the first is taken: their rows are equal. Probe nodes are
     never entered.
@@ -49,9 +42,9 @@ def walk(tree: DraftTree, choose: Callable[[int], int]) -> Verdict:
 
 
 class Greedy:
-    """The chooser of greedy decoding: the highest logit, the lowest id among equals."""
+    """Greedy decoding: the target's token is the highest logit, the lowest id among equals."""
 
-    def open(self, logits: Array, tree: DraftTree, tokens: Int32, choices: Int32) -> Callable[[int], int]:  # noqa: ARG002
-        """The target's token per row is its highest logit."""
+    def verify(self, logits: Array, tree: DraftTree, tokens: Int32, choices: Int32) -> Verdict:  # noqa: ARG002
+        """The walk along the highest logits. Exact for any tree."""
         best: list[int] = choices.tolist()
-        return best.__getitem__
+        return walk(tree, best.__getitem__)

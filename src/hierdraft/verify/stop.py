@@ -5,9 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from hierdraft.protocols import Finish, Stop
+from hierdraft.protocols import Finish, Stop, Verdict
 from hierdraft.tree import Int32
-from hierdraft.verify.greedy import Verdict
 
 
 class EosStop:

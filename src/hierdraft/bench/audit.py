@@ -1,0 +1,192 @@
+"""Why two runs differ: at the first differing token of an answer, was it a tie of the target's, or a bug of ours?
+
+The text before the difference is fed to the target again, by teacher forcing: one row at a time, as plain decoding
+does, several rows at a time, as verification does, and in float32. How far the engine's own logits move between
+those passes is its noise at that place. The difference is a tie if each of the two tokens would have been chosen had
+its own logit been higher by that noise and all others lower; then neither pass is more right than the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hierdraft.bench.runs import Run
+from hierdraft.errors import UsageError
+from hierdraft.protocols import Engine
+from hierdraft.tree import DraftTree
+from hierdraft.verify.noise import gumbel
+from hierdraft.verify.sampling import Sampler, Sampling
+
+ROWS = (1, 2, 4, 8, 16, 32, 64)
+"""How many rows a pass of the re-scoring has. The first is plain decoding."""
+
+_LEADERS = 16
+
+Scores = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """The first place where an answer of one run parts from the other's.
+
+    position     how many output tokens are equal before it
+    tokens       what each run has there, None where it has ended
+    kind         `tie` or `bug`
+    margin       between the two tokens' processed scores (noise of the draw included) in the one-row pass
+    margin_exact the same in float32, None where that is what the engine computes in
+    noise        furthest that a leading logit moved between the engine's own passes
+    reason       one sentence
+    """
+
+    id: str
+    position: int
+    tokens: tuple[int | None, int | None]
+    kind: str
+    margin: float | None
+    margin_exact: float | None
+    noise: float | None
+    reason: str
+
+
+@dataclass
+class Audit:
+    """All differences between two runs, and what was compared: tokens that are equal, plus one per difference."""
+
+    answers: int = 0
+    tokens: int = 0
+    differences: list[Difference] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+    def count(self, kind: str) -> int:
+        """How many differences are of a kind."""
+        return sum(one.kind == kind for one in self.differences)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields of `hierdraft bench audit --json`."""
+        return {
+            "answers": self.answers,
+            "tokens": self.tokens,
+            "ties": self.count("tie"),
+            "bugs": self.count("bug"),
+            "missing": self.missing,
+            "differences": [asdict(one) for one in self.differences],
+        }
+
+
+def first_difference(one: Sequence[int], other: Sequence[int]) -> int | None:
+    """How many tokens are equal before the first difference, None where there is none."""
+    for place, (a, b) in enumerate(zip(one, other, strict=False)):
+        if a != b:
+            return place
+    return None if len(one) == len(other) else min(len(one), len(other))
+
+
+def audit(one: Run, other: Run, engine: Engine, exact: Engine | None) -> Audit:
+    """Compare two runs answer by answer.
+
+    engine  the one that both were made with
+    exact   the same model in float32, None where `engine` computes in float32 already
+
+    Raises UsageError where the runs do not answer the same prompts in the same way.
+    """
+    _comparable(one, other)
+    found = Audit(missing=sorted(set(one.records) ^ set(other.records)))
+    for name in [name for name in one.records if name in other.records]:
+        a, b = one.records[name], other.records[name]
+        if a["prompt_ids"] != b["prompt_ids"] or a.get("seed") != b.get("seed"):
+            raise UsageError(f"The runs cannot be compared: {name!r} has another prompt or seed in each.")
+        found.answers += 1
+        place = first_difference(a["output_ids"], b["output_ids"])
+        found.tokens += len(a["output_ids"]) if place is None else place + 1
+        if place is not None:
+            tokens = tuple(said[place] if place < len(said) else None for said in (a["output_ids"], b["output_ids"]))
+            sampling = one.sampling(a)
+            said = a["output_ids"][:place]
+            found.differences.append(explain(name, a["prompt_ids"], said, tokens, sampling, engine, exact))
+    return found
+
+
+def _comparable(one: Run, other: Run) -> None:
+    for name in ("model", "dtype", "sampling"):
+        a, b = one.settings.get(name), other.settings.get(name)
+        if a != b:
+            raise UsageError(f"The runs cannot be compared: {name} is {a!r} in one and {b!r} in the other.")
+
+
+def explain(
+    name: str,
+    prompt: Sequence[int],
+    said: Sequence[int],
+    tokens: tuple[int | None, ...],
+    sampling: Sampling,
+    engine: Engine,
+    exact: Engine | None,
+) -> Difference:
+    """Re-score the place behind `said` (output tokens that are equal) and judge."""
+    a, b = tokens
+    if a is None or b is None:
+        reason = "one answer ends where the other goes on"
+        return Difference(name, len(said), (a, b), "bug", None, None, None, reason)
+    prefix = np.array([*prompt, *said], dtype=np.int32)
+    passes = [in_passes(engine, prompt, said, rows) for rows in ROWS]
+    plain = passes[0]
+    leaders = np.union1d(np.argsort(plain)[-_LEADERS:], [a, b])
+    noise = max(float(np.abs(scores - plain)[leaders].max()) for scores in passes)
+    judge = _Judge(sampling, prefix, len(prompt))
+    likely = [token for token in (a, b) if judge.choice(_raised(plain, token, noise)) == token]
+    margin = judge.margin(plain, a, b)
+    precise = None if exact is None else judge.margin(in_passes(exact, prompt, said, len(prefix)), a, b)
+    tie = len(likely) == 2 and noise > 0.0
+    reason = (
+        "both tokens are within the noise of the engine's own passes"
+        if tie
+        else f"{'neither token' if not likely else f'only token {likely[0]}'} can be chosen here within the noise"
+    )
+    return Difference(name, len(said), (a, b), "tie" if tie else "bug", margin, precise, noise, reason)
+
+
+def in_passes(engine: Engine, prompt: Sequence[int], said: Sequence[int], rows: int) -> Scores:
+    """float[V]: the logits behind `said`, with its tokens fed in passes of `rows` rows behind the prompt's prefill."""
+    logits = engine.prefill(np.asarray(prompt, dtype=np.int32))
+    row = 0
+    for start in range(0, len(said), rows):
+        part = list(said[start : start + rows])
+        logits = engine.forward(part[0], DraftTree.chain(part[1:]))
+        row = len(part) - 1
+        engine.commit(list(range(row)))
+    return engine.values(logits, row)
+
+
+def _raised(scores: Scores, token: int, noise: float) -> Scores:
+    """The scores with one token better off by twice the noise: its own logit higher by it and all others lower."""
+    found = scores.copy()
+    found[token] += 2.0 * noise
+    return found
+
+
+class _Judge:
+    """What would be chosen, and how clearly, from some raw scores at one place of a text."""
+
+    def __init__(self, sampling: Sampling, prefix: NDArray[np.int32], prompt_length: int) -> None:
+        seed = sampling.seed if sampling.draws else None
+        applied = [*sampling.penalties(prompt_length), *sampling.filters()]
+        self._sampler = Sampler(lambda logits, _row: logits.copy(), applied, seed)
+        self._prefix = prefix
+        self._noise = None if seed is None else (seed, len(prefix))
+
+    def choice(self, scores: Scores) -> int:
+        """The token."""
+        return self._sampler.choose(self._sampler.scores(scores, 0, self._prefix), len(self._prefix))
+
+    def margin(self, scores: Scores, a: int, b: int) -> float | None:
+        """How far apart two tokens are, the draw's noise included; None where one of them is filtered out."""
+        found = self._sampler.scores(scores, 0, self._prefix).astype(np.float64)
+        if self._noise is not None:
+            found = found + gumbel(*self._noise, len(found))
+        gap = abs(float(found[a] - found[b]))
+        return gap if np.isfinite(gap) else None

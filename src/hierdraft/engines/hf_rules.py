@@ -1,0 +1,40 @@
+"""transformers' logits processors as a rule of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import LogitsProcessorList
+
+from hierdraft.tree import Int32
+
+
+class ProcessorRule:
+    """Runs processors on a row with that row's own prefix, as plain generate would.
+
+    Rows are shown to them in the order of the text, each position once, so processors that keep a state work too.
+    """
+
+    def __init__(self, processors: Sequence[Any], engine: Any, *, scores: bool = False, raw: bool = False) -> None:
+        """`engine`: whose model's device they run on; `scores`, `raw`: keep each row after and before them."""
+        self._processors = LogitsProcessorList(processors)
+        self._device = engine.model.device
+        self._keeps = scores, raw
+        self.scores: list[torch.Tensor] = []
+        self.raw: list[torch.Tensor] = []
+
+    def __call__(self, prefix: Int32, scores: NDArray[Any]) -> NDArray[Any]:
+        """The processed float32[V]; `scores` is used up."""
+        ids = torch.from_numpy(prefix.astype(np.int64)).to(self._device)[None]
+        row = torch.from_numpy(scores.astype(np.float32, copy=False)).to(self._device)[None]
+        if self._keeps[1]:
+            self.raw.append(row.clone())
+        row = self._processors(ids, row)
+        if self._keeps[0]:
+            self.scores.append(row.clone())
+        processed: NDArray[Any] = row[0].to("cpu", torch.float32).numpy()
+        return processed
