@@ -1,30 +1,124 @@
-"""Zero differing tokens: SmolLM2-135M, greedy, plain against drafted decoding with several budgets.
+"""Zero differing tokens: SmolLM2-135M, plain against drafted decoding, greedy and sampled, every difference audited.
 
-    python benchmarks/lossless.py --dtype float32 --tokens 480
+    python benchmarks/lossless.py --dtype float32 --greedy 210 --sampled 200
 
-End-of-sequence ids are ignored so that every prompt gives its full number of tokens. With --dtype bfloat16 the first
-difference of every answer is reported with the gap between the two best logits at that place.
+Prompts are the built-in ones, then those that the embedded pack was made with; end-of-sequence ids are ignored so
+that every prompt gives its full number of tokens. `--greedy` and `--sampled` say how many answers there shall be of
+each; answers that the result file already holds are kept, so a run can be stopped and gone on with. For number types
+that only promise agreement up to ties, `--itself` also decodes plainly in passes of 8 rows, all but one of them
+useless: that is how often plain decoding differs from itself when the shape of its passes changes.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import random
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import torch
 
 import hierdraft
-from common import machine, prompts, write
+from common import RESULTS, ROOT, machine, prompts, write
+from hierdraft.bench.audit import explain, first_difference
+from hierdraft.drafting.plain import PlainDrafter
+from hierdraft.protocols import Budget
 from hierdraft.text import encode_prompt
+from hierdraft.tree import DraftTree, Int32
+from hierdraft.verify.sampling import Sampling
 
 BUDGETS: tuple[int | str, ...] = ("auto", 16, 48)
+SAMPLED: tuple[dict[str, Any], ...] = (
+    {"temperature": 1.0},
+    {"temperature": 0.7, "top_p": 0.9},
+    {"temperature": 0.8, "top_k": 40, "repetition_penalty": 1.1},
+    {"temperature": 1.0, "min_p": 0.05},
+)
 
 
-def gap_at(model: Any, ids: list[int], said: list[int], place: int) -> float:
-    """Between the two best logits behind `said[:place]`, from one pass over the whole text."""
-    logits = model.engine.prefill(ids + said[:place])[0].double()
-    best = logits.topk(2).values
-    return float(best[0] - best[1])
+class Useless(PlainDrafter):
+    """Seven rows beside the one that counts."""
+
+    def propose(self, tokens: Int32, budget: Budget) -> DraftTree:
+        return DraftTree.build(np.full(7, tokens[-1]), np.arange(-1, 6), probe=True).limited(budget.depth)
+
+
+def questions() -> Iterator[dict[str, str]]:
+    """id and prompt: the built-in ones first."""
+    yield from prompts()
+    sys.path.insert(0, str(ROOT / "packs"))
+    from smollm2_prompts import prompts as of_the_pack
+
+    rows = [{"id": f"pack-{number}", "prompt": text} for number, (_, text) in enumerate(of_the_pack())]
+    yield from random.Random(0).sample(rows, len(rows))
+
+
+class Comparison:
+    """One model, decoding every prompt plainly and with drafts."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
+        self.model = hierdraft.load(args.model, dtype=args.dtype, learn=False, threads=args.threads)
+        exact = self.model.engine.exact
+        self.exact = None if exact else hierdraft.load(args.model, dtype="float32", learn=False).engine
+
+    def answer(self, number: int, row: dict[str, str], mode: str) -> dict[str, Any]:
+        """What came of one prompt."""
+        ids = encode_prompt(self.model.tokenizer, row["prompt"], chat=True)
+        chosen = SAMPLED[number % len(SAMPLED)] | {"seed": number} if mode == "sampled" else {}
+        options: dict[str, Any] = {"max_new_tokens": self.args.tokens, "ignore_eos": True, **chosen}
+        plain = self.model.generate(ids, method="none", **options).token_ids
+        budget = BUDGETS[number % len(BUDGETS)]
+        drafted = self.model.generate(ids, method="hierarchy", budget=budget, **options)
+        found: dict[str, Any] = {
+            "tokens": len(plain), "budget": budget, "accepted_length": round(drafted.accepted_length, 3),
+        }  # fmt: skip
+        difference = self._explained(row["id"], ids, plain, drafted.token_ids, chosen)
+        if difference:
+            found["difference"] = difference
+        if self.args.itself:
+            again = self.model.generate(ids, method=Useless(), budget=8, **options).token_ids
+            found["itself"] = self._explained(row["id"], ids, plain, again, chosen)
+        return found
+
+    def _explained(
+        self, name: str, ids: list[int], one: list[int], other: list[int], chosen: dict[str, Any]
+    ) -> dict[str, Any] | None:
+        place = first_difference(one, other)
+        if place is None:
+            return None
+        tokens = one[place], other[place]
+        found = explain(name, ids, one[:place], tokens, Sampling(**chosen), self.model.engine, self.exact)
+        return asdict(found)
+
+
+def summary(answers: dict[str, Any], mode: str) -> dict[str, Any]:
+    """Totals of one mode. Tokens are counted up to the first difference, that place included."""
+    rows = [row for key, row in answers.items() if key.startswith(mode)]
+    differences = [row["difference"] for row in rows if row.get("difference")]
+    itself = [row["itself"] for row in rows if "itself" in row]
+
+    def compared(row: dict[str, Any], name: str) -> int:
+        return int(row[name]["position"] + 1 if row.get(name) else row["tokens"])
+
+    found = {
+        "answers": len(rows),
+        "tokens": sum(compared(row, "difference") for row in rows),
+        "ties": sum(one["kind"] == "tie" for one in differences),
+        "bugs": sum(one["kind"] == "bug" for one in differences),
+    }
+    if itself:
+        found["itself"] = {
+            "answers": len(itself),
+            "tokens": sum(compared(row, "itself") for row in rows if "itself" in row),
+            "ties": sum(one is not None and one["kind"] == "tie" for one in itself),
+            "bugs": sum(one is not None and one["kind"] == "bug" for one in itself),
+        }
+    return found
 
 
 def main() -> None:
@@ -33,34 +127,34 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--tokens", type=int, default=480)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--per-kind", type=int, default=None)
+    parser.add_argument("--greedy", type=int, default=42)
+    parser.add_argument("--sampled", type=int, default=0)
+    parser.add_argument("--itself", action="store_true")
     args = parser.parse_args()
+    name = f"lossless-{args.dtype}"
+    kept = RESULTS / f"{name}.json"
+    record: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
+    answers, runs = record.get("per_answer", {}), record.get("runs", [])
+    if any(row["tokens"] != args.tokens for row in answers.values()):
+        raise SystemExit(f"{kept} holds answers of another length: remove it, or give its --tokens.")
+    run = {"machine": machine(), "settings": vars(args), "answers": 0}
+    runs.append(run)
+    comparison = Comparison(args)
     torch.set_num_threads(args.threads)
-    model = hierdraft.load(args.model, dtype=args.dtype, learn=False)
-    compared, differing, cases = 0, 0, []
-    for number, row in enumerate(prompts(args.per_kind)):
-        ids = encode_prompt(model.tokenizer, row["prompt"], chat=True)
-        options: dict[str, Any] = {"max_new_tokens": args.tokens, "ignore_eos": True}
-        plain = model.generate(ids, method="none", **options).token_ids
-        budget = BUDGETS[number % len(BUDGETS)]
-        drafted = model.generate(ids, method="hierarchy", budget=budget, **options)
-        said = drafted.token_ids
-        compared += len(plain)
-        place = next((i for i, (a, b) in enumerate(zip(plain, said, strict=True)) if a != b), None)
-        if place is not None:
-            differing += 1
-            cases.append({"id": row["id"], "place": place, "gap": round(gap_at(model, ids, plain, place), 6)})
-        print(f"{row['id']:<24} budget {budget!s:>4} accepted length {drafted.accepted_length:.2f} "
-              f"{'same' if place is None else f'differs at {place}'}", flush=True)  # fmt: skip
-    record = {
-        "machine": machine(),
-        "settings": vars(args),
-        "tokens_compared": compared,
-        "answers": number + 1,
-        "answers_that_differ": differing,
-        "first_differences": cases,
-    }
-    write(f"lossless-{args.dtype}", record)
+    for number, row in enumerate(questions()):
+        for mode in ("greedy", "sampled"):
+            key = f"{mode} {row['id']}"
+            if number >= getattr(args, mode) or key in answers:
+                continue
+            answers[key] = found = comparison.answer(number, row, mode)
+            run["answers"] += 1
+            told = found.get("difference")
+            print(key, found["budget"], found["accepted_length"], told["kind"] if told else "same", flush=True)
+            write(name, {
+                "machine": run["machine"], "settings": vars(args), "runs": runs,
+                "greedy": summary(answers, "greedy"), "sampled": summary(answers, "sampled"),
+                "per_answer": answers,
+            })  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ from hierdraft.registry import make_drafter
 from hierdraft.settings import load_settings
 from hierdraft.stream import Generation, Stream
 from hierdraft.text import StopStrings, encode_prompt, encode_references
-from hierdraft.verify.rules import Rule, constrained
+from hierdraft.verify.constraint import Follower
+from hierdraft.verify.rules import Rule
 from hierdraft.verify.sampling import Sampler, Sampling
 
 if TYPE_CHECKING:
@@ -100,9 +101,9 @@ class LanguageModel:
             eos_ids=() if ignore_eos else None,
             namespace=namespace,
             reference=encode_references(self.tokenizer, reference, self.engine.vocab_size),
-            constraint=constraint,
+            constraint=Follower(constraint, len(checked)) if constraint is not None else None,
         )
-        applied = self._rules(chosen, constraint, processors, len(checked))
+        applied = self._rules(chosen, options.constraint, processors, len(checked))
         if applied or chosen.draws:
             options.verifier = Sampler(self.engine.values, applied, chosen.seed)
         steps = decode(self.engine, self._drafter(method), checked, options)
@@ -121,7 +122,7 @@ class LanguageModel:
         return self._grammars.json(schema)
 
     def _rules(
-        self, sampling: Sampling, constraint: Constraint | None, processors: Sequence[Any], prompt_length: int
+        self, sampling: Sampling, constraint: Follower | None, processors: Sequence[Any], prompt_length: int
     ) -> list[Rule]:
         """Every rule that the request's scores go through, in transformers' order."""
         found = sampling.penalties(prompt_length)
@@ -130,7 +131,7 @@ class LanguageModel:
 
             found.append(ProcessorRule(processors, self.engine))
         if constraint is not None:
-            found.append(constrained(constraint, prompt_length))
+            found.append(constraint.rule)
         return found + sampling.filters()
 
     def _drafter(self, method: str | Drafter) -> Drafter:

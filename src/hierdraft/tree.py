@@ -16,10 +16,14 @@ Int32 = NDArray[np.int32]
 Float32 = NDArray[np.float32]
 Bool = NDArray[np.bool_]
 
-LEVELS = ("reference", "context", "recycled", "model", "statistics", "draft")
-"""Names of the provenance codes in `DraftTree.level`; `draft` is any source that is not a database."""
+LEVELS = ("reference", "context", "recycled", "model", "statistics", "draft", "grammar")
+"""Names of the provenance codes in `DraftTree.level`; `grammar` is text that a grammar forces, `draft` any other source
+that is not a database."""
 
 _DRAFT = LEVELS.index("draft")
+
+GRAMMAR = LEVELS.index("grammar")
+"""Provenance code of a token that a grammar forces."""
 
 TARGET = 255
 """Provenance code of a token that the target chose itself."""

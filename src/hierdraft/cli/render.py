@@ -19,6 +19,7 @@ COLOURS = {
     "model": "cyan",
     "statistics": "blue",
     "draft": "red",
+    "grammar": "bright_black",
 }
 
 

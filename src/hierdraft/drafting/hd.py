@@ -17,7 +17,7 @@ from hierdraft.databases.ngrams import Gram, RecentGrams, continuations_of, freq
 from hierdraft.drafting.lookahead import LookaheadWindow
 from hierdraft.errors import UsageError
 from hierdraft.protocols import Budget, Request, Step, Wants
-from hierdraft.tree import LEVELS, DraftTree, Int32
+from hierdraft.tree import GRAMMAR, LEVELS, DraftTree, Int32
 
 ORDER = ("context", "model", "statistics")
 
@@ -149,7 +149,8 @@ class HdDrafter:
         on_path = {-1, *step.path}
         depths = step.tree.depths()
         for node, parent in enumerate(step.tree.parents.tolist()):
-            if parent in on_path and not step.tree.probe[node]:
+            ours = not step.tree.probe[node] and step.tree.level[node] != GRAMMAR
+            if parent in on_path and ours:
                 cell = int(step.tree.level[node]), int(depths[node]) - 1
                 self._tried[cell] += 1.0
                 self._accepted[cell] += node in on_path

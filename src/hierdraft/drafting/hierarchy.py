@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hierdraft.databases.hashchain import ORDERS
 from hierdraft.databases.levels import ContextLevel, Databases, ReferenceLevel
@@ -90,6 +91,7 @@ class HierarchyDrafter:
         self._context = ContextLevel()
         self._last = request.prompt[-ORDERS:]
         self._asked = False
+        self._proposed = 0
 
     def start(self, request: Request) -> None:
         """Index the prompt and the reference; the request before is forgotten."""
@@ -117,7 +119,7 @@ class HierarchyDrafter:
         )  # fmt: skip
         self._last = tokens[-ORDERS:].copy()  # writable, as everywhere else: one compiled signature
         self._asked = True
-        n = grow(sources, self._last, self._weights, space, budget.nodes, budget.depth, self._least)
+        n = self._proposed = grow(sources, self._last, self._weights, space, budget.nodes, budget.depth, self._least)
         return DraftTree(
             space.tokens[:n].copy(),
             space.parents[:n].copy(),
@@ -130,7 +132,8 @@ class HierarchyDrafter:
         """Learn what the looks were worth, and add the step's tokens and runner-ups to the levels."""
         if self._asked:
             rows = np.array([0, *(node + 1 for node in step.path)])
-            self.calibration.learn(self._space.evidence, self._weights, rows, step.choices[rows])
+            asked = self._own_rows(step)
+            self.calibration.learn(self._space.evidence, self._weights, asked, step.choices[rows[: len(asked)]])
             self._asked = False
         if step.runner_up is not None and "recycled" in self._levels:
             self._recycle(step, step.runner_up)
@@ -141,6 +144,23 @@ class HierarchyDrafter:
         if self._useful and (step.tree.level[step.path] == _MODEL).any():
             self._note_useful()
         self._last = np.append(self._last, np.array(step.tokens, dtype=np.int32))[-2:]
+
+    def _own_rows(self, step: Step) -> NDArray[np.int64]:
+        """The accepted rows as they were numbered when proposed, up to a node that is not of our making.
+
+        What is scored is the proposal or a part of it; where a grammar is followed it may be another tree altogether.
+        """
+        tree, n = step.tree, len(step.tree)
+        tokens, parents = self._space.tokens[: self._proposed], self._space.parents[: self._proposed]
+        if np.array_equal(tokens[:n], tree.tokens) and np.array_equal(parents[:n], tree.parents):
+            return np.array([0, *(node + 1 for node in step.path)])
+        rows = [0]
+        for node in step.path:
+            same = (parents == rows[-1] - 1) & (tokens == tree.tokens[node])
+            if not same.any():
+                break
+            rows.append(int(same.argmax()) + 1)
+        return np.array(rows)
 
     def _recycle(self, step: Step, ids: Int32) -> None:
         """Note the runner-ups of every scored row, accepted or not."""

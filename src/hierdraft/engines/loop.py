@@ -15,8 +15,9 @@ import numpy as np
 from hierdraft.drafting.budget import AutoBudget, BudgetLaw
 from hierdraft.drafting.guard import GuardedDrafter
 from hierdraft.errors import ContextLengthError, UsageError
-from hierdraft.protocols import Array, Budget, Constraint, Drafter, Engine, Request, Step, Stop, Verdict, Verifier
+from hierdraft.protocols import Array, Budget, Drafter, Engine, Request, Step, Stop, Verdict, Verifier
 from hierdraft.tree import DraftTree, Int32
+from hierdraft.verify.constraint import Follower
 from hierdraft.verify.greedy import Greedy
 from hierdraft.verify.stop import EosStop, FirstOf, LengthStop, cut
 
@@ -41,7 +42,7 @@ class Options:
     limit: int
     budget: BudgetLaw = field(default_factory=AutoBudget)
     verifier: Verifier = field(default_factory=Greedy)
-    constraint: Constraint | None = None
+    constraint: Follower | None = None
     stops: Sequence[Stop] = ()
     eos_ids: Sequence[int] | None = None
     unbounded: bool = False
@@ -155,6 +156,8 @@ class _Decoding:
             return DraftTree.empty()
         started = perf_counter()
         tree = self.drafter.propose(tokens, Budget(law.nodes, remaining - 1))
+        if self.options.constraint is not None:
+            tree = self.options.constraint.inside(tree, tokens, law.nodes, remaining - 1)
         return law.trim(tree, self.engine.cost, perf_counter() - started)
 
     def _cut(self, verdict: Verdict) -> Verdict:

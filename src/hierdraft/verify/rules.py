@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hierdraft.protocols import Constraint
 from hierdraft.tree import Int32
 
 Scores = NDArray[Any]
@@ -61,32 +60,6 @@ def ban(tokens: Sequence[int]) -> Rule:
 
     def rule(prefix: Int32, scores: Scores) -> Scores:  # noqa: ARG001
         scores[ids] = -np.inf
-        return scores
-
-    return rule
-
-
-def constrained(constraint: Constraint, prompt_length: int) -> Rule:
-    """Only tokens that keep the output inside a grammar.
-
-    The machine follows the prefix it is shown: it goes back to where the two part, then forward. It forgets nothing
-    between steps, so a row costs as many moves as there are tokens between it and the row before.
-    """
-    read: list[int] = []
-
-    def rule(prefix: Int32, scores: Scores) -> Scores:
-        output = prefix[prompt_length:].tolist()
-        pairs = zip(read, output, strict=False)
-        same = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(read), len(output)))
-        if same < len(read):
-            constraint.rewind(len(read) - same)
-            del read[same:]
-        for token in output[same:]:
-            if not constraint.advance(token):
-                scores[:] = -np.inf
-                return scores
-            read.append(token)
-        constraint.ban(scores)
         return scores
 
     return rule

@@ -169,5 +169,6 @@ class Sampler:
 
 def softmax(scores: NDArray[Any]) -> NDArray[np.float64]:
     """float64[V] probabilities of scores float[V], of which some may be -inf but not all."""
-    weights: NDArray[np.float64] = np.exp(scores.astype(np.float64) - scores.max())
-    return weights / weights.sum()
+    weights = np.exp(scores.astype(np.float64) - scores.max())
+    law: NDArray[np.float64] = weights / weights.sum()
+    return law

@@ -1,0 +1,118 @@
+"""Keeping the output inside a grammar: what may be chosen at a row, and what is worth drafting.
+
+The rule decides: a token that the grammar does not allow behind a row's own prefix cannot be chosen there, so an
+accepted path never leaves it. Everything else only saves work: drafted tokens that could not be accepted are not
+scored, and tokens that the grammar forces are drafted where no database had them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hierdraft.protocols import Constraint
+from hierdraft.tree import GRAMMAR, DraftTree, Int32
+from hierdraft.verify.rules import Scores
+
+_FORCED = 0.95
+"""Chance given to forced text: it must come, but the target may cut it into other tokens."""
+
+
+class Follower:
+    """Moves one request's constraint to where it is asked about: back to where two texts part, then forward."""
+
+    def __init__(self, constraint: Constraint, prompt_length: int) -> None:
+        """The grammar begins behind the prompt."""
+        self._machine = constraint
+        self._prompt_length = prompt_length
+        self._read: list[int] = []
+
+    def moved(self, prefix: Int32) -> bool:
+        """Read `prefix` int32[L], prompt and output; False where the grammar does not allow it."""
+        output = prefix[self._prompt_length :].tolist()
+        read = self._read
+        pairs = zip(read, output, strict=False)
+        same = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(read), len(output)))
+        if same < len(read):
+            self._machine.rewind(len(read) - same)
+            del read[same:]
+        for token in output[same:]:
+            if not self._machine.advance(token):
+                return False
+            read.append(token)
+        return True
+
+    def rule(self, prefix: Int32, scores: Scores) -> Scores:
+        """Only tokens that keep the output inside the grammar; none behind a prefix that has left it."""
+        if self.moved(prefix):
+            self._machine.ban(scores)
+        else:
+            scores[:] = -np.inf
+        return scores
+
+    def inside(self, tree: DraftTree, tokens: Int32, nodes: int, depth: int) -> DraftTree:
+        """The part of `tree` that the grammar allows, and what it forces, likeliest first.
+
+        tokens  int32[L] prompt and everything committed
+        nodes, depth  bounds of the result
+
+        A tree that was drawn from a law stays as it is: what is verified must not depend on what was drawn.
+        """
+        if tree.law is not None or tree.probe.any() or not self.moved(tokens):
+            return tree
+        found = _Growing(tree)
+        self._visit(found, -1, -1, 1.0, depth)
+        return found.sorted(nodes)
+
+    def _visit(self, found: _Growing, node: int, copy: int, prob: float, depth: int) -> None:
+        """Copy what is allowed below `node` (whose copy is `copy`), and add what is forced there."""
+        if depth == 0:
+            return
+        below = {int(found.tree.tokens[child]): child for child in reversed(found.tree.children(node))}
+        forced = self._machine.forced()[:depth]
+        for token, child in below.items():
+            if self._machine.advance(token):
+                chance = max(float(found.tree.prob[child]), _FORCED * prob if forced[:1] == [token] else 0.0)
+                place = found.add(token, copy, chance, int(found.tree.level[child]))
+                self._visit(found, child, place, chance, depth - 1)
+                self._machine.rewind(1)
+        if forced and forced[0] not in below:
+            read = 0
+            for token in forced:
+                if not self._machine.advance(token):
+                    break
+                read += 1
+                prob *= _FORCED
+                copy = found.add(token, copy, prob, GRAMMAR)
+            self._machine.rewind(read)
+
+
+class _Growing:
+    """A tree in the making, copied from another."""
+
+    def __init__(self, tree: DraftTree) -> None:
+        self.tree = tree
+        self._tokens: list[int] = []
+        self._parents: list[int] = []
+        self._prob: list[float] = []
+        self._level: list[int] = []
+
+    def add(self, token: int, parent: int, prob: float, level: int) -> int:
+        """A node below `parent`; its number."""
+        self._tokens.append(token)
+        self._parents.append(parent)
+        self._prob.append(min(prob, self._prob[parent]) if parent >= 0 else prob)
+        self._level.append(level)
+        return len(self._tokens) - 1
+
+    def sorted(self, nodes: int) -> DraftTree:
+        """At most `nodes` nodes, the likeliest first; parents were added before their children and stay so."""
+        order = np.argsort(-np.array(self._prob), kind="stable")[:nodes]
+        place = np.full(len(self._tokens) + 1, -1, dtype=np.int32)
+        place[order] = np.arange(len(order))
+        parents = place[np.array(self._parents, dtype=np.int64)[order]]
+        return DraftTree.build(
+            np.array(self._tokens, dtype=np.int32)[order],
+            parents,
+            prob=np.array(self._prob, dtype=np.float32)[order],
+            level=np.array(self._level, dtype=np.uint8)[order],
+        )
