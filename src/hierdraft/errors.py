@@ -79,5 +79,11 @@ class CorpusError(HierdraftError):
     exit_code = 13
 
 
+class AuditError(HierdraftError):
+    """Two runs differ in a way that rounding does not explain."""
+
+    exit_code = 14
+
+
 class DraftWarning(UserWarning):
     """Drafting was switched off for a request; the output is unaffected."""

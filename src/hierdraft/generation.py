@@ -40,6 +40,10 @@ class LanguageModel:
         self._auto = make_budget("auto")
         self._grammars: Grammars | None = None
 
+    def encode(self, prompt: str, history: Sequence[tuple[str, str]] = (), *, chat: bool = True) -> list[int]:
+        """Token ids of a prompt behind earlier turns (asked, answered), as `generate` would make them."""
+        return encode_prompt(self.tokenizer, prompt, history, chat=chat)
+
     def generate(self, prompt: str | Sequence[int], **options: Any) -> Generation:
         """The whole answer; takes what `stream` takes, and raises what it raises."""
         stream = self.stream(prompt, **options)

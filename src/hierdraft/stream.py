@@ -22,6 +22,7 @@ class Generation:
     steps            target forwards after the prefill
     seconds          spent decoding, the prefill included; not what the reader of a stream does in between
     prefill_seconds, draft_seconds, forward_seconds, rest_seconds   where they went
+    step_tokens      how many tokens each of those forwards gave
     by_level         level -> {"proposed": nodes scored, "accepted": of them in the text}
     seed             of the sample, None for a greedy answer
     """
@@ -37,6 +38,7 @@ class Generation:
     draft_seconds: float = 0.0
     forward_seconds: float = 0.0
     rest_seconds: float = 0.0
+    step_tokens: list[int] = field(default_factory=list)
     by_level: dict[str, dict[str, int]] = field(default_factory=dict)
     seed: int | None = None
 
@@ -62,6 +64,7 @@ class Generation:
         else:
             self.forward_seconds += step.seconds["forward"]
             self.steps += 1
+            self.step_tokens.append(len(step.tokens))
         for what, codes in (("proposed", step.tree.level), ("accepted", step.tree.level[step.path])):
             for code in codes.tolist():
                 self.by_level.setdefault(level_name(code), {"proposed": 0, "accepted": 0})[what] += 1

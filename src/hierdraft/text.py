@@ -30,18 +30,26 @@ def tokenizer_fingerprint(tokenizer: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def encode_prompt(tokenizer: Any, prompt: str, *, chat: bool) -> list[int]:
+def encode_prompt(tokenizer: Any, prompt: str, history: Sequence[tuple[str, str]] = (), *, chat: bool) -> list[int]:
     """Token ids of a prompt, as a user's turn of the model's chat template where `chat` is set and it has one.
+
+    history   earlier turns, each what was asked and what was answered
 
     Raises UsageError for an empty prompt.
     """
     if not prompt.strip():
         raise UsageError("The prompt is empty: give some text.")
     if chat and getattr(tokenizer, "chat_template", None):
-        turn = [{"role": "user", "content": prompt}]
-        ids = tokenizer.apply_chat_template(turn, add_generation_prompt=True, return_dict=False)
+        turns = [
+            {"role": role, "content": text}
+            for asked, answered in history
+            for role, text in (("user", asked), ("assistant", answered))
+        ]
+        turns.append({"role": "user", "content": prompt})
+        ids = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
         return [int(token) for token in ids]
-    return [int(token) for token in tokenizer(prompt)["input_ids"]]
+    whole = "\n\n".join([*(text for turn in history for text in turn), prompt])
+    return [int(token) for token in tokenizer(whole)["input_ids"]]
 
 
 def encode_references(tokenizer: Any, reference: str | Sequence[str | Sequence[int]], vocab_size: int) -> list[Int32]:

@@ -86,10 +86,10 @@ def first_difference(one: Sequence[int], other: Sequence[int]) -> int | None:
     return None if len(one) == len(other) else min(len(one), len(other))
 
 
-def audit(one: Run, other: Run, engine: Engine, exact: Engine | None) -> Audit:
+def audit(one: Run, other: Run, engine: Engine | None, exact: Engine | None) -> Audit:
     """Compare two runs answer by answer.
 
-    engine  the one that both were made with
+    engine  the one that both were made with; None will do where nothing differs
     exact   the same model in float32, None where `engine` computes in float32 already
 
     Raises UsageError where the runs do not answer the same prompts in the same way.
@@ -103,7 +103,9 @@ def audit(one: Run, other: Run, engine: Engine, exact: Engine | None) -> Audit:
         found.answers += 1
         place = first_difference(a["output_ids"], b["output_ids"])
         found.tokens += len(a["output_ids"]) if place is None else place + 1
-        if place is not None:
+        if place is not None and engine is None:
+            raise UsageError(f"The runs differ in {name!r}: the model is needed to say why.")
+        if place is not None and engine is not None:
             tokens = tuple(said[place] if place < len(said) else None for said in (a["output_ids"], b["output_ids"]))
             sampling = one.sampling(a)
             said = a["output_ids"][:place]

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hierdraft.cli.bench_run import audit, run, split_methods
 from hierdraft.cli.progress import counting
-from hierdraft.errors import CorpusError, UsageError
+from hierdraft.errors import CorpusError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -19,6 +20,10 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Compare dra
 @app.callback()
 def bench() -> None:
     """Compare drafting methods."""
+
+
+app.command("run")(run)
+app.command("audit")(audit)
 
 
 @app.command("replay")
@@ -50,7 +55,7 @@ def replay(
     from hierdraft.cli.render import stdout_console
     from hierdraft.databases.pack import Pack
 
-    names, packs = _names(methods), [Pack.open(path) for path in pack or []]
+    names, packs = split_methods(methods), [Pack.open(path) for path in pack or []]
     vocab = vocab_of([records, *(warm or [])], packs)
     rows = list(read_records(records, vocab))[:limit]
     if not rows:
@@ -62,14 +67,6 @@ def replay(
         typer.echo(to_json(scores))
     else:
         stdout_console().print(_table({name: score.as_dict() for name, score in scores.items()}))
-
-
-def _names(methods: str) -> list[str]:
-    """Methods as they were given, separated by commas. Raises UsageError for none, or the same twice."""
-    names = [name.strip() for name in methods.split(",") if name.strip()]
-    if not names or len(set(names)) < len(names):
-        raise UsageError("--methods needs one or more different names, separated by commas.")
-    return names
 
 
 def _table(scores: dict[str, Any]) -> Table:

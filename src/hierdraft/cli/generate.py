@@ -26,6 +26,10 @@ Examples:
 
   cat notes.txt | hierdraft generate - --json
 
+  hierdraft generate "Tell me a story." --temperature 0.8 --top-p 0.95 --seed 7
+
+  hierdraft generate "Describe a cat as JSON." --schema animal.json
+
   hierdraft generate --demo
 """
 
@@ -45,13 +49,20 @@ def generate(
     reference: Annotated[
         list[Path] | None, typer.Option(help="A text file that the answer may repeat; may be repeated.")
     ] = None,
+    temperature: Annotated[float, typer.Option(help="0: greedy; above: sample.")] = 0.0,
+    top_k: Annotated[int, typer.Option(help="Sample from the K likeliest tokens; 0: from all.")] = 0,
+    top_p: Annotated[float, typer.Option(help="Sample from the likeliest tokens with this probability.")] = 1.0,
+    min_p: Annotated[float, typer.Option(help="Leave out tokens this much less likely than the likeliest.")] = 0.0,
+    repetition_penalty: Annotated[float, typer.Option(help="Above 1: avoid tokens that occurred.")] = 1.0,
+    seed: Annotated[int | None, typer.Option(help="Same seed, same sample; shown where none is given.")] = None,
+    schema: Annotated[Path | None, typer.Option(help="A JSON schema file that the answer must follow.")] = None,
     namespace: Annotated[str, typer.Option(help="Whose database to learn into and draft from.")] = "default",
     no_learn: Annotated[bool, typer.Option("--no-learn", help="Neither keep nor use what was said before.")] = False,
     compare: Annotated[bool, typer.Option("--compare", help="Decode plainly too and compare.")] = False,
     demo: Annotated[bool, typer.Option("--demo", help="Decode built-in prompts, plainly and with drafts.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
 ) -> None:
-    """Generate an answer with drafts; the output is that of plain greedy decoding."""
+    """Generate an answer with drafts; the output is that of plain decoding, with the same seed where it samples."""
     from hierdraft.settings import load_settings
 
     if demo == (prompt is not None):
@@ -73,7 +84,10 @@ def generate(
         "chat": not raw,
         "namespace": namespace,
         "reference": [_text_of(path) for path in reference or []],
+        **_sampling(temperature, top_k, top_p, min_p, repetition_penalty, seed),
     }
+    if schema is not None:
+        options["schema"] = _text_of(schema)
     loaded = _load(settings)
     try:
         if demo:
@@ -94,6 +108,22 @@ def _text_of(path: Path) -> str:
     from hierdraft.corpus import read_texts
 
     return "".join(read_texts([path], skip_bad=False, skipped=[], report=lambda _done, _all: None))
+
+
+def _sampling(
+    temperature: float, top_k: int, top_p: float, min_p: float, repetition_penalty: float, seed: int | None
+) -> dict[str, Any]:
+    """Sampling options with a seed, so that plain decoding can be asked for the same sample. Raises UsageError."""
+    from hierdraft.verify.sampling import Sampling
+
+    chosen = Sampling(temperature, top_k, top_p, min_p, repetition_penalty, seed=seed)
+    chosen.check(vocab_size=1)
+    if chosen == Sampling(seed=seed):
+        return {}
+    return {
+        "temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p,
+        "repetition_penalty": repetition_penalty, "seed": chosen.seeded().seed,
+    }  # fmt: skip
 
 
 def _load(settings: Any) -> LanguageModel:
@@ -162,6 +192,7 @@ def as_record(run: Generation, plain: Generation | None) -> dict[str, Any]:
         "rest_seconds": round(run.rest_seconds, 6),
         "levels": run.by_level,
         "token_levels": run.levels,
+        "seed": run.seed,
     }
     if plain is not None:
         record["compare"] = {

@@ -1,0 +1,85 @@
+"""From records to figures: accepted length, tokens per second without the prefill, speed-up with an interval."""
+
+from __future__ import annotations
+
+import random
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from hierdraft.bench.runs import Record, Run
+
+_RESAMPLES = 2000
+
+
+def interval(values: Sequence[float]) -> dict[str, float]:
+    """The median and the 95 % bootstrap interval of the median (percentile method, fixed seed)."""
+    rng = random.Random(0)
+    medians = sorted(statistics.median(rng.choices(values, k=len(values))) for _ in range(_RESAMPLES))
+    low, high = medians[round(0.025 * _RESAMPLES)], medians[round(0.975 * _RESAMPLES) - 1]
+    return {"median": round(statistics.median(values), 4), "low": round(low, 4), "high": round(high, 4)}
+
+
+def decoding_seconds(record: Record) -> float:
+    """Seconds of an answer without its prefill."""
+    return float(record["seconds"] - record["prefill_seconds"])
+
+
+def speed(record: Record) -> float | None:
+    """Tokens per second behind the first one, None for an answer that has no second."""
+    seconds = decoding_seconds(record)
+    return (len(record["output_ids"]) - 1) / seconds if record["steps"] and seconds > 0 else None
+
+
+def summarise(records: Sequence[Record], plain: Mapping[str, Record]) -> dict[str, Any]:
+    """Figures of one method's answers, paired with plain decoding's."""
+    steps = sum(record["steps"] for record in records)
+    tokens = sum(len(record["output_ids"]) - 1 for record in records)
+    seconds = sum(decoding_seconds(record) for record in records)
+    pairs = [(speed(record), speed(plain[record["id"]])) for record in records]
+    ratios = [own / base for own, base in pairs if own and base]
+    return {
+        "answers": len(records),
+        "tokens": tokens + len(records),
+        "steps": steps,
+        "accepted_length": round(tokens / steps, 4) if steps else 1.0,
+        "tokens_per_second": round(tokens / seconds, 3) if seconds else 0.0,
+        "speedup": interval(ratios) if ratios else {"median": 1.0, "low": 1.0, "high": 1.0},
+        "identical": all(record["output_ids"] == plain[record["id"]]["output_ids"] for record in records),
+        "seconds": {
+            "prefill": _total(records, "prefill_seconds"),
+            "draft": _total(records, "draft_seconds"),
+            "forward": _total(records, "forward_seconds"),
+            "rest": _total(records, "rest_seconds"),
+        },
+        "levels": _levels(records),
+    }
+
+
+def compare(runs: Mapping[str, Run], names: Iterable[str]) -> dict[str, Any]:
+    """The fields of `hierdraft bench run --json`: per method over all answers named, and per task."""
+    wanted = list(names)
+    plain = runs["none"].records
+    found: dict[str, Any] = {}
+    for method, run in runs.items():
+        records = [run.records[name] for name in wanted]
+        tasks: dict[str, list[Record]] = {}
+        for record in records:
+            tasks.setdefault(record["task"], []).append(record)
+        parts = {task: summarise(part, plain) for task, part in tasks.items()}
+        found[method] = {**summarise(records, plain), "tasks": parts}
+    return {"methods": found}
+
+
+def _total(records: Sequence[Record], name: str) -> float:
+    return round(float(sum(record[name] for record in records)), 4)
+
+
+def _levels(records: Sequence[Record]) -> dict[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = {}
+    for record in records:
+        for level, counts in record["by_level"].items():
+            here = found.setdefault(level, {"proposed": 0, "accepted": 0})
+            for what, count in counts.items():
+                here[what] += count
+    return found

@@ -1,0 +1,201 @@
+"""`hierdraft bench run` and `hierdraft bench audit`: how much faster, and is it the same."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hierdraft.cli.progress import counting
+from hierdraft.errors import AuditError, UsageError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from hierdraft.bench.audit import Audit
+    from hierdraft.bench.runner import Runner
+    from hierdraft.protocols import Engine
+
+
+def run(
+    out: Annotated[Path, typer.Option(help="Folder for the records; an unfinished run in it is gone on with.")],
+    dataset: Annotated[str, typer.Option(help="builtin, spec-bench:FILE, or a JSONL file.")] = "builtin",
+    methods: Annotated[str, typer.Option(help="Drafting methods, separated by commas.")] = "none,hierarchy",
+    model: Annotated[str | None, typer.Option(help="A named model, a folder, or a hub id.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16.")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=2, help="Most new tokens per answer.")] = 128,
+    budget: Annotated[str | None, typer.Option(help="auto, or a number of nodes per step.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only N questions of each task.")] = None,
+    temperature: Annotated[float, typer.Option(help="0: greedy; above: sample, each answer with its own seed.")] = 0.0,
+    top_p: Annotated[float, typer.Option(help="Sample from the likeliest tokens with this probability.")] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the first answer.")] = 0,
+    pack: Annotated[list[Path] | None, typer.Option(help="A database to draft from; may be repeated.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
+) -> None:
+    """Decode a data set with several methods, interleaved, and compare them with plain decoding.
+
+    Every difference from plain decoding is audited; one that rounding does not explain ends with exit code 14.
+
+    Examples:
+
+      hierdraft bench run --dataset builtin --methods none,hierarchy,hd --out runs/today
+
+      hierdraft bench run --dataset spec-bench:question.jsonl --limit 10 --temperature 1.0 --out runs/sampled
+    """
+    from hierdraft.bench.datasets import load_questions
+    from hierdraft.bench.metrics import compare
+    from hierdraft.bench.runner import Plan, Runner
+    from hierdraft.cli.render import stdout_console
+    from hierdraft.generation import load
+    from hierdraft.registry import make_drafter
+    from hierdraft.settings import load_settings
+    from hierdraft.verify.sampling import Sampling
+
+    names = split_methods(methods)
+    for name in names:
+        make_drafter(name)
+    questions = load_questions(dataset, limit)
+    settings = load_settings(model=model, dtype=dtype, threads=threads, budget=budget, packs=pack or None)
+    sampling = {"temperature": temperature, "top_p": top_p} if temperature else {}
+    Sampling(temperature, top_p=top_p, seed=seed).check(vocab_size=1)
+    loaded = load(settings.model, dtype=settings.dtype, threads=settings.threads, packs=settings.packs, learn=False)
+    about = {"model": settings.model, "dtype": settings.dtype, "dataset": dataset, **versions(loaded.engine)}
+    plan = Plan(names, max_new_tokens, settings.budget, sampling, seed, about)
+    runner = Runner(loaded, plan, out)
+    with counting("decoding") as report:
+        runner.run(questions, report)
+    asked = [f"{question.id}.{turn + 1}" for question in questions for turn in range(len(question.turns))]
+    found = compare(runner.runs, asked)
+    audits = _audits(runner, loaded.engine, settings)
+    for method, audit in audits.items():
+        found["methods"][method]["audit"] = audit.as_dict()
+    if as_json:
+        typer.echo(json.dumps(found))
+    else:
+        for table in tables(found["methods"]):
+            stdout_console().print(table)
+    bugs = sum(audit.count("bug") for audit in audits.values())
+    if bugs:
+        raise AuditError(f"{bugs} differences from plain decoding are not explained by rounding: see {out}.")
+
+
+def split_methods(methods: str) -> list[str]:
+    """Methods as they were given, separated by commas. Raises UsageError for none, or the same twice."""
+    names = [name.strip() for name in methods.split(",") if name.strip()]
+    if not names or len(set(names)) < len(names):
+        raise UsageError("--methods needs one or more different names, separated by commas.")
+    return names
+
+
+def versions(engine: Any) -> dict[str, Any]:
+    """What a run was made with."""
+    import platform
+    from importlib.metadata import version
+
+    return {
+        "hierdraft": version("hierdraft"), "torch": version("torch"), "transformers": version("transformers"),
+        "python": platform.python_version(), "machine": f"{platform.machine()} {platform.system()}",
+        "device": str(engine.model.device),
+    }  # fmt: skip
+
+
+def _audits(runner: Runner, engine: Engine, settings: Any) -> dict[str, Audit]:
+    """Every method against plain decoding; the model in float32 is only loaded where there is a difference."""
+    from hierdraft.bench.audit import audit
+
+    plain = runner.runs["none"]
+    exact: list[Engine | None] = []
+    found = {}
+    for method, run in runner.runs.items():
+        same = all(run.records[name]["output_ids"] == row["output_ids"] for name, row in plain.records.items())
+        if not same and not exact:
+            exact.append(_exact(engine, settings.model))
+        found[method] = audit(plain, run, engine, exact[0] if exact else None)
+    return found
+
+
+def _exact(engine: Engine, model: str) -> Engine | None:
+    """The model in float32, None where `engine` is."""
+    if engine.exact:
+        return None
+    from hierdraft.generation import load
+
+    return load(model, dtype="float32", learn=False).engine
+
+
+def tables(methods: dict[str, Any]) -> Iterator[Table]:
+    """Over all answers, a line per method; then the speed-up by task, a line per task."""
+    from rich.table import Table
+
+    whole = Table(box=None, pad_edge=False)
+    for title in ("method", "accepted length", "tokens/s", "speed-up", "95 % interval", "same output"):
+        whole.add_column(title, justify="left" if title == "method" else "right")
+    for method, row in methods.items():
+        middle, audit = row["speedup"], row["audit"]
+        whole.add_row(
+            method, f"{row['accepted_length']:.2f}", f"{row['tokens_per_second']:.1f}", f"{middle['median']:.2f}",
+            f"{middle['low']:.2f} to {middle['high']:.2f}",
+            "yes" if row["identical"] else f"{audit['ties']} ties, {audit['bugs']} bugs",
+        )  # fmt: skip
+    yield whole
+    by_task = Table(box=None, pad_edge=False)
+    by_task.add_column("speed-up by task")
+    for method in methods:
+        by_task.add_column(method, justify="right")
+    for task in next(iter(methods.values()))["tasks"]:
+        by_task.add_row(task, *(f"{row['tasks'][task]['speedup']['median']:.2f}" for row in methods.values()))
+    yield by_task
+
+
+def audit(
+    run_a: Annotated[Path, typer.Argument(help="A run's file, as bench run writes it.")],
+    run_b: Annotated[Path, typer.Argument(help="Another run of the same model on the same prompts.")],
+    model: Annotated[str | None, typer.Option(help="Where the model is now, if not where the runs say.")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
+) -> None:
+    """Explain every difference between two runs: a tie of the target's own, or a bug (exit code 14).
+
+    The text before each first difference is fed to the model again, row by row, in passes of several rows and in
+    float32; a tie is a place where these passes differ from each other by as much as the two tokens do.
+
+    Examples:
+
+      hierdraft bench audit runs/today/none.jsonl runs/today/hierarchy.jsonl
+    """
+    from hierdraft.bench.audit import audit, first_difference
+    from hierdraft.bench.runs import read_run
+    from hierdraft.cli.render import stdout_console
+    from hierdraft.generation import load
+
+    one, other = read_run(run_a), read_run(run_b)
+    shared = [(one.records[name], other.records[name]) for name in one.records if name in other.records]
+    if all(first_difference(a["output_ids"], b["output_ids"]) is None for a, b in shared):
+        found: Audit = audit(one, other, None, None)
+    else:
+        name = model or str(one.settings.get("model"))
+        loaded = load(name, dtype=str(one.settings.get("dtype", "auto")), threads=threads, learn=False)
+        found = audit(one, other, loaded.engine, _exact(loaded.engine, name))
+    if as_json:
+        typer.echo(json.dumps(found.as_dict()))
+    else:
+        _tell(stdout_console(), found)
+    if found.count("bug"):
+        raise AuditError(f"{found.count('bug')} differences are not explained by rounding.")
+    if found.missing:
+        raise AuditError(f"{len(found.missing)} answers are in one run only, the first is {found.missing[0]!r}.")
+
+
+def _tell(console: Any, found: Audit) -> None:
+    for one in found.differences:
+        gaps = [f"{title} {gap:.2e}" for title, gap in (("margin", one.margin), ("in float32", one.margin_exact),
+                ("noise", one.noise)) if gap is not None]  # fmt: skip
+        console.print(f"{one.kind:<4} {one.id}, token {one.position}: {one.tokens[0]} or {one.tokens[1]}"
+                      f"{': ' if gaps else ''}{', '.join(gaps)}; {one.reason}")  # fmt: skip
+    console.print(
+        f"{found.answers} answers, {found.tokens} tokens compared: {found.count('tie')} ties, {found.count('bug')} bugs"
+    )
