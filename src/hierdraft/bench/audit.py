@@ -2,8 +2,8 @@
 
 The text before the difference is fed to the target again, by teacher forcing: one row at a time, as plain decoding
 does, several rows at a time, as verification does, and in float32. How far the engine's own logits move between
-those passes is its noise at that place. The difference is a tie if each of the two tokens would have been chosen had
-its own logit been higher by that noise and all others lower; then neither pass is more right than the other.
+those passes is its noise at that place. The difference is a tie if each of the two tokens is chosen in one of those
+passes, or would be with every logit moved by no more than the noise; then neither run is more right than the other.
 """
 
 from __future__ import annotations
@@ -140,7 +140,8 @@ def explain(
     leaders = np.union1d(np.argsort(plain)[-_LEADERS:], [a, b])
     noise = max(float(np.abs(scores - plain)[leaders].max()) for scores in passes)
     judge = _Judge(sampling, prefix, len(prompt))
-    likely = [token for token in (a, b) if judge.choice(_raised(plain, token, noise)) == token]
+    moved = [*passes, *(found for token in (a, b) for by in (-noise, noise) for found in _moved(plain, token, by))]
+    likely = [token for token in (a, b) if token in {judge.choice(scores) for scores in moved}]
     margin = judge.margin(plain, a, b)
     precise = None if exact is None else judge.margin(in_passes(exact, prompt, said, len(prefix)), a, b)
     tie = len(likely) == 2 and noise > 0.0
@@ -164,11 +165,14 @@ def in_passes(engine: Engine, prompt: Sequence[int], said: Sequence[int], rows: 
     return engine.values(logits, row)
 
 
-def _raised(scores: Scores, token: int, noise: float) -> Scores:
-    """The scores with one token better off by twice the noise: its own logit higher by it and all others lower."""
-    found = scores.copy()
-    found[token] += 2.0 * noise
-    return found
+def _moved(scores: Scores, token: int, by: float) -> tuple[Scores, Scores]:
+    """What noise can do at worst: one token against all others, and all likelier tokens against it and the rest.
+
+    The second decides whether a token is among the likeliest that a filter keeps.
+    """
+    alone = scores.copy()
+    alone[token] += 2.0 * by
+    return alone, scores + np.where(scores > scores[token], by, -by).astype(scores.dtype)
 
 
 class _Judge:

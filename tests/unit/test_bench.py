@@ -1,0 +1,336 @@
+"""Data sets, runs, figures and the audit, on toy engines whose noise is known."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from hierdraft.bench.audit import ROWS, audit, explain, first_difference, in_passes
+from hierdraft.bench.datasets import load_questions
+from hierdraft.bench.metrics import compare, interval, summarise
+from hierdraft.bench.runner import Plan, Runner
+from hierdraft.bench.runs import Run, as_line, read_run
+from hierdraft.drafting.budget import FixedBudget
+from hierdraft.drafting.plain import PlainDrafter
+from hierdraft.engines.loop import Options
+from hierdraft.engines.toy import ToyEngine
+from hierdraft.errors import CorpusError, UsageError
+from hierdraft.generation import LanguageModel
+from hierdraft.tree import DraftTree
+from hierdraft.verify.sampling import Sampler, Sampling
+from tests.lossless.drafters import HARMLESS
+from tests.lossless.harness import run
+from tests.unit.byte_tokenizer import Bytes
+
+SIZE = 32
+
+
+class Noisy(ToyEngine):
+    """Rounds as half-precision kernels do: the logits depend a little on how many rows a pass has."""
+
+    noise = 0.05
+
+    def forward(self, last: int, tree: DraftTree) -> NDArray[np.float64]:
+        logits = super().forward(last, tree)
+        rng = np.random.default_rng([len(tree), int(np.abs(logits[0, 0]) * 1e6)])
+        return logits + (rng.uniform(-self.noise, self.noise, logits.shape) if len(tree) else 0.0)
+
+
+def runs(engine: ToyEngine, sampling: dict[str, Any], answers: int = 12, **changed: Any) -> tuple[Run, Run]:
+    """Plain decoding, and decoding with an oracle's drafts hidden in trees."""
+    both = []
+    truth: dict[int, list[int]] = {}
+    for drafts in (False, True):
+        found = Run({"model": "toy", "dtype": "float32", "sampling": sampling, **changed})
+        for number in range(answers):
+            prompt = [number + 1, 5, 9]
+            seed = number if sampling.get("temperature") else None
+            chosen = Sampling(**sampling, seed=seed)
+            rules = [*chosen.penalties(len(prompt)), *chosen.filters()]
+            options = Options(60, FixedBudget(9), Sampler(engine.values, rules, seed))
+            drafter = HARMLESS["OracleInATree"](SIZE, truth[number], 0) if drafts else PlainDrafter()
+            said, _ = run(engine, drafter, prompt, options)
+            truth.setdefault(number, prompt + said)
+            found.records[str(number)] = {
+                "id": str(number), "prompt_ids": prompt, "output_ids": said, "seed": seed,
+            }  # fmt: skip
+        both.append(found)
+    return both[0], both[1]
+
+
+@pytest.mark.parametrize("sampling", [{}, {"temperature": 0.8}, {"temperature": 1.0, "top_p": 0.7, "top_k": 9}])
+def test_what_rounding_does_is_called_a_tie(sampling: dict[str, Any]) -> None:
+    engine, exact = Noisy(1, SIZE), ToyEngine(1, SIZE)
+    one, other = runs(engine, sampling)
+    found = audit(one, other, engine, exact)
+    assert found.count("tie") > 3
+    assert found.count("bug") == 0
+    for difference in found.differences:
+        assert difference.noise is not None
+        assert 0 < difference.noise < 2 * Noisy.noise
+        assert difference.margin is None or difference.margin <= 2 * difference.noise
+    report = json.loads(json.dumps(found.as_dict()))
+    assert (report["answers"], report["ties"], report["bugs"], report["missing"]) == (12, found.count("tie"), 0, [])
+
+
+def test_an_exact_engine_has_no_differences() -> None:
+    one, other = runs(ToyEngine(1, SIZE), {"temperature": 1.0})
+    found = audit(one, other, None, None)
+    assert (found.answers, found.tokens, found.differences) == (12, 12 * 60, [])
+
+
+@pytest.mark.parametrize("engine", [ToyEngine(1, SIZE), Noisy(1, SIZE)])
+def test_a_wrong_token_is_called_a_bug(engine: ToyEngine) -> None:
+    one, other = runs(engine, {}, answers=6)
+    for record in other.records.values():
+        record["output_ids"] = list(one.records[record["id"]]["output_ids"])
+        logits = in_passes(engine, record["prompt_ids"], record["output_ids"][:7], 1)
+        record["output_ids"][7] = int(np.argsort(logits)[0])  # the least likely of all
+    found = audit(one, other, engine, None)
+    assert [one.kind for one in found.differences] == ["bug"] * 6
+    assert {one.position for one in found.differences} == {7}
+    assert found.tokens == 6 * 8
+    assert "only token" in found.differences[0].reason
+
+
+def test_both_tokens_wrong_is_a_bug_too() -> None:
+    engine = ToyEngine(1, SIZE)
+    order = np.argsort(in_passes(engine, [1, 2], [3], 1))
+    told = explain("x", [1, 2], [3], (int(order[0]), int(order[1])), Sampling(), engine, None)
+    assert told.kind == "bug"
+    assert "neither" in told.reason
+
+
+def test_an_answer_that_ends_early_is_a_bug() -> None:
+    one, other = runs(ToyEngine(1, SIZE), {}, answers=1)
+    del other.records["0"]["output_ids"][-1]
+    found = audit(one, other, ToyEngine(1, SIZE), None)
+    assert found.count("bug") == 1
+    assert found.differences[0].tokens[1] is None
+
+
+def test_the_text_is_fed_in_passes_of_every_size() -> None:
+    shapes: list[list[int]] = []
+
+    class Watched(ToyEngine):
+        def forward(self, last: int, tree: DraftTree) -> NDArray[np.float64]:
+            shapes[-1].append(1 + len(tree))
+            return super().forward(last, tree)
+
+    engine = Watched(3, SIZE, None)
+    said = np.random.default_rng(0).integers(0, SIZE, 11).tolist()
+    expected = ToyEngine(3, SIZE, None).prefill([1, 2, *said])[-1]
+    for rows in ROWS:
+        shapes.append([])
+        assert in_passes(engine, [1, 2], said, rows).tolist() == expected.tolist()
+        assert sum(shapes[-1]) == 11
+        assert set(shapes[-1][:-1]) <= {rows}
+    assert shapes[0] == [1] * 11
+    assert shapes[2] == [4, 4, 3]
+
+
+def test_runs_that_cannot_be_compared_are_refused() -> None:
+    one, other = runs(ToyEngine(1, SIZE), {}, answers=2)
+    for name in ("model", "dtype", "sampling"):
+        with pytest.raises(UsageError, match=name):
+            audit(one, Run({**other.settings, name: "other"}, other.records), None, None)
+    for name, value in (("prompt_ids", [9]), ("seed", 4)):
+        changed = {**other.records, "1": {**other.records["1"], name: value}}
+        with pytest.raises(UsageError, match="'1'"):
+            audit(one, Run(other.settings, changed), None, None)
+    del other.records["1"]
+    assert audit(one, other, None, None).missing == ["1"]
+    other.records["0"]["output_ids"] = [1]
+    with pytest.raises(UsageError, match="model is needed"):
+        audit(one, other, None, None)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "place"),
+    [([1, 2], [1, 2], None), ([1, 2], [1, 3], 1), ([1, 2], [1], 1), ([], [4], 0), ([], [], None), ([5], [6], 0)],
+)
+def test_first_difference(one: list[int], other: list[int], place: int | None) -> None:
+    assert first_difference(one, other) == place
+
+
+# runs
+
+
+def test_runs_are_read_as_they_were_written(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    record = {"id": "a", "prompt_ids": [1], "output_ids": [2, 3], "seed": 4}
+    header = {"model": "m", "sampling": {"temperature": 0.5, "logit_bias": {"7": 1.0}}}
+    path.write_text(as_line({"run": header}) + as_line(record))
+    found = read_run(path)
+    assert found.records == {"a": record}
+    assert found.sampling(record) == Sampling(temperature=0.5, logit_bias={7: 1.0}, seed=4)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "is empty"), ('{"id": 1}\n', "is not a run"), ('{"run": 3}\n', "is not a run"),
+        ('{"run": {}}\n{"id": 1, "prompt_ids": [1]}\n', "line 2"), ('{"run": {}}\nxx\n', "line 2"),
+        ('{"run": {}}\n{"id": 1, "prompt_ids": ["a"], "output_ids": []}\n', "line 2"),
+        ('{"run": {}}\n' + '{"id": 1, "prompt_ids": [], "output_ids": []}\n' * 2, "occurs twice"),
+    ],
+)  # fmt: skip
+def test_damaged_runs_are_refused(tmp_path: Path, text: str, reason: str) -> None:
+    path = tmp_path / "run.jsonl"
+    path.write_text(text)
+    with pytest.raises(CorpusError, match=reason):
+        read_run(path)
+
+
+# data sets
+
+
+def test_builtin_questions() -> None:
+    every = load_questions("builtin")
+    assert len(every) == 42
+    few = load_questions("builtin", 2)
+    assert len(few) == 12
+    assert len({question.task for question in few}) == 6
+    assert [question.id for question in few] == [q.id for q in every if q in few]
+
+
+def test_spec_bench_files_are_recognised(tmp_path: Path) -> None:
+    path = tmp_path / "question.jsonl"
+    rows = [
+        {"question_id": 81, "category": "writing", "turns": ["One.", "Two."]},
+        {"question_id": 161, "category": "translation", "turns": ["Three."]},
+        {"question_id": 162, "category": "coding", "turns": ["Four."]},
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for name in (str(path), f"spec-bench:{path}"):
+        found = load_questions(name)
+        several = "multi-turn conversation"
+        assert [question.task for question in found] == [several, "translation", several]
+        assert found[0].turns == ("One.", "Two.")
+        assert [question.id for question in load_questions(name, 1)] == ["81", "161"]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "no questions"), ('{"id": 1}\n', "line 1"), ('{"prompt": ""}\n', "line 1"), ('{"turns": [3]}\n', "line 1"),
+        ('{"turns": "x"}\n', "line 1"), ('{"id": 1, "prompt": "x"}\n' * 2, "occurs twice"), ("x\n", "line 1"),
+    ],
+)  # fmt: skip
+def test_wrong_data_sets_are_refused(tmp_path: Path, text: str, reason: str) -> None:
+    path = tmp_path / "data.jsonl"
+    path.write_text(text)
+    with pytest.raises(CorpusError, match=reason):
+        load_questions(str(path))
+
+
+def test_data_sets_that_are_not_there() -> None:
+    with pytest.raises(UsageError, match="public repository"):
+        load_questions("spec-bench")
+    with pytest.raises(UsageError, match="no data set"):
+        load_questions("nonsense")
+
+
+# the runner
+
+
+@pytest.fixture
+def model() -> LanguageModel:
+    return LanguageModel(ToyEngine(1, 257, 3, eos_ids=(256,)), Bytes(), "toy")
+
+
+@pytest.fixture
+def questions(tmp_path: Path) -> list[Any]:
+    path = tmp_path / "data.jsonl"
+    rows = [{"id": i, "task": "ab"[i % 2], "turns": [f"question {i}", "and then?"][: 1 + i % 2]} for i in range(5)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return load_questions(str(path))
+
+
+def nothing(done: int, everything: int) -> None:
+    pass
+
+
+def test_a_run_and_its_figures(model: LanguageModel, questions: list[Any], tmp_path: Path) -> None:
+    plan = Plan(["hierarchy", "none"], 40, 8, settings={"model": "toy", "dtype": "float32"})
+    runner = Runner(model, plan, tmp_path / "out")
+    told: list[int] = []
+    runner.run(questions, lambda done, everything: told.append(done))
+    assert told == [1, 2, 3, 4, 5]
+    names = ["0.1", "1.1", "1.2", "2.1", "3.1", "3.2", "4.1"]
+    for method in ("none", "hierarchy"):
+        kept = read_run(tmp_path / "out" / f"{method}.jsonl")
+        assert list(kept.records) == names
+        assert kept.settings["method"] == method
+        for record in kept.records.values():
+            assert sum(record["step_tokens"]) == len(record["output_ids"]) - 1
+            assert len(record["step_tokens"]) == record["steps"]
+    plain = runner.runs["none"].records
+    second = plain["1.2"]["prompt_ids"]
+    assert bytes(t for t in second if t < 256).decode(errors="replace") != ""
+    assert len(second) > len(plain["1.1"]["prompt_ids"]) + len("and then?")
+    found = compare(runner.runs, names)["methods"]
+    assert found["none"]["speedup"] == {"median": 1.0, "low": 1.0, "high": 1.0}
+    assert found["none"]["accepted_length"] == 1.0
+    assert found["hierarchy"]["identical"] is True
+    assert found["hierarchy"]["answers"] == 7
+    assert set(found["hierarchy"]["tasks"]) == {"a", "b"}
+    assert found["hierarchy"]["tasks"]["b"]["answers"] == 4
+    assert audit(runner.runs["none"], runner.runs["hierarchy"], None, None).tokens == found["none"]["tokens"]
+
+
+def test_a_run_goes_on_where_it_was_killed(model: LanguageModel, questions: list[Any], tmp_path: Path) -> None:
+    plan = Plan(["hierarchy"], 20, 8, {"temperature": 0.9}, seed=5)
+    Runner(model, plan, tmp_path / "whole").run(questions, nothing)
+    out = tmp_path / "out"
+    Runner(model, plan, out).run(questions[:3], nothing)
+    path = out / "hierarchy.jsonl"
+    path.write_bytes(path.read_bytes()[:-30])
+    again = Runner(model, plan, out)
+    assert len(again.runs["hierarchy"].records) == 3
+    again.run(questions, nothing)
+    for method in ("none", "hierarchy"):
+        one, other = read_run(out / f"{method}.jsonl"), read_run(tmp_path / "whole" / f"{method}.jsonl")
+        assert {k: v["output_ids"] for k, v in one.records.items()} == {
+            k: v["output_ids"] for k, v in other.records.items()
+        }
+        assert len({record["seed"] for record in one.records.values()}) == 7
+    with pytest.raises(UsageError, match="another max_new_tokens"):
+        Runner(model, Plan(["hierarchy"], 21, 8, {"temperature": 0.9}, seed=5), out)
+    with pytest.raises(UsageError, match="another sampling"):
+        Runner(model, Plan(["hierarchy"], 20, 8, {"temperature": 0.8}, seed=5), out)
+
+
+def record(name: str, tokens: int, seconds: float, steps: int, task: str = "a") -> dict[str, Any]:
+    return {
+        "id": name, "task": task, "output_ids": list(range(tokens)), "steps": steps, "seconds": seconds + 1.0,
+        "prefill_seconds": 1.0, "draft_seconds": 0.1, "forward_seconds": 0.5, "rest_seconds": 0.2,
+        "by_level": {"context": {"proposed": 4, "accepted": 2}},
+    }  # fmt: skip
+
+
+def test_figures_by_hand() -> None:
+    plain = {"x": record("x", 11, 2.0, 10), "y": record("y", 21, 4.0, 20), "z": record("z", 1, 0.0, 0)}
+    ours = [record("x", 11, 1.0, 5), record("y", 21, 1.0, 5), record("z", 1, 0.0, 0)]
+    found = summarise(ours, plain)
+    assert found["accepted_length"] == 3.0
+    assert found["tokens_per_second"] == 15.0
+    assert found["speedup"]["median"] == 3.0
+    assert (found["speedup"]["low"], found["speedup"]["high"]) == (2.0, 4.0)
+    assert (found["answers"], found["tokens"], found["steps"]) == (3, 33, 10)
+    assert found["levels"] == {"context": {"proposed": 12, "accepted": 6}}
+    assert found["seconds"] == {"prefill": 3.0, "draft": 0.3, "forward": 1.5, "rest": 0.6}
+    assert summarise(ours[2:], plain)["speedup"] == {"median": 1.0, "low": 1.0, "high": 1.0}
+
+
+def test_the_interval_covers_the_median() -> None:
+    values = np.random.default_rng(0).normal(5, 1, 200).tolist()
+    found = interval(values)
+    assert found["low"] < found["median"] < found["high"]
+    assert 0.2 < found["high"] - found["low"] < 0.6
+    assert interval([2.0]) == {"median": 2.0, "low": 2.0, "high": 2.0}
