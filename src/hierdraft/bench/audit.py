@@ -168,11 +168,14 @@ def in_passes(engine: Engine, prompt: Sequence[int], said: Sequence[int], rows: 
 def _moved(scores: Scores, token: int, by: float) -> tuple[Scores, Scores]:
     """What noise can do at worst: one token against all others, and all likelier tokens against it and the rest.
 
-    The second decides whether a token is among the likeliest that a filter keeps.
+    The second decides whether a token is among the likeliest that a filter keeps; tokens that can overtake it count
+    as likelier.
     """
     alone = scores.copy()
     alone[token] += 2.0 * by
-    return alone, scores + np.where(scores > scores[token], by, -by).astype(scores.dtype)
+    likelier = scores > scores[token] - max(0.0, 2.0 * by)
+    likelier[token] = False
+    return alone, scores + np.where(likelier, by, -by).astype(scores.dtype)
 
 
 class _Judge:
