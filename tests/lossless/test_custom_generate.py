@@ -187,7 +187,6 @@ def test_return_dict_when_the_end_lies_inside_a_draft(model: Any) -> None:
 @pytest.mark.parametrize(
     ("options", "word"),
     [
-        ({"do_sample": True}, "do_sample"),
         ({"num_beams": 2}, "num_beams"),
         ({"use_cache": False}, "use_cache"),
         ({"return_dict_in_generate": True, "output_attentions": True}, "output_attentions"),

@@ -186,10 +186,3 @@ def test_bad_prompts_get_one_sentence(prompt: list[int], limit: int, error: type
     engine = ToyEngine(0, VOCABULARY, max_length=16)
     with pytest.raises(error, match=words):
         decode(engine, PlainDrafter(), prompt, Options(limit))
-
-
-def test_drafters_that_sample_are_refused() -> None:
-    drafter = PlainDrafter()
-    drafter.q_kind = "full"  # type: ignore[assignment]
-    with pytest.raises(UsageError, match="rejection sampling"):
-        decode(ToyEngine(0, VOCABULARY), drafter, [1], Options(4))
