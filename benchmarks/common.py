@@ -11,9 +11,10 @@ import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
+
+from hierdraft.bench.datasets import builtin_prompts
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).resolve().parent
@@ -43,11 +44,9 @@ def _cpuinfo() -> list[str]:
 
 def prompts(limit: int | None = None) -> list[dict[str, str]]:
     """The built-in prompts, at most `limit` of each kind."""
-    text = files("hierdraft.data").joinpath("prompts.jsonl").read_text(encoding="utf-8")
-    rows = [json.loads(line) for line in text.splitlines() if line.strip()]
     seen: dict[str, int] = {}
     kept = []
-    for row in rows:
+    for row in builtin_prompts():
         seen[row["kind"]] = seen.get(row["kind"], 0) + 1
         if limit is None or seen[row["kind"]] <= limit:
             kept.append(row)

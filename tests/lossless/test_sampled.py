@@ -13,7 +13,7 @@ import torch
 import transformers as t
 
 import hierdraft
-from hierdraft.cli.demo import builtin_prompts
+from hierdraft.bench.datasets import builtin_prompts
 from hierdraft.drafting.budget import FixedBudget
 from hierdraft.drafting.plain import PlainDrafter
 from hierdraft.engines.hf import HFEngine

@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import hierdraft
-from hierdraft.cli.demo import builtin_prompts
+from hierdraft.bench.datasets import builtin_prompts
 from hierdraft.engines.hf_generate import decode
 from hierdraft.engines.kvcache import TreeCache
 from hierdraft.errors import ContextLengthError, UsageError

@@ -61,10 +61,14 @@ def load_questions(name: str, per_task: int | None = None) -> list[Question]:
     return _spread(found, per_task)
 
 
-def _builtin() -> Iterator[tuple[int, dict[str, Any]]]:
+def builtin_prompts() -> list[dict[str, str]]:
+    """The prompts that come with the package: {"id", "kind", "prompt"}, several per kind of work."""
     text = files("hierdraft.data").joinpath("prompts.jsonl").read_text(encoding="utf-8")
-    for number, line in enumerate(text.splitlines(), start=1):
-        row = json.loads(line)
+    return [json.loads(line) for line in text.splitlines() if line.strip()]
+
+
+def _builtin() -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, row in enumerate(builtin_prompts(), start=1):
         yield number, {**row, "task": row["kind"].replace("_", " ")}
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import statistics
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from hierdraft.bench.datasets import builtin_prompts
 from hierdraft.cli.render import COLOURS, legend, stdout_console
 from hierdraft.errors import HierdraftError
 
@@ -21,12 +21,6 @@ class DemoDiffersError(HierdraftError):
     """Drafted output was not that of plain decoding."""
 
     exit_code = 20
-
-
-def builtin_prompts() -> list[dict[str, str]]:
-    """The prompts that come with the package: {"id", "kind", "prompt"}, several per kind of work."""
-    text = files("hierdraft.data").joinpath("prompts.jsonl").read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines() if line.strip()]
 
 
 def run_demo(model: LanguageModel, method: str, options: dict[str, Any], *, as_json: bool) -> None:

@@ -1,0 +1,95 @@
+"""`hierdraft bench run`, `bench audit` and sampled `generate` as a user meets them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_cli import hierdraft
+
+QUESTIONS = [
+    {"id": "a", "task": "lists", "turns": ["List three colours, twice.", "Once more."]},
+    {"id": "b", "task": "sums", "prompt": "What is 2 + 3? And 3 + 2?"},
+]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("run") / "questions.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in QUESTIONS))
+    return path
+
+
+@pytest.mark.model
+def test_run_and_audit(data: Path, smollm2: Path) -> None:
+    out = data.parent / "out"
+    asked = [
+        "bench", "run", "--dataset", str(data), "--model", str(smollm2), "--dtype", "float32", "--out", str(out),
+        "--methods", "hierarchy", "--max-new-tokens", "12", "--temperature", "0.8",
+    ]  # fmt: skip
+    done = hierdraft(*asked, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)["methods"]
+    assert list(found) == ["none", "hierarchy"]
+    for score in found.values():
+        assert {"accepted_length", "tokens_per_second", "speedup", "identical", "tasks"} <= set(score)
+        assert set(score["speedup"]) == {"median", "low", "high"}
+        assert set(score["tasks"]) == {"lists", "sums"}
+        assert score["identical"] is True
+        assert score["answers"] == 3
+    shown = hierdraft(*asked)  # everything is there already
+    assert shown.returncode == 0, shown.stderr
+    assert "speed-up by task" in shown.stdout
+    plain, drafted = out / "none.jsonl", out / "hierarchy.jsonl"
+    assert "0 ties, 0 bugs" in hierdraft("bench", "audit", str(plain), str(drafted)).stdout
+    rows = [json.loads(line) for line in drafted.read_text().splitlines()]
+    rows[2]["output_ids"][3] = 777
+    wrong = data.parent / "wrong.jsonl"
+    wrong.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    told = hierdraft("bench", "audit", str(plain), str(wrong), "--json")
+    assert told.returncode == 14
+    assert "not explained" in told.stderr
+    report = json.loads(told.stdout)
+    assert (report["bugs"], report["ties"], report["differences"][0]["position"]) == (1, 0, 3)
+    short = data.parent / "short.jsonl"
+    short.write_text("".join(json.dumps(row) + "\n" for row in rows[:2]))
+    told = hierdraft("bench", "audit", str(plain), str(short))
+    assert told.returncode == 14
+    assert "in one run only" in told.stderr
+
+
+@pytest.mark.model
+def test_sampled_and_structured_answers(tmp_path: Path, smollm2: Path) -> None:
+    schema = tmp_path / "schema.json"
+    schema.write_text(json.dumps({"enum": ["red and green", "red and blue"]}))
+    asked = ["generate", "Name two colours.", "--model", str(smollm2), "--max-new-tokens", "16", "--json", "--compare"]
+    record = json.loads(hierdraft(*asked, "--temperature", "0.9", "--top-k", "50", "--schema", str(schema)).stdout)
+    assert json.loads(record["text"]) in ("red and green", "red and blue")
+    assert record["compare"]["identical"] is True
+    assert record["seed"] is not None
+    again = json.loads(hierdraft(*asked, "--temperature", "0.9", "--seed", "7").stdout)
+    assert again["compare"]["identical"] is True
+    assert again["seed"] == 7
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["generate", "x", "--temperature", "-1"], "temperature"),
+        (["generate", "x", "--top-p", "2"], "top_p"),
+        (["generate", "x", "--schema", "/nowhere.json"], "nowhere"),
+        (["bench", "run", "--out", "out", "--dataset", "nonsense"], "no data set"),
+        (["bench", "run", "--out", "out", "--methods", "hierachy"], "hierarchy"),
+        (["bench", "run", "--out", "out", "--methods", "hd,hd"], "different names"),
+        (["bench", "run", "--out", "out", "--temperature", "-1"], "temperature"),
+        (["bench", "audit", "/nowhere", "/nowhere"], "nowhere"),
+    ],
+)
+def test_bad_input_is_one_sentence(arguments: list[str], word: str, tmp_path: Path) -> None:
+    done = hierdraft(*[str(tmp_path / "out") if part == "out" else part for part in arguments])
+    assert done.returncode not in (0, 1)
+    assert word in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
