@@ -85,14 +85,36 @@ def decoding(record: dict[str, Any]) -> str:
 
 
 def lossless(record: dict[str, Any]) -> str:
-    line = (
-        f"{record['settings']['dtype']}: {record['tokens_compared']} tokens in {record['answers']} answers compared "
-        f"with plain decoding, {record['answers_that_differ']} answers differ"
-    )
-    if record["first_differences"]:
-        gaps = [case["gap"] for case in record["first_differences"]]
-        line += f"; the two best logits at the first difference are {min(gaps):.3f} to {max(gaps):.3f} apart"
-    return line + "."
+    dtype = record["settings"]["dtype"]
+    lines = []
+    for mode in ("greedy", "sampled"):
+        found = record[mode]
+        if not found["answers"]:
+            continue
+        line = f"{dtype}, {mode}: {found['tokens']} tokens in {found['answers']} answers compared with plain decoding, "
+        line += f"{found['ties']} answers part at a tie, {found['bugs']} unexplained."
+        if "itself" in found:
+            itself = found["itself"]
+            line += (
+                f" Plain decoding against itself in passes of 8 rows: {itself['tokens']} tokens in "
+                f"{itself['answers']} answers, {itself['ties']} part at a tie, {itself['bugs']} unexplained."
+            )
+        lines.append(line)
+    return "\n\n".join(lines)
+
+
+def grammars(record: dict[str, Any]) -> str:
+    rows = []
+    for title, case in record["cases"].items():
+        for name, times in case["microseconds"].items():
+            rows.append([
+                title, name, *(f"{value:g}" for value in times.values()),
+                f"{case['forced_places'][name]} of {case['tokens']}", f"{case['equal_masks']} of {case['tokens']}",
+            ])  # fmt: skip
+    what = list(next(iter(next(iter(record["cases"].values()))["microseconds"].values())))
+    versions = ", ".join(f"{name} {about['version']}" for name, about in record["libraries"].items())
+    head = ["schema", "library", *(f"{name}, us" for name in what), "places with forced text", "equal masks"]
+    return f"Medians per call. {record['machine']['cpu']}, {versions}.\n\n" + _table(head, rows)
 
 
 def profile(record: dict[str, Any]) -> str:
@@ -237,6 +259,7 @@ TABLES = {
     "databases": databases,
     "decoding": decoding,
     "lossless": lossless,
+    "grammars": grammars,
     "step-profile": profile,
     "forward-cost": forward,
     "startup": startup,

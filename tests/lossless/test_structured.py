@@ -118,6 +118,39 @@ def test_forced_text_is_drafted() -> None:
     assert again.prob[1] == pytest.approx(0.5 * 0.95)
 
 
+def test_chances_fall_along_a_path() -> None:
+    follower = Follower(Steps(), 0)
+    tokens = np.array([10, 9, 8, 7, 6, 5, 4], dtype=np.int32)
+    forced = follower.inside(DraftTree.empty(), tokens, 9, 9)
+    assert forced.tokens.tolist() == [0, 1]
+    assert forced.parents.tolist() == [-1, 0]
+    assert forced.prob == pytest.approx([0.95, 0.95**2])
+    assert follower.inside(DraftTree.empty(), tokens, 9, 1).tokens.tolist() == [0]
+    wrong = DraftTree.build([11, 12, 13], [-1, 0, 1], prob=[0.2, 0.9, 0.1])
+    kept = follower.inside(wrong, np.array([10], dtype=np.int32), 9, 9)
+    assert kept.tokens.tolist() == [11, 12, 13]
+    assert kept.prob == pytest.approx([0.2, 0.2, 0.1])
+
+
+def test_equal_chances_keep_their_order() -> None:
+    tokens = [token for token in range(5, 16) for _ in range(2)][::-1]
+    tree = DraftTree.build([*dict.fromkeys(tokens)], [-1] * 11, prob=0.5)
+    kept = Follower(Steps(), 0).inside(tree, np.array([10], dtype=np.int32), 9, 9)
+    assert kept.tokens.tolist() == tree.tokens[:9].tolist()
+    assert len(kept) == 9
+
+
+def test_forced_text_that_is_not_allowed_is_not_drafted() -> None:
+    class Lying(Steps):
+        def forced(self) -> list[int]:
+            return [0, 31] if len(self.read) == 7 else super().forced()
+
+    follower = Follower(Lying(), 0)
+    tokens = np.array([10, 9, 8, 7, 6, 5, 4], dtype=np.int32)
+    assert follower.inside(DraftTree.empty(), tokens, 9, 9).tokens.tolist() == [0]
+    assert follower.moved(np.append(tokens, np.int32(0)))
+
+
 def test_drawn_trees_and_texts_outside_are_left_alone() -> None:
     law = np.full(SIZE, 1 / SIZE)
     tree = DraftTree.build([30], [-1], law=DraftLaw({-1: law}))

@@ -31,29 +31,32 @@ def scores(seed: int, size: int = V, *, ties: bool = False) -> NDArray[np.float3
     return np.round(found) if ties else found
 
 
-THEIRS: dict[str, tuple[rules.Rule, Callable[[], Any]]] = {
-    "heat": (rules.heat(0.7), lambda: t.TemperatureLogitsWarper(0.7)),
-    "top-k": (rules.keep_top_k(5), lambda: t.TopKLogitsWarper(5)),
-    "top-k of everything": (rules.keep_top_k(V + 3), lambda: t.TopKLogitsWarper(V + 3)),
-    "top-k of one": (rules.keep_top_k(1), lambda: t.TopKLogitsWarper(1)),
-    "top-p": (rules.keep_top_p(0.8), lambda: t.TopPLogitsWarper(0.8)),
-    "top-p, a little": (rules.keep_top_p(0.01), lambda: t.TopPLogitsWarper(0.01)),
-    "top-p, nearly all": (rules.keep_top_p(0.999), lambda: t.TopPLogitsWarper(0.999)),
-    "min-p": (rules.keep_min_p(0.1), lambda: t.MinPLogitsWarper(0.1)),
-    "repetition": (rules.penalise_repetition(1.3), lambda: t.RepetitionPenaltyLogitsProcessor(1.3)),
-    "ban": (rules.ban([4, 49]), lambda: t.SuppressTokensLogitsProcessor([4, 49])),
-    "bias": (rules.bias_tokens({5: 2.5, 6: -1.0}), lambda: t.SequenceBiasLogitsProcessor([[[5], 2.5], [[6], -1.0]])),
+THEIRS: dict[str, tuple[Callable[[], rules.Rule], Callable[[], Any]]] = {
+    "heat": (lambda: rules.heat(0.7), lambda: t.TemperatureLogitsWarper(0.7)),
+    "top-k": (lambda: rules.keep_top_k(5), lambda: t.TopKLogitsWarper(5)),
+    "top-k of everything": (lambda: rules.keep_top_k(V + 3), lambda: t.TopKLogitsWarper(V + 3)),
+    "top-k of one": (lambda: rules.keep_top_k(1), lambda: t.TopKLogitsWarper(1)),
+    "top-p": (lambda: rules.keep_top_p(0.8), lambda: t.TopPLogitsWarper(0.8)),
+    "top-p, a little": (lambda: rules.keep_top_p(0.01), lambda: t.TopPLogitsWarper(0.01)),
+    "top-p, nearly all": (lambda: rules.keep_top_p(0.999), lambda: t.TopPLogitsWarper(0.999)),
+    "min-p": (lambda: rules.keep_min_p(0.1), lambda: t.MinPLogitsWarper(0.1)),
+    "repetition": (lambda: rules.penalise_repetition(1.3), lambda: t.RepetitionPenaltyLogitsProcessor(1.3)),
+    "ban": (lambda: rules.ban([4, 49]), lambda: t.SuppressTokensLogitsProcessor([4, 49])),
+    "bias": (
+        lambda: rules.bias_tokens({5: 2.5, 6: -1.0}),
+        lambda: t.SequenceBiasLogitsProcessor([[[5], 2.5], [[6], -1.0]]),
+    ),
 }
 
 
 @pytest.mark.parametrize("name", THEIRS)
 @pytest.mark.parametrize("seed", range(20))
 def test_rules_are_those_of_transformers(name: str, seed: int) -> None:
-    ours, make = THEIRS[name]
+    mine, make = THEIRS[name]
     ties = "top-p" not in name  # which of several equal tokens is the last to be kept is not defined there
     given_scores = scores(seed, ties=ties)
     theirs = make()(torch.tensor(PREFIX.astype(np.int64))[None], torch.tensor(given_scores)[None])[0].numpy()
-    np.testing.assert_allclose(ours(PREFIX, given_scores.copy()), theirs, rtol=1e-6)
+    np.testing.assert_allclose(mine()(PREFIX, given_scores.copy()), theirs, rtol=1e-6)
 
 
 @given(st.integers(0, 10_000), st.floats(0.001, 1.0), st.integers(1, 3000))
@@ -68,6 +71,16 @@ def test_top_p_is_the_sorted_definition(seed: int, p: float, size: int) -> None:
     expected = np.zeros(size, dtype=bool)
     expected[order[(before < p * weights.sum())]] = True
     assert (kept == expected).all()
+
+
+def test_filters_keep_what_lies_on_their_border() -> None:
+    given_scores = np.array([2.0, 1.0, 2.0, 0.0])
+    assert (rules.keep_min_p(1.0)(PREFIX, given_scores.copy()) > -np.inf).tolist() == [True, False, True, False]
+    assert (rules.keep_top_k(2)(PREFIX, given_scores.copy()) > -np.inf).tolist() == [True, False, True, False]
+    assert (rules.keep_top_k(1)(PREFIX, given_scores.copy()) > -np.inf).tolist() == [True, False, True, False]
+    even = np.zeros(4)
+    assert (rules.keep_top_p(0.5)(PREFIX, even.copy()) > -np.inf).tolist() == [True, True, False, False]
+    assert (rules.keep_top_p(0.51)(PREFIX, even.copy()) > -np.inf).tolist() == [True, True, True, False]
 
 
 def test_presence_and_frequency_count_the_output_only() -> None:

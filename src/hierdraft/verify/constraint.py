@@ -67,7 +67,9 @@ class Follower:
         """Copy what is allowed below `node` (whose copy is `copy`), and add what is forced there."""
         if depth == 0:
             return
-        below = {int(found.tree.tokens[child]): child for child in reversed(found.tree.children(node))}
+        below: dict[int, int] = {}
+        for child in found.tree.children(node):
+            below.setdefault(int(found.tree.tokens[child]), child)
         forced = self._machine.forced()[:depth]
         for token, child in below.items():
             if self._machine.advance(token):
@@ -106,13 +108,11 @@ class _Growing:
 
     def sorted(self, nodes: int) -> DraftTree:
         """At most `nodes` nodes, the likeliest first; parents were added before their children and stay so."""
-        order = np.argsort(-np.array(self._prob), kind="stable")[:nodes]
-        place = np.full(len(self._tokens) + 1, -1, dtype=np.int32)
-        place[order] = np.arange(len(order))
-        parents = place[np.array(self._parents, dtype=np.int64)[order]]
+        order = sorted(range(len(self._prob)), key=lambda node: -self._prob[node])[:nodes]
+        place = {-1: -1} | {node: new for new, node in enumerate(order)}
         return DraftTree.build(
-            np.array(self._tokens, dtype=np.int32)[order],
-            parents,
-            prob=np.array(self._prob, dtype=np.float32)[order],
-            level=np.array(self._level, dtype=np.uint8)[order],
+            [self._tokens[node] for node in order],
+            [place[self._parents[node]] for node in order],
+            prob=[self._prob[node] for node in order],
+            level=[self._level[node] for node in order],
         )

@@ -22,8 +22,7 @@ _FEW = 512
 
 def bias_tokens(bias: Mapping[int, float]) -> Rule:
     """Add to the scores of single tokens."""
-    ids = np.fromiter(bias, dtype=np.int64)
-    values = np.fromiter(bias.values(), dtype=np.float64)
+    ids, values = list(bias), list(bias.values())
 
     def rule(prefix: Int32, scores: Scores) -> Scores:  # noqa: ARG001
         scores[ids] += values
@@ -56,7 +55,7 @@ def penalise_presence(presence: float, frequency: float, prompt_length: int) -> 
 
 def ban(tokens: Sequence[int]) -> Rule:
     """Never these tokens."""
-    ids = np.asarray(tokens, dtype=np.int64)
+    ids = list(tokens)
 
     def rule(prefix: Int32, scores: Scores) -> Scores:  # noqa: ARG001
         scores[ids] = -np.inf
