@@ -20,6 +20,9 @@ DRAFTERS = {
     "hd": "hierdraft.drafting.hd:HdDrafter",
     "hierarchy": "hierdraft.drafting.hierarchy:HierarchyDrafter",
     "none": "hierdraft.drafting.plain:PlainDrafter",
+    "prompt-lookup": "hierdraft.drafting.baselines.prompt_lookup:PromptLookupDrafter",
+    "suffix": "hierdraft.drafting.baselines.suffix:SuffixDrafter",
+    "token-recycling": "hierdraft.drafting.baselines.token_recycling:TokenRecyclingDrafter",
 }
 
 

@@ -14,6 +14,9 @@ from hierdraft.databases.pack import Pack, PackInfo
 from hierdraft.databases.store import StoreOptions
 from hierdraft.databases.suffixarray import Index
 from hierdraft.databases.suffixsort import build
+from hierdraft.drafting.baselines.prompt_lookup import PromptLookupDrafter
+from hierdraft.drafting.baselines.suffix import SuffixDrafter
+from hierdraft.drafting.baselines.token_recycling import TokenRecyclingDrafter
 from hierdraft.drafting.hd import HdDrafter
 from hierdraft.drafting.hierarchy import HierarchyDrafter
 from hierdraft.drafting.plain import PlainDrafter
@@ -238,6 +241,9 @@ REAL: dict[str, Callable[[], Drafter]] = {
     "hd": HdDrafter,
     "hd with databases": lambda: with_databases(False, HdDrafter),
     "hd with damaged packs": lambda: with_databases(True, HdDrafter),
+    "prompt-lookup": PromptLookupDrafter,
+    "suffix": SuffixDrafter,
+    "token-recycling": TokenRecyclingDrafter,
     "none": PlainDrafter,
 }
 """The product's own drafters."""

@@ -1,0 +1,181 @@
+"""Rival methods against examples worked by hand, and the automaton against a slow twin."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hierdraft.drafting.baselines.automaton import SEPARATOR, SuffixAutomaton
+from hierdraft.drafting.baselines.prompt_lookup import PromptLookupDrafter
+from hierdraft.drafting.baselines.suffix import SuffixDrafter
+from hierdraft.drafting.baselines.token_recycling import CHILDREN, TOP, TokenRecyclingDrafter
+from hierdraft.protocols import Budget, Drafter, Request, Step
+from hierdraft.registry import make_drafter
+from hierdraft.tree import DraftTree
+
+WIDE = Budget(100, 100)
+
+
+def ids(*tokens: int) -> np.ndarray:
+    return np.array(tokens, dtype=np.int32)
+
+
+def draft(drafter: Drafter, *prompt: int, budget: Budget = WIDE) -> DraftTree:
+    drafter.start(Request(ids(*prompt), 50))
+    tree = drafter.propose(ids(*prompt), budget)
+    tree.check(1000)
+    return tree
+
+
+# prompt lookup
+
+
+def test_prompt_lookup_copies_what_followed_the_earliest_match_of_three() -> None:
+    text = [1, 2, 3, *range(10, 20), 9, 1, 2, 3, *range(30, 40), 5, 1, 2, 3]
+    assert draft(PromptLookupDrafter(), *text).tokens.tolist() == list(range(10, 20))
+    assert draft(PromptLookupDrafter(), *text, budget=Budget(4, 9)).tokens.tolist() == [10, 11, 12, 13]
+    assert draft(PromptLookupDrafter(), *text, budget=Budget(9, 3)).tokens.tolist() == [10, 11, 12]
+
+
+def test_prompt_lookup_falls_back_to_shorter_matches_with_enough_behind_them() -> None:
+    short = [2, 3, *range(10, 21), 1, 2, 3]
+    assert draft(PromptLookupDrafter(), *short).tokens.tolist() == list(range(10, 20))
+    # of three tokens there is a match, but only seven tokens stand behind it; of one there is one with ten
+    near = [3, *range(40, 52), 1, 2, 3, 7, 8, 1, 2, 3]
+    assert draft(PromptLookupDrafter(), *near).tokens.tolist() == list(range(40, 50))
+    assert len(draft(PromptLookupDrafter(), 1, 2, 3)) == 0
+    assert len(draft(PromptLookupDrafter(), 1)) == 0
+    assert draft(PromptLookupDrafter(1, 2), 4, 6, 7, 4).tokens.tolist() == [6, 7]
+
+
+# token recycling
+
+
+def test_the_published_tree() -> None:
+    assert sum(CHILDREN) == 80
+    drafter = TokenRecyclingDrafter()
+    tree = draft(drafter, 5)
+    assert len(tree) == 80
+    assert np.bincount(tree.depths()).tolist() == [0, 8, 21, 25, 15, 8, 3]
+    assert [len(tree.children(node)) for node in range(-1, 80)] == [*CHILDREN, *[0] * (81 - len(CHILDREN))]
+
+
+def test_the_matrix_is_read_breadth_first_and_written_by_every_row() -> None:
+    drafter = TokenRecyclingDrafter()
+    drafter.start(Request(ids(7, 5), 50))
+    top = {5: range(10, 18), 10: range(20, 28), 20: range(30, 38), 11: range(40, 48)}
+    tree = DraftTree.build([10, 11, 20], [-1, -1, 0])
+    runners = np.array([list(top[token]) for token in (5, 10, 11, 20)], dtype=np.int32)
+    drafter.observe(Step([5], DraftTree.empty(), [], ids(5), np.zeros((1, TOP), dtype=np.int32), prefill=True))
+    drafter.observe(Step([99], tree, [], ids(99, 0, 0, 0), runners))
+    found = drafter.propose(ids(7, 5, 5), WIDE)
+    assert found.tokens[:8].tolist() == list(range(10, 18))
+    assert [found.tokens[n] for n in found.children(0)] == list(range(20, 28))
+    assert [found.tokens[n] for n in found.children(1)] == [40, 41, 42, 43]
+    first = found.children(0)[0]
+    assert [found.tokens[n] for n in found.children(first)] == list(range(30, 38))
+    drafter.finish(ids(7, 5, 99))
+    assert draft(drafter, 5).tokens[:8].tolist() == list(range(10, 18))
+    drafter.start(Request(ids(5), 50, namespace="other"))
+    assert drafter.propose(ids(5), WIDE).tokens.tolist() == [0] * 80
+
+
+def test_the_matrix_grows_with_the_vocabulary() -> None:
+    drafter = TokenRecyclingDrafter()
+    drafter.start(Request(ids(200_000), 50))
+    assert drafter.propose(ids(200_000), WIDE).tokens[0] == 0
+    drafter.observe(Step([1], DraftTree.empty(), [], ids(1), np.arange(8, dtype=np.int32)[None]))
+    assert drafter.propose(ids(200_000), Budget(8, 9)).tokens.tolist() == list(range(8))
+
+
+# the automaton
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=60))
+@settings(max_examples=150, deadline=None)
+def test_the_automaton_counts_as_a_scan_does(text: list[int]) -> None:
+    automaton = SuffixAutomaton()
+    for token in text:
+        automaton.extend(token)
+    for start in range(len(text)):
+        state = 0
+        for end in range(start, len(text)):
+            state = automaton.next[state][text[end]]
+            word = text[start : end + 1]
+            places = [i for i in range(len(text)) if text[i : i + len(word)] == word]
+            assert automaton.count[state] == len(places)
+            assert automaton.first[state] == places[0] + len(word)
+    state, length = automaton.before
+    longest = max(n for n in range(len(text)) if not n or any(
+        text[i : i + n] == text[-n:] for i in range(len(text) - n)
+    ))  # fmt: skip
+    assert length == longest
+
+
+@given(st.lists(st.integers(0, 2), max_size=40), st.lists(st.integers(0, 3), max_size=30))
+@settings(max_examples=100, deadline=None)
+def test_matching_another_text(known: list[int], text: list[int]) -> None:
+    automaton = SuffixAutomaton()
+    for token in [*known, SEPARATOR]:
+        automaton.extend(token)
+    state = matched = 0
+    for end, token in enumerate(text, start=1):
+        state, matched = automaton.follow(state, matched, token)
+        words = [text[end - n : end] for n in range(end + 1)]
+        assert matched == max(
+            n for n in range(end + 1) if not n or any(known[i : i + n] == words[n] for i in range(len(known)))
+        )
+
+
+# suffix decoding
+
+
+def test_suffix_drafts_the_most_frequent_continuation_with_its_probability() -> None:
+    # 1 2 was followed by 3 twice and by 4 once; 1 2 3 by 5 and by 6
+    text = [1, 2, 3, 5, 1, 2, 3, 6, 1, 2, 4, 9, 1, 2]
+    tree = draft(SuffixDrafter(), *text)
+    assert tree.tokens[0] == 3
+    assert tree.prob[0] == pytest.approx(2 / 4)  # the last 1 2 counts too, as in the tree of all suffixes
+    assert len(tree) == 2  # no longer than the match
+    assert tree.prob[1] == pytest.approx(1 / 4)
+
+
+def test_suffix_prefers_the_match_with_the_highest_sum() -> None:
+    # the longer match (8 1 2, once) is followed by 7 7 7; the shorter (2) mostly by 4
+    text = [8, 1, 2, 7, 7, 7, 5, 2, 4, 5, 2, 4, 5, 2, 4, 8, 1, 2]
+    tree = draft(SuffixDrafter(), *text)
+    assert tree.tokens.tolist() == [7, 7, 7]
+    assert tree.prob == pytest.approx([0.5, 0.5, 0.5])
+    short = draft(SuffixDrafter(depth=1), *text)
+    assert short.tokens.tolist() == [4]
+
+
+def test_suffix_learns_earlier_output_in_its_own_namespace() -> None:
+    drafter = SuffixDrafter()
+    drafter.start(Request(ids(50, 51), 50))
+    drafter.observe(Step([1, 2, 3, 4, 5, 6], DraftTree.empty(), [], ids(1)))
+    drafter.finish(ids(50, 51, 1, 2, 3, 4, 5, 6))
+    assert draft(drafter, 9, 1, 2, 3).tokens.tolist() == [4, 5, 6]
+    assert draft(drafter, 9, 50).tokens.tolist() == []  # prompts are not kept
+    assert draft(drafter, 9, 6).tokens.tolist() == []  # nothing is drafted across the end of a text
+    drafter.start(Request(ids(9, 1, 2, 3), 50, namespace="other"))
+    assert len(drafter.propose(ids(9, 1, 2, 3), WIDE)) == 0
+
+
+def test_suffix_forgets_the_oldest_half() -> None:
+    drafter = SuffixDrafter(kept=40)
+    for base in range(0, 500, 10):
+        drafter.start(Request(ids(1000), 50))
+        said = list(range(base, base + 9))
+        drafter.observe(Step(said, DraftTree.empty(), [], ids(1)))
+        drafter.finish(ids(1000, *said))
+        assert len(drafter._earlier["default"].text) <= 40
+    assert draft(drafter, 490, 491).tokens.tolist() == [492, 493]
+    assert len(draft(drafter, 10, 11)) == 0
+
+
+@pytest.mark.parametrize("name", ["prompt-lookup", "suffix", "token-recycling"])
+def test_rivals_are_methods_like_any_other(name: str) -> None:
+    assert make_drafter(name).q_kind == "one_hot"
