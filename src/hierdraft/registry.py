@@ -19,8 +19,11 @@ from hierdraft.protocols import Drafter
 DRAFTERS = {
     "hd": "hierdraft.drafting.hd:HdDrafter",
     "hierarchy": "hierdraft.drafting.hierarchy:HierarchyDrafter",
+    "lookahead": "hierdraft.drafting.baselines.lookahead:LookaheadDrafter",
     "none": "hierdraft.drafting.plain:PlainDrafter",
     "prompt-lookup": "hierdraft.drafting.baselines.prompt_lookup:PromptLookupDrafter",
+    "rest": "hierdraft.drafting.baselines.rest:RestDrafter",
+    "sam": "hierdraft.drafting.baselines.sam:SamDrafter",
     "suffix": "hierdraft.drafting.baselines.suffix:SuffixDrafter",
     "token-recycling": "hierdraft.drafting.baselines.token_recycling:TokenRecyclingDrafter",
 }

@@ -14,7 +14,10 @@ from hierdraft.databases.pack import Pack, PackInfo
 from hierdraft.databases.store import StoreOptions
 from hierdraft.databases.suffixarray import Index
 from hierdraft.databases.suffixsort import build
+from hierdraft.drafting.baselines.lookahead import LookaheadDrafter
 from hierdraft.drafting.baselines.prompt_lookup import PromptLookupDrafter
+from hierdraft.drafting.baselines.rest import RestDrafter
+from hierdraft.drafting.baselines.sam import SamDrafter
 from hierdraft.drafting.baselines.suffix import SuffixDrafter
 from hierdraft.drafting.baselines.token_recycling import TokenRecyclingDrafter
 from hierdraft.drafting.hd import HdDrafter
@@ -241,7 +244,11 @@ REAL: dict[str, Callable[[], Drafter]] = {
     "hd": HdDrafter,
     "hd with databases": lambda: with_databases(False, HdDrafter),
     "hd with damaged packs": lambda: with_databases(True, HdDrafter),
+    "lookahead": LookaheadDrafter,
     "prompt-lookup": PromptLookupDrafter,
+    "rest with databases": lambda: with_databases(False, RestDrafter),
+    "rest with damaged packs": lambda: with_databases(True, RestDrafter),
+    "sam with databases": lambda: with_databases(False, SamDrafter),
     "suffix": SuffixDrafter,
     "token-recycling": TokenRecyclingDrafter,
     "none": PlainDrafter,

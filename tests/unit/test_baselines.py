@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hierdraft.databases.levels import Databases
+from hierdraft.databases.pack import Pack, PackInfo, join
+from hierdraft.databases.suffixarray import END
+from hierdraft.databases.suffixsort import build
 from hierdraft.drafting.baselines.automaton import SEPARATOR, SuffixAutomaton
+from hierdraft.drafting.baselines.datastore import Datastore, frequent_prefixes
+from hierdraft.drafting.baselines.lookahead import LookaheadDrafter
 from hierdraft.drafting.baselines.prompt_lookup import PromptLookupDrafter
+from hierdraft.drafting.baselines.rest import RestDrafter
+from hierdraft.drafting.baselines.sam import SamDrafter
 from hierdraft.drafting.baselines.suffix import SuffixDrafter
 from hierdraft.drafting.baselines.token_recycling import CHILDREN, TOP, TokenRecyclingDrafter
+from hierdraft.errors import UsageError
 from hierdraft.protocols import Budget, Drafter, Request, Step
 from hierdraft.registry import make_drafter
 from hierdraft.tree import DraftTree
@@ -176,6 +187,98 @@ def test_suffix_forgets_the_oldest_half() -> None:
     assert len(draft(drafter, 10, 11)) == 0
 
 
-@pytest.mark.parametrize("name", ["prompt-lookup", "suffix", "token-recycling"])
+# retrieval
+
+
+def pack(level: str, *texts: list[int]) -> Pack:
+    documents = [np.array(text, dtype=np.int32) for text in texts]
+    return Pack(Path(level), PackInfo(level, 100), build(join(documents), 100))  # type: ignore[arg-type]
+
+
+def test_the_datastore_finds_the_longest_suffix_and_what_followed_it() -> None:
+    store = Datastore(["statistics"], 16, 3, 100)
+    store.open(Databases([pack("statistics", [1, 2, 3, 4, 5], [9, 2, 3, 6], [2, 3])]), "x")
+    size, rows = store.find(ids(7, 2, 3))
+    assert size == 2
+    assert sorted(rows.tolist()) == [[END] * 3, [4, 5, END], [6, END, END]]
+    size, rows = store.find(ids(1, 2, 3))
+    assert (size, rows.tolist()) == (3, [[4, 5, END]])
+    assert store.find(ids(50))[0] == 0
+    assert store.find(ids(500))[0] == 0
+    store.open(Databases([pack("model", [1, 2, 3])]), "x")
+    assert store.find(ids(2))[0] == 0
+
+
+@given(st.lists(st.lists(st.integers(-1, 2), min_size=4, max_size=4), min_size=1, max_size=30), st.integers(1, 12))
+@settings(max_examples=150, deadline=None)
+def test_the_most_frequent_prefixes(texts: list[list[int]], nodes: int) -> None:
+    ended = [[-1 if -1 in text[: i + 1] else token for i, token in enumerate(text)] for text in texts]
+    rows = np.array(sorted(ended), dtype=np.int32)
+    counts: dict[tuple[int, ...], int] = {}
+    for row in rows.tolist():
+        for end in range(1, 5):
+            if row[end - 1] >= 0:
+                counts[tuple(row[:end])] = counts.get(tuple(row[:end]), 0) + 1
+    tree = frequent_prefixes(rows, nodes, 0)
+    tree.check(3)
+    words = [tuple(int(tree.tokens[i]) for i in tree.path(node)) for node in range(len(tree))]
+    assert len(set(words)) == len(words) == min(nodes, len(counts))
+    assert sorted((counts[word] for word in words), reverse=True) == sorted(counts.values(), reverse=True)[:nodes]
+    assert tree.prob == pytest.approx([counts[word] / len(rows) for word in words])
+
+
+def test_rest_drafts_the_most_frequent_prefixes() -> None:
+    drafter = RestDrafter(nodes=3)
+    drafter.attach(Databases([pack("statistics", [1, 2, 3], [1, 2, 4], [1, 2, 3], [1, 5])]))
+    tree = draft(drafter, 8, 1)
+    assert [tree.tokens[tree.path(node)].tolist() for node in range(3)] == [[2], [2, 3], [5]]
+    assert tree.prob == pytest.approx([0.75, 0.5, 0.25])
+    assert len(draft(drafter, 8, 9)) == 0
+    assert len(draft(RestDrafter(), 8, 1)) == 0
+
+
+def test_sam_copies_behind_the_earliest_place_four_tokens_for_each_of_the_match() -> None:
+    text = [1, 2, 7, 8, 9, 10, 11, 12, 13, 14, 15, 1, 2, 30, 31, 32, 33, 34, 35, 1, 2]
+    assert draft(SamDrafter(), *text).tokens.tolist() == [7, 8, 9, 10, 11, 12, 13, 14, 15]
+    assert draft(SamDrafter(), 5, 2, 7, 8, 9, 10, 11, 12, 2).tokens.tolist() == [7, 8, 9, 10, 11]
+    assert len(draft(SamDrafter(), 1, 2, 3)) == 0
+
+
+def test_sam_takes_the_answers_where_they_match_by_more_than_five() -> None:
+    said = [*range(40, 47), 60, 61]
+    drafter = SamDrafter()
+    drafter.attach(Databases([pack("model", said, [*range(41, 47), 60, 62])]))
+    tree = draft(drafter, *range(41, 47))  # six tokens, and none in the request
+    assert sorted(tree.tokens.tolist()) == [60, 61, 62]
+    assert tree.tokens[0] == 60
+    assert len(draft(drafter, *range(42, 47))) == 0  # five are not more than five
+    own = draft(drafter, 46, 77, *range(41, 47))  # six against one: not by more than five
+    assert own.tokens.tolist() == [77, 41, 42, 43, 44]
+
+
+# lookahead
+
+
+def test_lookahead_verifies_the_pool_and_carries_the_window() -> None:
+    drafter = LookaheadDrafter(level=3, window=2, keep=2)
+    drafter.start(Request(ids(1, 2, 3, 1, 2, 4, 1, 2, 5, 1), 50))
+    tree = drafter.propose(ids(1, 2, 3, 1, 2, 4, 1, 2, 5, 1), WIDE)
+    tree.check(1000)
+    assert [tree.tokens[tree.path(node)].tolist() for node in np.flatnonzero(~tree.probe)] == [[2], [2, 5], [2, 4]]
+    assert tree.probe.sum() == 2
+    for choice in (70, 80):
+        tree = drafter.propose(ids(1, 2, 3, 1, 2, 4, 1, 2, 5, 1), WIDE)
+        rows = np.arange(choice, choice + 1 + len(tree), dtype=np.int32)
+        drafter.observe(Step([9], tree, [], rows))
+    assert tree.probe.sum() == 4
+    first = int(tree.tokens[np.flatnonzero(tree.probe)[0]])
+    assert [gram for gram in drafter._pool.get(first) if gram[1] >= 80]
+    with pytest.raises(UsageError, match="replayed"):
+        drafter.text_only()
+    short = drafter.propose(ids(1), Budget(100, 3))
+    assert not short.probe.any()
+
+
+@pytest.mark.parametrize("name", ["prompt-lookup", "suffix", "token-recycling", "rest", "sam", "lookahead"])
 def test_rivals_are_methods_like_any_other(name: str) -> None:
     assert make_drafter(name).q_kind == "one_hot"
