@@ -229,3 +229,16 @@ def test_a_model_that_ignores_positions_is_found_out() -> None:
     model = IgnoresPositions(CONFIGS["llama"]()).eval()
     with pytest.raises(UnsupportedModelError, match="does not follow"):
         HFEngine(model)
+
+
+def test_a_cache_goes_back_to_any_length_it_had() -> None:
+    engine = HFEngine(tiny("llama"))
+    engine.prefill([1, 2, 3, 4])
+    cache = engine.cache
+    for wrong in (-1, 5):
+        with pytest.raises(ValueError, match=f"from 4 to {wrong} positions"):
+            cache.rewind(wrong)
+    cache.rewind(4)
+    assert cache.length == 4
+    cache.rewind(0)
+    assert cache.length == 0

@@ -131,6 +131,49 @@ def test_wrong_settings_are_refused_by_name(name: str, value: Any) -> None:
         Sampling(**{name: value}).check(V)
 
 
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"temperature": -1}, "temperature must be a number of at least 0, not -1."),
+        ({"top_k": -1}, "top_k must be a whole number of at least 0, not -1."),
+        ({"top_p": 2}, "top_p must be above 0 and at most 1, not 2."),
+        ({"min_p": 2}, "min_p must be from 0 to 1, not 2."),
+        ({"repetition_penalty": 0}, "repetition_penalty must be above 0, not 0."),
+        ({"presence_penalty": "a"}, "presence_penalty must be a number, not 'a'."),
+        ({"frequency_penalty": "a"}, "frequency_penalty must be a number, not 'a'."),
+        ({"seed": -1}, "seed must be from 0 to 2^64 - 1, not -1."),
+        ({"logit_bias": {1: "a"}}, "logit_bias must give a finite number for each token id."),
+        ({"banned": [V]}, f"Token id {V} of logit_bias or banned is outside the vocabulary of {V}."),
+    ],
+)
+def test_what_is_said_about_wrong_settings(settings: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UsageError) as told:
+        Sampling(**settings).check(V)
+    assert str(told.value) == sentence
+
+
+@pytest.mark.parametrize(
+    ("settings", "changed"),
+    [
+        ({"logit_bias": {3: 2.0}}, {3: 2.0}),
+        ({"presence_penalty": 0.5}, {12: -0.5, 9: -0.5}),
+        ({"frequency_penalty": 0.5}, {12: -0.5, 9: -1.0}),
+        ({"presence_penalty": 0.25, "frequency_penalty": 0.5}, {12: -0.75, 9: -1.25}),
+        ({"banned": [4, 5]}, {4: -np.inf, 5: -np.inf}),
+        ({"repetition_penalty": 2.0}, {12: 0.5, 9: 0.5, 3: 0.5}),
+    ],
+)
+def test_each_setting_reaches_its_rule(settings: dict[str, Any], changed: dict[int, float]) -> None:
+    start = 1.0 if "repetition_penalty" in settings else 0.0
+    found = np.full(V, start)
+    for rule in Sampling(**settings).penalties(prompt_length=1):
+        found = rule(np.array([3, 9, 12, 9], dtype=np.int32), found)
+    expected = np.full(V, start)
+    for token, value in changed.items():
+        expected[token] = value
+    assert found.tolist() == expected.tolist()
+
+
 @pytest.mark.parametrize("wrong", [{"banned": [V]}, {"banned": [-1]}, {"logit_bias": {V: 1.0}}, {"banned": ["a"]}])
 def test_ids_outside_the_vocabulary_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="vocabulary"):
@@ -229,6 +272,29 @@ def test_dice_follow_their_laws_and_their_key() -> None:
     assert not any(one.accept(0.0) for one in dice[:200])
 
 
+def test_the_decisions_of_one_step_are_a_stream() -> None:
+    """The n-th decision takes the n-th uniform behind the start, so no two of them are tied to each other."""
+    mask = (1 << 64) - 1
+
+    def splitmix(state: int) -> int:
+        z = state & mask
+        z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & mask
+        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
+        return z ^ (z >> 31)
+
+    start = int(stream(8, 5, DICE))
+    dice = KeyedDice(8, 5)
+    for number in (2, 3, 4, 5):
+        uniform = ((splitmix(start + number * 0x9E3779B97F4A7C15) >> 11) + 0.5) * 2.0**-53
+        assert dice._next() == pytest.approx(uniform, rel=1e-15)
+
+
+def test_dice_draw_from_laws_of_any_sum() -> None:
+    law = np.array([1.0, 0.0, 3.0])
+    drawn = [KeyedDice(seed, 1).draw(law) for seed in range(4000)]
+    assert np.bincount(drawn) / 4000 == pytest.approx(law / 4, abs=0.03)
+
+
 def test_dice_never_draw_what_is_impossible() -> None:
     class Last(KeyedDice):
         def _next(self) -> float:
@@ -309,7 +375,7 @@ def test_drawn_drafts_go_through_rejection_only_when_tokens_are_drawn() -> None:
     for seed in (None, 7):
         verdict = sampler(sure, seed=seed).verify(None, drawn, PREFIX, NOTHING)
         assert (verdict.path, verdict.tokens) == ([0], [5, 8])
-    with pytest.raises(DraftError, match="distributions"):
+    with pytest.raises(DraftError, match=r"^Rejection sampling needs the distributions .* drawn from\.$"):
         reject(TREE, lambda row: law, KeyedDice(0, 0))
 
 
@@ -338,11 +404,16 @@ def test_rejection_by_hand() -> None:
     assert drawn[0] == pytest.approx([1.0, 0.0, 0.0])
     asked.clear()
     assert reject(tree, lambda row: p, Scripted(True)).path == [0]
+    same = DraftTree.build([1], [-1], law=DraftLaw({-1: p}))
+    drawn.clear()
+    assert reject(same, lambda row: p, Scripted(False)).tokens == [0]  # only rounding could bring this about
+    assert drawn == [p.tolist()]
     probes = DraftTree.build([1], [-1], probe=True, law=DraftLaw({}))
     assert reject(probes, lambda row: p, Scripted()).path == []
 
 
 def test_softmax() -> None:
+    assert softmax(np.array([800.0, 800.0])) == pytest.approx([0.5, 0.5])
     law = softmax(np.array([0.0, np.log(3.0), -np.inf, 700.0]) - 700.0)
     assert law == pytest.approx([0, 0, 0, 1.0])
     assert softmax(np.array([0.0, np.log(3.0), -np.inf], dtype=np.float32)) == pytest.approx([0.25, 0.75, 0.0])
