@@ -17,8 +17,10 @@ from hierdraft.errors import UsageError
 from hierdraft.protocols import Drafter
 
 DRAFTERS = {
+    "aded": "hierdraft.drafting.baselines.aded:AdedDrafter",
     "hd": "hierdraft.drafting.hd:HdDrafter",
     "hierarchy": "hierdraft.drafting.hierarchy:HierarchyDrafter",
+    "logitspec": "hierdraft.drafting.baselines.logitspec:LogitSpecDrafter",
     "lookahead": "hierdraft.drafting.baselines.lookahead:LookaheadDrafter",
     "none": "hierdraft.drafting.plain:PlainDrafter",
     "prompt-lookup": "hierdraft.drafting.baselines.prompt_lookup:PromptLookupDrafter",

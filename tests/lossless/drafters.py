@@ -14,6 +14,8 @@ from hierdraft.databases.pack import Pack, PackInfo
 from hierdraft.databases.store import StoreOptions
 from hierdraft.databases.suffixarray import Index
 from hierdraft.databases.suffixsort import build
+from hierdraft.drafting.baselines.aded import AdedDrafter
+from hierdraft.drafting.baselines.logitspec import LogitSpecDrafter
 from hierdraft.drafting.baselines.lookahead import LookaheadDrafter
 from hierdraft.drafting.baselines.prompt_lookup import PromptLookupDrafter
 from hierdraft.drafting.baselines.rest import RestDrafter
@@ -237,6 +239,13 @@ def with_databases(damaged: bool, kind: Callable[[], Any] = HierarchyDrafter) ->
     return drafter
 
 
+class AdedSmall(AdedDrafter):
+    """The same with a search that is short enough for a million tokens."""
+
+    def __init__(self) -> None:
+        super().__init__(rounds=12)
+
+
 REAL: dict[str, Callable[[], Drafter]] = {
     "hierarchy": HierarchyDrafter,
     "hierarchy with databases": lambda: with_databases(False),
@@ -244,6 +253,8 @@ REAL: dict[str, Callable[[], Drafter]] = {
     "hd": HdDrafter,
     "hd with databases": lambda: with_databases(False, HdDrafter),
     "hd with damaged packs": lambda: with_databases(True, HdDrafter),
+    "aded with databases": lambda: with_databases(False, AdedSmall),
+    "logitspec": LogitSpecDrafter,
     "lookahead": LookaheadDrafter,
     "prompt-lookup": PromptLookupDrafter,
     "rest with databases": lambda: with_databases(False, RestDrafter),

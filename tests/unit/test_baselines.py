@@ -15,6 +15,7 @@ from hierdraft.databases.suffixarray import END
 from hierdraft.databases.suffixsort import build
 from hierdraft.drafting.baselines.automaton import SEPARATOR, SuffixAutomaton
 from hierdraft.drafting.baselines.datastore import Datastore, frequent_prefixes
+from hierdraft.drafting.baselines.logitspec import LogitSpecDrafter
 from hierdraft.drafting.baselines.lookahead import LookaheadDrafter
 from hierdraft.drafting.baselines.prompt_lookup import PromptLookupDrafter
 from hierdraft.drafting.baselines.rest import RestDrafter
@@ -279,6 +280,47 @@ def test_lookahead_verifies_the_pool_and_carries_the_window() -> None:
     assert not short.probe.any()
 
 
-@pytest.mark.parametrize("name", ["prompt-lookup", "suffix", "token-recycling", "rest", "sam", "lookahead"])
+# logitspec
+
+
+def test_logitspec_ranks_the_runners_up_of_the_last_logits() -> None:
+    drafter = LogitSpecDrafter()
+    drafter.start(Request(ids(1, 2, 3, 9, 4, 5, 6, 7, 8, 1), 50))
+    ranked = np.array([[2, 4, 9, *range(20, 81)]], dtype=np.int32)
+    drafter.observe(Step([2], DraftTree.empty(), [], ids(2), ranked, prefill=True))
+    tree = drafter.propose(ids(1, 2, 3, 9, 4, 5, 6, 7, 8, 1, 2), WIDE)
+    tree.check(1000)
+    words = [tree.tokens[tree.path(node)].tolist() for node in range(len(tree))]
+    assert words[:6] == [[3], [3, 9], [3, 9, 4], [3, 9, 4, 5], [3, 9, 4, 5, 6], [3, 9, 4, 5, 6, 7]]
+    assert words[6:10] == [[4], [4, 5], [4, 5, 6], [4, 5, 6, 7]]  # rank 1: four tokens
+    assert words[10:14] == [[9], [9, 4], [9, 4, 5], [9, 4, 5, 6]]
+    assert words[14:] == [[token] for token in range(20, 20 + 63 - 14)]  # nothing is known behind them
+    assert set(tree.level[:6].tolist()) == {1}
+    assert set(tree.level[6:].tolist()) == {2}
+
+
+def test_logitspec_drafts_less_behind_lower_ranks() -> None:
+    drafter = LogitSpecDrafter()
+    prompt = [token for first in range(100, 150) for token in (first, 1, 2, 3, 4, 5)] + [7]
+    drafter.start(Request(np.array(prompt, dtype=np.int32), 50))
+    drafter.observe(Step([7], DraftTree.empty(), [], ids(7), np.arange(99, 163, dtype=np.int32)[None], prefill=True))
+    tree = drafter.propose(np.array([*prompt, 7], dtype=np.int32), WIDE)
+    behind = {int(tree.tokens[n]): len([x for x in range(len(tree)) if n in tree.path(x)]) for n in tree.children(-1)}
+    assert [behind[token] for token in (100, 107, 108, 109)] == [4, 4, 3, 3]
+    assert sum(behind.values()) == len(tree) == 63
+
+
+def test_logitspec_keeps_the_row_that_chose_the_last_token() -> None:
+    drafter = LogitSpecDrafter()
+    drafter.start(Request(ids(1, 2), 50))
+    runners = np.arange(4 * 64, dtype=np.int32).reshape(4, 64)
+    tree = DraftTree.build([5, 6, 7], [-1, -1, 1])
+    drafter.observe(Step([6, 9], tree, [1], ids(6, 0, 9, 0), runners))
+    assert drafter.propose(ids(1, 2, 6, 9), WIDE).tokens[0] == runners[2, 0]
+
+
+@pytest.mark.parametrize(
+    "name", ["logitspec", "prompt-lookup", "suffix", "token-recycling", "rest", "sam", "lookahead"]
+)
 def test_rivals_are_methods_like_any_other(name: str) -> None:
     assert make_drafter(name).q_kind == "one_hot"

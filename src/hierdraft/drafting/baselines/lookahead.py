@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from hierdraft.databases.ngrams import RecentGrams
-from hierdraft.drafting.baselines.text import TextDrafter
+from hierdraft.drafting.baselines.text import TextDrafter, merged
 from hierdraft.drafting.lookahead import LookaheadWindow
 from hierdraft.errors import UsageError
 from hierdraft.protocols import Budget, Request, Step
@@ -39,25 +39,15 @@ class LookaheadDrafter(TextDrafter):
 
     def propose(self, tokens: Int32, budget: Budget) -> DraftTree:
         """The pool's n-grams of the last token, and the window's nodes where the request has room for them."""
-        ids: list[int] = []
-        parents: list[int] = []
-        known: dict[tuple[int, int], int] = {}
-        for gram in self._pool.get(int(tokens[-1])):
-            node = -1
-            for token in gram[: budget.depth]:
-                if (node, token) not in known:
-                    if len(ids) == budget.nodes:
-                        break
-                    known[node, token] = len(ids)
-                    ids.append(token)
-                    parents.append(node)
-                node = known[node, token]
+        level = LEVELS.index("context")
+        tree = merged([(level, list(gram)) for gram in self._pool.get(int(tokens[-1]))], budget)
+        ids, parents = tree.tokens.tolist(), tree.parents.tolist()
         drafted = len(ids)
         if self._columns + self._level <= budget.depth:
             window, above = self._window.nodes(drafted)
             ids, parents = ids + window, parents + above
         probe = [node >= drafted for node in range(len(ids))]
-        return DraftTree.build(ids, parents, level=LEVELS.index("context"), probe=probe)
+        return DraftTree.build(ids, parents, level=level, probe=probe)
 
     def observe(self, step: Step) -> None:
         """Move the window on and note the n-grams that it completes."""
