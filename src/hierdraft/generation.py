@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hierdraft.databases.levels import Databases
-from hierdraft.drafting.budget import make_budget
+from hierdraft.drafting.budget import BudgetLaw, make_budget
 from hierdraft.engines.loop import Options, check_prompt, decode
 from hierdraft.errors import EngineBusyError, UsageError
 from hierdraft.protocols import Budget, Constraint, Drafter, Engine, Request, Step, UsesDatabases
@@ -37,7 +37,7 @@ class LanguageModel:
         self.databases = databases or Databases()
         self._busy = threading.Lock()
         self._drafters: dict[str, Drafter] = {}
-        self._auto = make_budget("auto")
+        self._laws: dict[str, BudgetLaw] = {}
         self._grammars: Grammars | None = None
 
     def encode(self, prompt: str, history: Sequence[tuple[str, str]] = (), *, chat: bool = True) -> list[int]:
@@ -100,7 +100,7 @@ class LanguageModel:
         chosen = _sampling(sampling, self.engine.vocab_size)
         options = Options(
             limit=max_new_tokens,
-            budget=self._auto if budget == "auto" else make_budget(budget),
+            budget=self._law(method) if budget == "auto" else make_budget(budget),
             stops=[stopper] if strings else [],
             eos_ids=() if ignore_eos else None,
             namespace=namespace,
@@ -137,6 +137,10 @@ class LanguageModel:
         if constraint is not None:
             found.append(constraint.rule)
         return found + sampling.filters()
+
+    def _law(self, method: str | Drafter) -> BudgetLaw:
+        """A method's own budget law: how far one method's promises can be trusted says nothing about another's."""
+        return self._laws.setdefault(method if isinstance(method, str) else type(method).__name__, make_budget("auto"))
 
     def _drafter(self, method: str | Drafter) -> Drafter:
         """Drafters live as long as the model, so that what they learn serves the next request."""

@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 
+from hierdraft.drafting.plain import PlainDrafter
 from hierdraft.engines.toy import ToyEngine
 from hierdraft.errors import ContextLengthError, EngineBusyError, UsageError
 from hierdraft.generation import LanguageModel
+from hierdraft.protocols import Budget
+from hierdraft.tree import DraftTree, Int32
 from tests.unit.byte_tokenizer import Bytes
 
 
@@ -138,3 +141,24 @@ def test_a_reference_is_drafted_from() -> None:
     assert helped.levels[1] == "reference"  # from the beginning, before anything of it was seen
     with pytest.raises(UsageError, match="outside the vocabulary"):
         toy.generate("abc", reference=[[10**6]])
+
+
+def test_every_method_has_a_budget_law_of_its_own() -> None:
+    """One that promises too much must not make another's drafts look worthless."""
+    model = LanguageModel(ToyEngine(1, 257, eos_ids=(256,)), Bytes(), "toy")
+    for method in ("suffix", "hierarchy"):
+        model.generate("abcabc", chat=False, max_new_tokens=40, method=method)
+    laws = [model._law(method) for method in ("suffix", "hierarchy")]
+    assert laws[0] is not laws[1]
+    assert model._law("suffix") is laws[0]
+    model.generate("abcabc", chat=False, max_new_tokens=40, method=Boasting())
+    assert model._law(Boasting()).trust < 0.2  # type: ignore[attr-defined]
+    assert [model._law(method) for method in ("suffix", "hierarchy")] == laws
+    assert min(law.trust for law in laws) > 0.2  # type: ignore[attr-defined]
+
+
+class Boasting(PlainDrafter):
+    """Sure of everything, and always wrong."""
+
+    def propose(self, tokens: Int32, budget: Budget) -> DraftTree:
+        return DraftTree.build([0] * 20, [-1] * 20).limited(budget.depth)
