@@ -1,4 +1,4 @@
-"""Everything the README and docs report, one script after the other (about an hour on two cores).
+"""Everything the README and docs report, one script after the other (several hours on two cores).
 
 make bench
 """
@@ -17,8 +17,9 @@ RUNS = (
     ("step_profile.py",),
     ("decoding.py", "--dtype", "float32"),
     ("decoding.py", "--dtype", "bfloat16"),
-    ("lossless.py", "--dtype", "float32", "--tokens", "480"),
-    ("lossless.py", "--dtype", "bfloat16", "--tokens", "128", "--per-kind", "2"),
+    ("lossless.py", "--dtype", "float32", "--greedy", "210", "--sampled", "105"),
+    ("lossless.py", "--dtype", "bfloat16", "--tokens", "128", "--greedy", "7", "--sampled", "7", "--itself"),
+    ("grammars.py",),
 )
 
 

@@ -93,10 +93,6 @@ class LanguageModel:
         ids = encode_prompt(self.tokenizer, prompt, chat=chat) if isinstance(prompt, str) else prompt
         stopper = StopStrings(self.tokenizer, strings)
         checked = check_prompt(self.engine, ids, max_new_tokens)
-        if schema is not None:
-            constraint = self._schema(schema, constraint)
-        if constraint is not None and ignore_eos:
-            raise UsageError("A constrained answer ends where its grammar ends: leave out ignore_eos.")
         chosen = _sampling(sampling, self.engine.vocab_size)
         options = Options(
             limit=max_new_tokens,
@@ -105,7 +101,7 @@ class LanguageModel:
             eos_ids=() if ignore_eos else None,
             namespace=namespace,
             reference=encode_references(self.tokenizer, reference, self.engine.vocab_size),
-            constraint=Follower(constraint, len(checked)) if constraint is not None else None,
+            constraint=self._follower(schema, constraint, len(checked), ends=not ignore_eos),
         )
         applied = self._rules(chosen, options.constraint, processors, len(checked))
         if applied or chosen.draws:
@@ -116,14 +112,21 @@ class LanguageModel:
         stream.result.seed = chosen.seed
         return stream
 
-    def _schema(self, schema: str | Mapping[str, Any], constraint: Constraint | None) -> Constraint:
-        from hierdraft.structured import Grammars
-
-        if constraint is not None:
+    def _follower(
+        self, schema: str | Mapping[str, Any] | None, constraint: Constraint | None, prompt_length: int, *, ends: bool
+    ) -> Follower | None:
+        """What keeps the answer in its schema or constraint, if it has one. Raises UsageError."""
+        if schema is not None and constraint is not None:
             raise UsageError("Give either a schema or a constraint.")
-        if self._grammars is None:
-            self._grammars = Grammars(self.tokenizer, self.engine.vocab_size, self.engine.eos_ids)
-        return self._grammars.json(schema)
+        if (schema is not None or constraint is not None) and not ends:
+            raise UsageError("A constrained answer ends where its grammar ends: leave out ignore_eos.")
+        if schema is not None:
+            from hierdraft.structured import Grammars
+
+            if self._grammars is None:
+                self._grammars = Grammars(self.tokenizer, self.engine.vocab_size, self.engine.eos_ids)
+            constraint = self._grammars.json(schema)
+        return Follower(constraint, prompt_length) if constraint is not None else None
 
     def _rules(
         self, sampling: Sampling, constraint: Follower | None, processors: Sequence[Any], prompt_length: int

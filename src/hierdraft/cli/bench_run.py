@@ -49,7 +49,6 @@ def run(
     from hierdraft.bench.datasets import load_questions
     from hierdraft.bench.metrics import compare
     from hierdraft.bench.runner import Plan, Runner
-    from hierdraft.cli.render import stdout_console
     from hierdraft.generation import load
     from hierdraft.registry import make_drafter
     from hierdraft.settings import load_settings
@@ -69,8 +68,13 @@ def run(
     with counting("decoding") as report:
         runner.run(questions, report)
     asked = [f"{question.id}.{turn + 1}" for question in questions for turn in range(len(question.turns))]
-    found = compare(runner.runs, asked)
-    audits = _audits(runner, loaded.engine, settings)
+    _report(compare(runner.runs, asked), _audits(runner, loaded.engine, settings), out, as_json=as_json)
+
+
+def _report(found: dict[str, Any], audits: dict[str, Audit], out: Path, *, as_json: bool) -> None:
+    """Print the figures. Raises AuditError where a difference is not explained."""
+    from hierdraft.cli.render import stdout_console
+
     for method, audit in audits.items():
         found["methods"][method]["audit"] = audit.as_dict()
     if as_json:

@@ -77,17 +77,12 @@ def generate(
     from hierdraft.registry import make_drafter
 
     make_drafter(settings.method)
-    options: dict[str, Any] = {
-        "max_new_tokens": settings.max_new_tokens,
-        "budget": settings.budget,
-        "stop": stop or (),
-        "chat": not raw,
-        "namespace": namespace,
-        "reference": [_text_of(path) for path in reference or []],
+    options = {
+        "max_new_tokens": settings.max_new_tokens, "budget": settings.budget, "stop": stop or (), "chat": not raw,
+        "namespace": namespace, "reference": [_text_of(path) for path in reference or []],
+        "schema": _text_of(schema) if schema else None,
         **_sampling(temperature, top_k, top_p, min_p, repetition_penalty, seed),
-    }
-    if schema is not None:
-        options["schema"] = _text_of(schema)
+    }  # fmt: skip
     loaded = _load(settings)
     try:
         if demo:

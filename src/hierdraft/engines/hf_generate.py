@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,9 +26,10 @@ from hierdraft.engines.hf_rules import ProcessorRule
 from hierdraft.engines.loop import Options
 from hierdraft.engines.loop import decode as decode_steps
 from hierdraft.errors import EngineBusyError, UsageError
-from hierdraft.protocols import Drafter, Finish, UsesDatabases
+from hierdraft.protocols import Drafter, Finish, Step, UsesDatabases
 from hierdraft.registry import make_drafter
 from hierdraft.tree import Int32
+from hierdraft.verify.greedy import Greedy
 from hierdraft.verify.sampling import Sampler
 
 if TYPE_CHECKING:
@@ -156,22 +157,15 @@ class CustomGenerate:
                 f"{len(prompt)} prompt and {limit} new tokens exceed the {engine.max_length} positions of "
                 f"{model.__class__.__name__}: lower max_new_tokens."
             )
+        sampler = Greedy() if rule is None else Sampler(engine.values, [rule], _seed() if config.do_sample else None)
         options = Options(
-            limit, self.budget, stops=[stop], eos_ids=(), unbounded=True, namespace=engine.fingerprint,
+            limit, self.budget, sampler, [stop], eos_ids=(), unbounded=True, namespace=engine.fingerprint,
             reference=[np.asarray(ids, dtype=np.int32).ravel() for ids in self.reference],
         )  # fmt: skip
-        if rule is not None:
-            options.verifier = Sampler(engine.values, [rule], _seed() if config.do_sample else None)
-        tokens: list[int] = []
-        for step in decode_steps(engine, self.drafter, prompt, options):
-            tokens += step.tokens
-            for one in streamers:
-                for token in step.tokens:
-                    one.put(torch.tensor([token]))
-        for one in streamers:
-            one.end()
-        new = torch.tensor([tokens], dtype=input_ids.dtype, device=input_ids.device)
-        sequences = torch.cat([input_ids, new], dim=1)
+        tokens = _streamed(decode_steps(engine, self.drafter, prompt, options), streamers)
+        sequences = torch.cat(
+            [input_ids, torch.tensor([tokens], dtype=input_ids.dtype, device=input_ids.device)], dim=1
+        )
         if not config.return_dict_in_generate:
             return sequences
         return GenerateDecoderOnlyOutput(
@@ -180,6 +174,19 @@ class CustomGenerate:
             logits=tuple(rule.raw[: len(tokens)]) if rule and config.output_logits else None,
             past_key_values=engine.cache.as_dynamic(model.config),
         )
+
+
+def _streamed(steps: Iterator[Step], streamers: Sequence[Any]) -> list[int]:
+    """All tokens of a request, each shown to the streamers as it comes."""
+    tokens: list[int] = []
+    for step in steps:
+        tokens += step.tokens
+        for one in streamers:
+            for token in step.tokens:
+                one.put(torch.tensor([token]))
+    for one in streamers:
+        one.end()
+    return tokens
 
 
 class _Criteria:

@@ -1,4 +1,4 @@
-"""Lookahead decoding (Fu et al., arXiv 2402.02057): n-grams from the target's own parallel guesses.
+"""Lookahead decoding (Fu et al., arXiv 2402.02057): n-grams from the target's own parallel decoding.
 
 A Jacobi window (level 5, 7 columns) of probe nodes fills a pool of n-grams by their first token, the 7 most recent of
 each; the pool begins with the prompt's n-grams, as in the authors' benchmark settings. The draft is every n-gram of
