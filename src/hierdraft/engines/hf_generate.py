@@ -159,7 +159,7 @@ class CustomGenerate:
             )
         sampler = Greedy() if rule is None else Sampler(engine.values, [rule], _seed() if config.do_sample else None)
         options = Options(
-            limit, self.budget, sampler, [stop], eos_ids=(), unbounded=True, namespace=engine.fingerprint,
+            limit, self.budget, sampler, stops=[stop], eos_ids=(), unbounded=True, namespace=engine.fingerprint,
             reference=[np.asarray(ids, dtype=np.int32).ravel() for ids in self.reference],
         )  # fmt: skip
         tokens = _streamed(decode_steps(engine, self.drafter, prompt, options), streamers)
