@@ -163,9 +163,7 @@ class CustomGenerate:
             reference=[np.asarray(ids, dtype=np.int32).ravel() for ids in self.reference],
         )  # fmt: skip
         tokens = _streamed(decode_steps(engine, self.drafter, prompt, options), streamers)
-        sequences = torch.cat(
-            [input_ids, torch.tensor([tokens], dtype=input_ids.dtype, device=input_ids.device)], dim=1
-        )
+        sequences = torch.cat([input_ids, input_ids.new_tensor([tokens])], dim=1)
         if not config.return_dict_in_generate:
             return sequences
         return GenerateDecoderOnlyOutput(
