@@ -14,9 +14,8 @@ from math import log, sqrt
 
 import numpy as np
 
-from hierdraft.databases.levels import Databases
-from hierdraft.drafting.baselines.datastore import Datastore
-from hierdraft.drafting.baselines.text import TextDrafter, merged
+from hierdraft.drafting.baselines.datastore import Datastore, RetrievalDrafter
+from hierdraft.drafting.baselines.text import merged
 from hierdraft.protocols import Budget, Request
 from hierdraft.tree import LEVELS, DraftTree, Int32
 
@@ -46,35 +45,25 @@ class _Node:
         return self.score / self.visits + explore
 
 
-class AdedDrafter(TextDrafter):
+class AdedDrafter(RetrievalDrafter):
     """rounds, depth: of the search; texts: how many of the most visited are drafted."""
 
     def __init__(self, rounds: int = 150, depth: int = 4, texts: int = 24) -> None:
-        super().__init__()
+        super().__init__(Datastore(["statistics"], 2, 1, 5_000))
         self._rounds, self._depth, self._texts = rounds, depth, texts
-        self._databases = Databases()
-        self._store = Datastore(["statistics"], 2, 1, 5_000)
         self._tables: dict[str, dict[Pair, dict[int, float]]] = {}
         self._table: dict[Pair, dict[int, float]] = {}
         self._random = random.Random(0)
 
-    def attach(self, databases: Databases) -> None:
-        """Count tri-grams in these packs."""
-        self._databases = databases
-
-    def close(self) -> None:
-        """Nothing to store."""
-
     def start(self, request: Request) -> None:
         """Take up the namespace's table."""
         super().start(request)
-        self._store.open(self._databases, request.namespace)
         self._table = self._tables.setdefault(request.namespace, {})
 
     def _after(self, pair: Pair) -> dict[int, float]:
         """Successors of a pair with their weights, counted in the packs at the first look."""
         if pair not in self._table:
-            size, rows = self._store.find(np.array(pair, dtype=np.int32))
+            size, rows = self.store.find(np.array(pair, dtype=np.int32))
             counts: dict[int, int] = {}
             for token in rows[:, 0].tolist() if size == 2 else []:
                 if token >= 0:

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from hierdraft.databases.levels import Databases
 from hierdraft.databases.pack import Pack
 from hierdraft.databases.suffixarray import END, first_range, narrow
+from hierdraft.drafting.baselines.text import TextDrafter
+from hierdraft.protocols import Request
 from hierdraft.tree import DraftTree, Int32
 
 Rows = NDArray[np.int32]
@@ -48,6 +50,27 @@ class Datastore:
         ended = np.logical_or.accumulate((rows < 0) | (rows >= pack.info.vocab_size), axis=1)
         rows[ended] = END
         return rows
+
+
+class RetrievalDrafter(TextDrafter):
+    """A method that asks one datastore."""
+
+    def __init__(self, store: Datastore) -> None:
+        super().__init__()
+        self.store = store
+        self._databases = Databases()
+
+    def attach(self, databases: Databases) -> None:
+        """Draft from these packs."""
+        self._databases = databases
+
+    def close(self) -> None:
+        """Nothing to store."""
+
+    def start(self, request: Request) -> None:
+        """Open the packs."""
+        super().start(request)
+        self.store.open(self._databases, request.namespace)
 
 
 def _range(pack: Pack, key: Int32) -> tuple[int, int]:

@@ -7,36 +7,20 @@ there is nothing to draft from.
 
 from __future__ import annotations
 
-from hierdraft.databases.levels import Databases
-from hierdraft.drafting.baselines.datastore import Datastore, frequent_prefixes
-from hierdraft.drafting.baselines.text import TextDrafter
-from hierdraft.protocols import Budget, Request
+from hierdraft.drafting.baselines.datastore import Datastore, RetrievalDrafter, frequent_prefixes
+from hierdraft.protocols import Budget
 from hierdraft.tree import LEVELS, DraftTree, Int32
 
 
-class RestDrafter(TextDrafter):
+class RestDrafter(RetrievalDrafter):
     """longest: tokens looked for; tokens: drafted behind a place; places: looked at; nodes: of the tree."""
 
     def __init__(self, longest: int = 16, tokens: int = 10, places: int = 5_000, nodes: int = 64) -> None:
-        super().__init__()
-        self._databases = Databases()
-        self._store = Datastore(["statistics"], longest, tokens, places)
+        super().__init__(Datastore(["statistics"], longest, tokens, places))
         self._nodes = nodes
-
-    def attach(self, databases: Databases) -> None:
-        """Draft from these packs."""
-        self._databases = databases
-
-    def close(self) -> None:
-        """Nothing to store."""
-
-    def start(self, request: Request) -> None:
-        """Open the packs."""
-        super().start(request)
-        self._store.open(self._databases, request.namespace)
 
     def propose(self, tokens: Int32, budget: Budget) -> DraftTree:
         """The most frequent prefixes of what followed the longest suffix."""
-        _, rows = self._store.find(tokens)
+        _, rows = self.store.find(tokens)
         nodes = min(self._nodes, budget.nodes)
         return frequent_prefixes(rows[:, : budget.depth], nodes, LEVELS.index("statistics"))

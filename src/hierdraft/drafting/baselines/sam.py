@@ -8,38 +8,26 @@ continuations. A match of n tokens is worth 1 + 4 n drafted ones, at most 60.
 
 from __future__ import annotations
 
-from hierdraft.databases.levels import Databases
 from hierdraft.drafting.baselines.automaton import SuffixAutomaton
-from hierdraft.drafting.baselines.datastore import Datastore, frequent_prefixes
-from hierdraft.drafting.baselines.text import TextDrafter
+from hierdraft.drafting.baselines.datastore import Datastore, RetrievalDrafter, frequent_prefixes
 from hierdraft.protocols import Budget, Request, Step
 from hierdraft.tree import LEVELS, DraftTree, Int32
 
 _LONGEST = 64
 
 
-class SamDrafter(TextDrafter):
+class SamDrafter(RetrievalDrafter):
     """bias: by how many tokens the model's answers must match longer; most: tokens drafted at most; factor: per
     token of the match."""
 
     def __init__(self, bias: int = 5, most: int = 60, factor: int = 4) -> None:
-        super().__init__()
+        super().__init__(Datastore(["model"], _LONGEST, most, 512))
         self._bias, self._most, self._factor = bias, most, factor
-        self._databases = Databases()
-        self._answers = Datastore(["model"], _LONGEST, most, 512)
         self._own = SuffixAutomaton()
-
-    def attach(self, databases: Databases) -> None:
-        """Draft from these packs too."""
-        self._databases = databases
-
-    def close(self) -> None:
-        """Nothing to store."""
 
     def start(self, request: Request) -> None:
         """Index the prompt."""
         super().start(request)
-        self._answers.open(self._databases, request.namespace)
         self._own = SuffixAutomaton()
         for token in self.text:
             self._own.extend(token)
@@ -53,7 +41,7 @@ class SamDrafter(TextDrafter):
     def propose(self, tokens: Int32, budget: Budget) -> DraftTree:
         """The chain behind the request's own match, or the tree behind the answers'."""
         state, matched = self._own.before
-        size, rows = self._answers.find(tokens)
+        size, rows = self.store.find(tokens)
         room = min(self._most, budget.nodes)
         if size - self._bias > matched:
             nodes = min(1 + self._factor * size, room)
