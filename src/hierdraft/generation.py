@@ -136,7 +136,8 @@ class LanguageModel:
         if processors:
             from hierdraft.engines.hf_rules import ProcessorRule
 
-            found.append(ProcessorRule(processors, self.engine))
+            model = getattr(self.engine, "model", None)  # other engines hand out rows in the computer's own memory
+            found.append(ProcessorRule(processors, getattr(model, "device", "cpu")))
         if constraint is not None:
             found.append(constraint.rule)
         return found + sampling.filters()

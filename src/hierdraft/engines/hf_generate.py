@@ -208,7 +208,7 @@ def _rule(engine: HFEngine, processors: LogitsProcessorList | None, config: Any)
     scores, raw = (config.return_dict_in_generate and wanted for wanted in (config.output_scores, config.output_logits))
     if not (processors or config.do_sample or scores or raw):
         return None
-    return ProcessorRule(processors or (), engine, scores=bool(scores), raw=bool(raw))
+    return ProcessorRule(processors or (), engine.model.device, scores=bool(scores), raw=bool(raw))
 
 
 def _seed() -> int:

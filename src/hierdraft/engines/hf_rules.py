@@ -19,10 +19,10 @@ class ProcessorRule:
     Rows are shown to them in the order of the text, each position once, so processors that keep a state work too.
     """
 
-    def __init__(self, processors: Sequence[Any], engine: Any, *, scores: bool = False, raw: bool = False) -> None:
-        """`engine`: whose model's device they run on; `scores`, `raw`: keep each row after and before them."""
+    def __init__(self, processors: Sequence[Any], device: Any, *, scores: bool = False, raw: bool = False) -> None:
+        """`device`: where they run; `scores`, `raw`: keep each row after and before them."""
         self._processors = LogitsProcessorList(processors)
-        self._device = engine.model.device
+        self._device = torch.device(device)
         self._keeps = scores, raw
         self.scores: list[torch.Tensor] = []
         self.raw: list[torch.Tensor] = []

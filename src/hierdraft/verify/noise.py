@@ -26,7 +26,7 @@ RACE, DICE = 1, 2
 
 
 @njit(cache=True)
-def _mix(x: np.uint64) -> np.uint64:  # pragma: no cover - compiled
+def _mix(x: np.uint64) -> np.uint64:
     """The finaliser of SplitMix64 (Steele, Lea and Flood 2014)."""
     x = (x ^ (x >> _30)) * _FIRST
     x = (x ^ (x >> _27)) * _SECOND
@@ -34,13 +34,13 @@ def _mix(x: np.uint64) -> np.uint64:  # pragma: no cover - compiled
 
 
 @njit(cache=True)
-def _uniform(state: np.uint64, number: int) -> float:  # pragma: no cover - compiled
+def _uniform(state: np.uint64, number: int) -> float:
     """The `number`-th uniform of a stream, in steps of 2^-53, never 0 or 1."""
     return (np.float64(_mix(state + np.uint64(number + 1) * _GOLDEN) >> _11) + 0.5) * _UNIT
 
 
 @njit(cache=True)
-def _race(scores: NDArray[np.floating], state: np.uint64) -> int:  # pragma: no cover - compiled
+def _race(scores: NDArray[np.floating], state: np.uint64) -> int:
     best = -np.inf
     winner = -1
     for token in range(len(scores)):
