@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hierdraft.databases.hashchain import ORDERS, HashChains
@@ -121,10 +121,32 @@ def test_the_tree_is_that_of_a_slow_twin(
     context: list[int], reference: list[int], expected: int, recent: list[int], packs: list[list[int]],
     successors: dict[tuple[int, int], tuple[list[int], bool]], nodes: int, depth: int, seed: int,
 ) -> None:  # fmt: skip
-    weights = random_weights(seed)
     levelled = list(zip(packs, (MODEL, STATISTICS), strict=False))
     texts = Texts(context, reference, min(expected, len(reference) - 1), recent, levelled, successors)
+    check_against_twin(texts, nodes, depth, seed)
+
+
+PATTERN = st.lists(st.integers(0, 3), min_size=2, max_size=9)
+
+
+@settings(max_examples=25)
+@given(PATTERN, st.integers(1, 60), st.lists(PATTERN, max_size=4), st.integers(10, 40), st.integers(0, 2**32 - 1))
+def test_text_that_repeats_itself_is_followed_deep_into_a_pack(
+    pattern: list[int], told: int, more: list[list[int]], depth: int, seed: int
+) -> None:
+    """Suffixes grow longer than LONGEST down the tree, up to DEEPEST, and beyond it are looked up anew."""
+    pack = [END]
+    for words in (pattern, *more):
+        pack += words * 6 + [END] + (words + pattern) * 2 + [END]
+    packs = [(pack, MODEL), ((pattern * 60)[:200], STATISTICS)]
+    check_against_twin(Texts((pattern * 60)[:told], packs=packs), depth + 5, depth, seed)
+
+
+def check_against_twin(texts: Texts, nodes: int, depth: int, seed: int) -> None:
+    """Grows a tree with random weights, and compares it with the twin's candidates."""
+    weights = random_weights(seed)
     read, kept = sources(texts)
+    context, packs = texts.context, texts.packs
     space = make_space(max(1, nodes), len(packs))
     n = grow(read, np.array(context[-ORDERS:], dtype=np.int32), weights, space, nodes, depth, 0.001)
     tree = DraftTree.build(

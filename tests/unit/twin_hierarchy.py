@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from hierdraft.databases.hashchain import ORDERS
 from hierdraft.databases.suffixarray import END, LONGEST
-from hierdraft.drafting.candidates import OCCURRENCES
+from hierdraft.drafting.candidates import DEEPEST, OCCURRENCES
 from hierdraft.drafting.cells import PER_LOOK, SHARES, SKIP, SOURCES, cell_of, rank_cell, source_of, strength_of
 from hierdraft.drafting.evidence import AGES, BRANCHES, LOOKS, RANKS, TOKENS, Weights
 from hierdraft.tree import LEVELS
@@ -71,29 +71,33 @@ def spread(places: list[int]) -> list[int]:
     return [places[(2 * i + 1) * len(places) // (2 * OCCURRENCES)] for i in range(OCCURRENCES)]
 
 
-def in_pack(pack: list[int], level: int, whole: list[int]) -> tuple[list[Note], int]:
-    """Looks in a pack: the longest suffixes that occur, then one token later behind the text before."""
+def in_pack(pack: list[int], level: int, whole: list[int], depth: int) -> tuple[list[Note], int]:
+    """Looks in a pack: the longest suffixes that occur, then one token later behind the text before.
+
+    A suffix reaches LONGEST tokens into the committed text, and `depth` tokens of the tree lie behind that.
+    """
     notes: list[Note] = []
     rank, before, longest = 0, -1, 0
-    for order in range(min(LONGEST, len(whole)), 0, -1):
+    for order in range(min(LONGEST + depth, DEEPEST, len(whole)), 0, -1):
         places = sorted_occurrences(pack, whole[len(whole) - order :])
+        known = min(order, LONGEST)
         if places:
-            longest = max(longest, order)
+            longest = max(longest, known)
         if not places or len(places) == before or rank == RANKS:
             continue
         before = len(places)
         tokens = [pack[p + order] for p in spread(places) if p + order < len(pack) and pack[p + order] != END]
-        notes += [(t, cell_of(level, order, tokens.count(t), len(tokens), False), rank) for t in dict.fromkeys(tokens)]
+        notes += [(t, cell_of(level, known, tokens.count(t), len(tokens), False), rank) for t in dict.fromkeys(tokens)]
         rank += 1
         if len(tokens) >= OCCURRENCES:
             break
     shorter = whole[:-1]
-    for order in range(min(LONGEST, len(shorter)), 1, -1):
+    for order in range(min(LONGEST + max(depth - 1, 0), DEEPEST, len(shorter)), 1, -1):
         places = sorted_occurrences(pack, shorter[len(shorter) - order :])
         if places:
             later = [p + order + 1 for p in spread(places) if p + order + 1 < len(pack) and pack[p + order] != END]
             tokens = [pack[p] for p in later if pack[p] != END]
-            cells = {t: cell_of(level + SKIP, order, tokens.count(t), len(tokens), False) for t in tokens}
+            cells = {t: cell_of(level + SKIP, min(order, LONGEST), tokens.count(t), len(tokens), False) for t in tokens}
             notes += [(token, cell, 0) for token, cell in cells.items()]
             break
     return notes, longest
@@ -123,7 +127,7 @@ def row_notes(texts: Texts, path: list[int]) -> tuple[list[Note], int, int]:
             notes += [(token, rank_cell(RECYCLED, order, i, confirmed), rank) for i, token in enumerate(ids)]
             rank += 1
     for pack, level in texts.packs:
-        found, longest = in_pack(pack, level, whole)
+        found, longest = in_pack(pack, level, whole, len(path))
         notes += found
         far = max(far, longest)
     return notes, near, far

@@ -21,6 +21,9 @@ from hierdraft.drafting.evidence import RANKS, Evidence, Weights, note
 OCCURRENCES = 24
 """Most occurrences of one suffix that are looked at."""
 
+DEEPEST = 3 * LONGEST
+"""Longest suffix that is looked up in a pack behind the committed text: there each token costs one narrowing only."""
+
 
 class Found(NamedTuple):
     """What one look returns: continuations, how often each was met, and the rank of its newest occurrence.
@@ -39,7 +42,7 @@ class Rows(NamedTuple):
 
     suffix      int32[rows, ORDERS]: the tokens before the row's continuation, newest last
     known       int32[rows]: how many of them are real
-    low, high   int32[rows + 1, packs, LONGEST + 1]: per suffix length its range in the pack; low -1: not looked up
+    low, high   int32[rows + 1, packs, DEEPEST + 1]: per suffix length its range in the pack; low -1: not looked up
                 yet. The last entry belongs to the text without its last token, the parent of row 0
     longest     int32[rows + 1, packs]: the longest suffix that occurs in the pack
     """
@@ -59,7 +62,7 @@ def make_found() -> Found:
 
 def make_rows(rows: int, packs: int) -> Rows:
     """Room for a tree of `rows` rows over `packs` packs."""
-    ranges = np.zeros((2, rows + 1, packs, LONGEST + 1), dtype=np.int32)
+    ranges = np.zeros((2, rows + 1, packs, DEEPEST + 1), dtype=np.int32)
     return Rows(
         np.empty((rows, ORDERS), dtype=np.int32),
         np.empty(rows, dtype=np.int32),
@@ -111,10 +114,10 @@ def ask_pack(
     suffixes = view(shelf.suffixes[pack], length)
     order = rows.longest[row, pack]
     if row > 0:  # at most one longer than the parent's
-        order = min(rows.longest[parents[row - 1] + 1, pack] + 1, LONGEST)
+        order = min(rows.longest[parents[row - 1] + 1, pack] + 1, DEEPEST)
     while order > 0 and not _occurs(shelf, pack, rows, row, order, parents):
         order -= 1
-    longest = int(order)
+    longest = min(int(order), LONGEST)
     rows.longest[row, pack] = order
     rank = 0
     before = -1
@@ -127,7 +130,7 @@ def ask_pack(
                 tokens, suffixes, low, high, order, shelf.vocab[pack], OCCURRENCES, found.token, found.met
             )
             for slot in range(distinct):
-                cell = cell_of(shelf.level[pack], order, found.met[slot], total, False)
+                cell = cell_of(shelf.level[pack], min(order, LONGEST), found.met[slot], total, False)
                 note(evidence, weights, row, found.token[slot], cell, rank)
             rank += 1
             if total >= OCCURRENCES:
@@ -152,7 +155,7 @@ def skip_in_pack(
         found.token, found.met,
     )  # fmt: skip
     for slot in range(distinct):
-        cell = cell_of(shelf.level[pack] + SKIP, order, found.met[slot], total, False)
+        cell = cell_of(shelf.level[pack] + SKIP, min(order, LONGEST), found.met[slot], total, False)
         note(evidence, weights, row, found.token[slot], cell, 0)
 
 
@@ -187,7 +190,7 @@ def ask_successors(table: Successors, source: int, rows: Rows, row: int, evidenc
 
 @njit(cache=True, nogil=True, forceinline=True)
 def _occurs(shelf: Shelf, pack: int, rows: Rows, row: int, order: int, parents: Any) -> bool:
-    """Look up the range of the row's last `order` tokens, 1 <= order <= LONGEST; False if it is empty.
+    """Look up the range of the row's last `order` tokens, 1 <= order <= DEEPEST; False if it is empty.
 
     A range is its parent row's for one token less, narrowed. What is missing there is looked up first.
     """

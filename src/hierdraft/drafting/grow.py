@@ -263,8 +263,8 @@ def _begin(sources: Sources, suffix: Any, rows: Rows) -> None:
             while order > 0 and sources.low[shorter, pack, order] >= sources.high[shorter, pack, order]:
                 order -= 1
             rows.longest[row, pack] = order
-            rows.low[row, pack] = sources.low[shorter, pack]
-            rows.high[row, pack] = sources.high[shorter, pack]
+            rows.low[row, pack, : LONGEST + 1] = sources.low[shorter, pack]
+            rows.high[row, pack, : LONGEST + 1] = sources.high[shorter, pack]
 
 
 @njit(cache=True, nogil=True, forceinline=True)
