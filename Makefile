@@ -30,7 +30,7 @@ $(READY): pyproject.toml constraints.txt
 	@test -n "$(TORCH)" || { echo "constraints.txt has no line 'torch==VERSION': restore it." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) torch==$(TORCH)
-	$(PIP) -c constraints.txt -e '.[hf,structured,dev]'
+	$(PIP) -c constraints.txt -e '.[hf,structured,report,dev]'
 	@touch $@
 
 model: $(READY) ## fetch the small model that the demo and the tests use

@@ -96,6 +96,15 @@ class TextStream:
         return rest
 
 
+def token_texts(tokenizer: Any, tokens: Sequence[int]) -> list[str]:
+    """What each token adds to the text; one that ends within a character adds nothing, the next one all of it."""
+    stream = TextStream(tokenizer)
+    found = [stream.push(token) for token in tokens]
+    if found:
+        found[-1] += stream.flush()
+    return found
+
+
 class StopStrings:
     """Ends a request at the token that completes one of several strings, wherever the token borders lie."""
 

@@ -42,6 +42,14 @@ def test_run_and_audit(data: Path, smollm2: Path) -> None:
     shown = hierdraft(*asked)  # everything is there already
     assert shown.returncode == 0, shown.stderr
     assert "speed-up by task" in shown.stdout
+    told = hierdraft("bench", "report", str(out), "--out", str(data.parent / "site"), "--example", "a.2")
+    assert told.returncode == 0, told.stderr
+    assert "speed-up by task" in told.stdout
+    made = {path.name for path in (data.parent / "site").iterdir()}
+    assert {"report.json", "report.csv", "answers.csv", "report.html", "speedup.png"} <= made
+    report = json.loads(hierdraft("bench", "report", str(out), "--json").stdout)
+    assert report["methods"]["hierarchy"]["audit"]["bugs"] == 0
+    assert report["example"]["method"] == "hierarchy"
     plain, drafted = out / "none.jsonl", out / "hierarchy.jsonl"
     assert "0 ties, 0 bugs" in hierdraft("bench", "audit", str(plain), str(drafted)).stdout
     rows = [json.loads(line) for line in drafted.read_text().splitlines()]

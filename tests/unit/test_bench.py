@@ -270,6 +270,8 @@ def test_a_run_and_its_figures(model: LanguageModel, questions: list[Any], tmp_p
         for record in kept.records.values():
             assert sum(record["step_tokens"]) == len(record["output_ids"]) - 1
             assert len(record["step_tokens"]) == record["steps"]
+            assert "".join(record["pieces"]) == record["text"]
+            assert len(record["pieces"]) == len(record["output_ids"])
     plain = runner.runs["none"].records
     second = plain["1.2"]["prompt_ids"]
     assert bytes(t for t in second if t < 256).decode(errors="replace") != ""
@@ -311,6 +313,7 @@ def record(name: str, tokens: int, seconds: float, steps: int, task: str = "a") 
         "id": name, "task": task, "output_ids": list(range(tokens)), "steps": steps, "seconds": seconds + 1.0,
         "prefill_seconds": 1.0, "draft_seconds": 0.1, "forward_seconds": 0.5, "rest_seconds": 0.2,
         "by_level": {"context": {"proposed": 4, "accepted": 2}},
+        "step_tokens": [(tokens - 1) // steps] * steps if steps else [],
     }  # fmt: skip
 
 
@@ -325,7 +328,10 @@ def test_figures_by_hand() -> None:
     assert (found["answers"], found["tokens"], found["steps"]) == (3, 33, 10)
     assert found["levels"] == {"context": {"proposed": 12, "accepted": 6}}
     assert found["seconds"] == {"prefill": 3.0, "draft": 0.3, "forward": 1.5, "rest": 0.6}
+    assert found["step_tokens"] == {"2": 5, "4": 5}
+    assert found["accepted_interval"] == {"low": 2.0, "high": 4.0}
     assert summarise(ours[2:], plain)["speedup"] == {"median": 1.0, "low": 1.0, "high": 1.0}
+    assert summarise(ours[2:], plain)["accepted_interval"] == {"low": 1.0, "high": 1.0}
 
 
 def test_the_interval_covers_the_median() -> None:

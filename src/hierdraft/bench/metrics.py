@@ -2,22 +2,42 @@
 
 from __future__ import annotations
 
-import random
-import statistics
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from hierdraft.bench.runs import Record, Run
 
 _RESAMPLES = 2000
 
 
+def _resampled(size: int) -> NDArray[np.int64]:
+    """int64[_RESAMPLES, size]: which of `size` answers each resample has."""
+    return np.random.default_rng(0).integers(0, size, (_RESAMPLES, size))
+
+
+def _bounds(resampled: NDArray[np.float64]) -> dict[str, float]:
+    low, high = np.quantile(resampled, (0.025, 0.975))
+    return {"low": round(float(low), 4), "high": round(float(high), 4)}
+
+
 def interval(values: Sequence[float]) -> dict[str, float]:
     """The median and the 95 % bootstrap interval of the median (percentile method, fixed seed)."""
-    rng = random.Random(0)
-    medians = sorted(statistics.median(rng.choices(values, k=len(values))) for _ in range(_RESAMPLES))
-    low, high = medians[round(0.025 * _RESAMPLES)], medians[round(0.975 * _RESAMPLES) - 1]
-    return {"median": round(statistics.median(values), 4), "low": round(low, 4), "high": round(high, 4)}
+    given = np.array(values, dtype=np.float64)
+    medians = np.median(given[_resampled(len(given))], axis=1)
+    return {"median": round(float(np.median(given)), 4), **_bounds(medians)}
+
+
+def accepted_interval(records: Sequence[Record]) -> dict[str, float]:
+    """The 95 % bootstrap interval, over answers, of tokens per step: {"low", "high"}."""
+    counts = np.array([[len(record["output_ids"]) - 1, record["steps"]] for record in records if record["steps"]])
+    if not len(counts):
+        return {"low": 1.0, "high": 1.0}
+    sums = counts[_resampled(len(counts))].sum(axis=1)
+    return _bounds(sums[:, 0] / sums[:, 1])
 
 
 def decoding_seconds(record: Record) -> float:
@@ -43,6 +63,7 @@ def summarise(records: Sequence[Record], plain: Mapping[str, Record]) -> dict[st
         "tokens": tokens + len(records),
         "steps": steps,
         "accepted_length": round(tokens / steps, 4) if steps else 1.0,
+        "accepted_interval": accepted_interval(records),
         "tokens_per_second": round(tokens / seconds, 3) if seconds else 0.0,
         "speedup": interval(ratios) if ratios else {"median": 1.0, "low": 1.0, "high": 1.0},
         "identical": all(record["output_ids"] == plain[record["id"]]["output_ids"] for record in records),
@@ -53,6 +74,7 @@ def summarise(records: Sequence[Record], plain: Mapping[str, Record]) -> dict[st
             "rest": _total(records, "rest_seconds"),
         },
         "levels": _levels(records),
+        "step_tokens": _step_tokens(records),
     }
 
 
@@ -83,3 +105,9 @@ def _levels(records: Sequence[Record]) -> dict[str, dict[str, int]]:
             for what, count in counts.items():
                 here[what] += count
     return found
+
+
+def _step_tokens(records: Sequence[Record]) -> dict[str, int]:
+    """How many steps gave so many tokens."""
+    counted = Counter(size for record in records for size in record["step_tokens"])
+    return {str(size): counted[size] for size in sorted(counted)}

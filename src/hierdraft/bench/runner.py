@@ -16,6 +16,7 @@ from typing import Any
 from hierdraft.bench.datasets import Question
 from hierdraft.bench.runs import Run, as_line, read_run
 from hierdraft.errors import UsageError
+from hierdraft.text import token_texts
 
 PLAIN = "none"
 
@@ -121,6 +122,7 @@ class Runner:
             "id": name, "task": task, "seed": seed, "prompt_ids": ids, "output_ids": done.token_ids, "text": done.text,
             "finish": done.finish, "steps": done.steps, "step_tokens": done.step_tokens,
             "by_level": done.by_level, "levels": done.levels,
+            "pieces": token_texts(self._model.tokenizer, done.token_ids),
             "seconds": round(done.seconds, 6), "prefill_seconds": round(done.prefill_seconds, 6),
             "draft_seconds": round(done.draft_seconds, 6), "forward_seconds": round(done.forward_seconds, 6),
             "rest_seconds": round(done.rest_seconds, 6),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hierdraft.cli.bench_report import report
 from hierdraft.cli.bench_run import audit, run, split_methods
 from hierdraft.cli.progress import counting
 from hierdraft.errors import CorpusError
@@ -24,6 +25,7 @@ def bench() -> None:
 
 app.command("run")(run)
 app.command("audit")(audit)
+app.command("report")(report)
 
 
 @app.command("replay")

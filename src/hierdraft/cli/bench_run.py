@@ -31,7 +31,11 @@ def run(
     budget: Annotated[str | None, typer.Option(help="auto, or a number of nodes per step.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only N questions of each task.")] = None,
     temperature: Annotated[float, typer.Option(help="0: greedy; above: sample, each answer with its own seed.")] = 0.0,
+    top_k: Annotated[int, typer.Option(min=0, help="Sample from so many likeliest tokens; 0: from all.")] = 0,
     top_p: Annotated[float, typer.Option(help="Sample from the likeliest tokens with this probability.")] = 1.0,
+    min_p: Annotated[
+        float, typer.Option(help="Drop tokens below this share of the likeliest one's probability.")
+    ] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="Of the first answer.")] = 0,
     pack: Annotated[list[Path] | None, typer.Option(help="A database to draft from; may be repeated.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
@@ -59,8 +63,9 @@ def run(
         make_drafter(name)
     questions = load_questions(dataset, limit)
     settings = load_settings(model=model, dtype=dtype, threads=threads, budget=budget, packs=pack or None)
-    sampling = {"temperature": temperature, "top_p": top_p} if temperature else {}
-    Sampling(temperature, top_p=top_p, seed=seed).check(vocab_size=1)
+    given: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
+    Sampling(**given, seed=seed).check(vocab_size=1)
+    sampling = given if temperature else {}
     loaded = load(settings.model, dtype=settings.dtype, threads=settings.threads, packs=settings.packs, learn=False)
     about = {"model": settings.model, "dtype": settings.dtype, "dataset": dataset, **versions(loaded.engine)}
     plan = Plan(names, max_new_tokens, settings.budget, sampling, seed, about)
@@ -73,10 +78,13 @@ def run(
 
 def _report(found: dict[str, Any], audits: dict[str, Audit], out: Path, *, as_json: bool) -> None:
     """Print the figures. Raises AuditError where a difference is not explained."""
+    from hierdraft.bench.report import AUDITS
     from hierdraft.cli.render import stdout_console
 
-    for method, audit in audits.items():
-        found["methods"][method]["audit"] = audit.as_dict()
+    told = {method: audit.as_dict() for method, audit in audits.items()}
+    (out / AUDITS).write_text(json.dumps(told), encoding="utf-8")
+    for method, row in found["methods"].items():
+        row["audit"] = told[method]
     if as_json:
         typer.echo(json.dumps(found))
     else:
@@ -143,7 +151,7 @@ def tables(methods: dict[str, Any]) -> Iterator[Table]:
         whole.add_row(
             method, f"{row['accepted_length']:.2f}", f"{row['tokens_per_second']:.1f}", f"{middle['median']:.2f}",
             f"{middle['low']:.2f} to {middle['high']:.2f}",
-            "yes" if row["identical"] else f"{audit['ties']} ties, {audit['bugs']} bugs",
+            "yes" if row["identical"] else _audited(audit),
         )  # fmt: skip
     yield whole
     by_task = Table(box=None, pad_edge=False)
@@ -153,6 +161,10 @@ def tables(methods: dict[str, Any]) -> Iterator[Table]:
     for task in next(iter(methods.values()))["tasks"]:
         by_task.add_row(task, *(f"{row['tasks'][task]['speedup']['median']:.2f}" for row in methods.values()))
     yield by_task
+
+
+def _audited(audit: dict[str, Any] | None) -> str:
+    return f"{audit['ties']} ties, {audit['bugs']} bugs" if audit else "no, not audited"
 
 
 def audit(
