@@ -1,0 +1,58 @@
+"""All methods on Spec-Bench's questions with SmolLM2-135M, greedy and sampled, compared with plain decoding.
+
+    python benchmarks/spec_bench.py --questions question.jsonl --pack python.safetensors [--only greedy]
+
+`--questions` is Spec-Bench's own file, `--pack` a statistics level, which every method that has a use for it gets
+(docs/databases.md makes one of the Python standard library). Ten questions of each task, both turns where there are
+two, at most 128 new tokens a turn. `auto` runs are for speed and need an idle machine; `nodes` runs give every method
+the same 28 nodes at most, for accepted length. A run goes on where it was stopped; benchmarks/spec-bench-*.json are
+the results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from common import ROOT, machine, write
+from hierdraft.bench.report import gather
+
+FASTEST_FIRST = ("hierarchy", "sam", "suffix", "prompt-lookup", "logitspec", "aded", "rest", "token-recycling")
+EVERY = (*FASTEST_FIRST, "hd", "lookahead")
+RUNS = {
+    "greedy": (0.0, "auto", EVERY),
+    "sampled": (1.0, "auto", EVERY),
+    "greedy-nodes": (0.0, "28", FASTEST_FIRST),
+    "sampled-nodes": (1.0, "28", FASTEST_FIRST),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--questions", required=True)
+    parser.add_argument("--pack", required=True)
+    parser.add_argument("--only", choices=[*RUNS])
+    parser.add_argument("--limit", type=int, default=10, help="questions of each task")
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    for name, (temperature, budget, methods) in RUNS.items():
+        if args.only not in (None, name):
+            continue
+        out = ROOT / "build" / "spec-bench" / name
+        asked = [
+            "bench", "run", "--out", out, "--dataset", f"spec-bench:{args.questions}", "--limit", args.limit,
+            "--max-new-tokens", 128, "--temperature", temperature, "--budget", budget, "--methods", ",".join(methods),
+            "--pack", args.pack, "--threads", args.threads, "--dtype", "float32",
+        ]  # fmt: skip
+        program = Path(sys.executable).with_name("hierdraft")
+        subprocess.run([program, *map(str, asked)], check=True)
+        report = gather(out)
+        del report["example"]
+        report["settings"] |= {"threads": args.threads, "dataset": "Spec-Bench", "pack": Path(args.pack).name}
+        write(f"spec-bench-{name}", {"machine": machine(), **report})
+
+
+if __name__ == "__main__":
+    main()
