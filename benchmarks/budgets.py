@@ -15,18 +15,29 @@ from typing import Any
 import hierdraft
 from common import RESULTS, machine, write
 from hierdraft.bench.datasets import load_questions
+from hierdraft.drafting.hierarchy import HierarchyDrafter
 from hierdraft.text import encode_prompt
 
 BUDGETS = (8, 16, 28, 60)
 
 
-def answer(model: hierdraft.LanguageModel, prompt: str, tokens: int) -> dict[str, Any]:
-    """Steps and accepted length with each budget."""
+def drafters_of(model: hierdraft.LanguageModel) -> dict[int, HierarchyDrafter]:
+    """One for each budget: what one of them has seen the target say, another must not know."""
+    found = {nodes: HierarchyDrafter() for nodes in BUDGETS}
+    for drafter in found.values():
+        drafter.attach(model.databases)
+    return found
+
+
+def answer(
+    model: hierdraft.LanguageModel, drafters: dict[int, HierarchyDrafter], prompt: str, tokens: int
+) -> dict[str, Any]:
+    """Steps with each budget, and whether every answer is plain decoding's."""
     ids = encode_prompt(model.tokenizer, prompt, chat=True)
     plain = model.generate(ids, method="none", max_new_tokens=tokens).token_ids
     found: dict[str, Any] = {"tokens": len(plain), "steps": {}, "identical": True}
-    for nodes in BUDGETS:
-        done = model.generate(ids, method="hierarchy", budget=nodes, max_new_tokens=tokens)
+    for nodes, drafter in drafters.items():
+        done = model.generate(ids, method=drafter, budget=nodes, max_new_tokens=tokens)
         found["steps"][str(nodes)] = done.steps
         found["identical"] = found["identical"] and done.token_ids == plain
     return found
@@ -54,10 +65,11 @@ def main() -> None:
     kept = RESULTS / "budgets.json"
     rows: dict[str, Any] = json.loads(kept.read_text())["per_answer"] if kept.exists() else {}
     model = hierdraft.load("smollm2-135m", dtype="float32", learn=False, threads=args.threads)
+    drafters = drafters_of(model)
     for question in load_questions(f"spec-bench:{args.questions}", args.limit):
         if question.id in rows:
             continue
-        rows[question.id] = {"task": question.task, **answer(model, question.turns[0], args.tokens)}
+        rows[question.id] = {"task": question.task, **answer(model, drafters, question.turns[0], args.tokens)}
         print(question.id, question.task, rows[question.id]["steps"], flush=True)
         tasks = dict.fromkeys(row["task"] for row in rows.values())
         settings = {"tokens": args.tokens, "limit": args.limit, "threads": args.threads}
