@@ -77,6 +77,10 @@ def test_a_table_for_people(folder: Path) -> None:
         (["--pack", "nowhere.safetensors"], 11, "nowhere.safetensors"),
         (["--warm", "nowhere.jsonl"], 13, "nowhere.jsonl"),
         (["--budget", "900"], 2, "budget"),
+        (["--budget", "many"], 2, "budget"),
+        (["--budget", "auto"], 2, "--random-weights"),
+        (["--random-weights", "llama-9000b"], 2, "choose one of llama-7b"),
+        (["--random-weights", "llama-68m", "--device", "cuda:77"], 2, "cuda:77"),
     ],
 )
 def test_mistakes(folder: Path, arguments: list[str], code: int, sentence: str) -> None:

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hierdraft.bench.replay import read_records
+from hierdraft.bench.replay import as_dicts, compare, read_records
 from hierdraft.databases.pack import PackInfo, join, write_pack
 from hierdraft.databases.suffixsort import build
 from hierdraft.drafting.hierarchy import HierarchyDrafter
-from hierdraft.engines.loop import Options
+from hierdraft.engines.loop import Options, decode
 from hierdraft.engines.replay import ReplayEngine
+from hierdraft.engines.timed import TimedReplay, random_engine
 from hierdraft.errors import CorpusError, UsageError
 from hierdraft.inspect_pack import score, top_ngrams
 from tests.lossless.drafters import HARMLESS
@@ -50,6 +51,49 @@ def test_records_that_cannot_be_played() -> None:
             engine.play(wrong)
     with pytest.raises(UsageError, match="cannot be rewound"):
         engine.rewind(3)
+
+
+@pytest.fixture(scope="module")
+def timed() -> TimedReplay:
+    tiny = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    return TimedReplay(random_engine("llama-68m", "cpu", 40, vocab_size=40, **tiny))
+
+
+def test_a_model_may_run_beside_the_record(timed: TimedReplay) -> None:
+    records = [
+        {"prompt_ids": [1, 2], "output_ids": OUTPUT, "task": "a"},
+        {"prompt_ids": [3], "output_ids": [4], "task": "b"},
+    ]
+    methods = ["none", "hierarchy", "prompt-lookup"]
+    beside = compare(records, methods, [], 40, 6, engine=timed)
+    alone = compare(records, methods, [], 40, 6)
+    for method in methods:
+        assert beside[method].as_dict()["accepted_length"] == alone[method].as_dict()["accepted_length"]
+        assert beside[method].forward > 0.0
+        assert beside[method].pace[0][0] == len(OUTPUT) - 1
+    found = as_dicts(beside, timed=True)
+    assert found["none"]["speedup"] == {"median": 1.0, "low": 1.0, "high": 1.0}
+    assert found["hierarchy"]["tokens_per_second"] > 0
+    assert {"forward_ms_per_step", "rest_us_per_step"} <= set(found["hierarchy"])
+    assert "tokens_per_second" not in as_dicts(alone)["none"]
+    assert set(timed.about["forward_ms"]) == {"1", "2", "4", "8", "16", "32", "64"}
+
+
+def test_each_forward_is_that_of_the_tree_behind_what_was_accepted(timed: TimedReplay) -> None:
+    """The model's cache follows the record: as long as the text, whatever was drafted."""
+    timed.play(OUTPUT)
+    lengths = []
+    for step in decode(timed, HARMLESS["OracleInATree"](40, [1, 2, *OUTPUT], 1), [1, 2], Options(len(OUTPUT))):
+        lengths.append(len(step.tokens))
+        assert timed.runner.cache.length == 2 + sum(lengths) - 1
+    assert max(lengths) > 1
+
+
+def test_shapes_and_devices_that_are_not_there() -> None:
+    with pytest.raises(UsageError, match="choose one of llama-7b"):
+        random_engine("llama-9000b")
+    with pytest.raises(UsageError, match="cannot be used"):
+        random_engine("llama-68m", "cuda:77")
 
 
 def test_a_pack_is_scored_on_records(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from hierdraft.answers import read_jsonl
+from hierdraft.bench.metrics import interval
 from hierdraft.databases.levels import Databases
 from hierdraft.databases.namespace import Namespaces
 from hierdraft.databases.pack import Pack, PackInfo, join
 from hierdraft.databases.store import StoreOptions
 from hierdraft.databases.suffixsort import build
-from hierdraft.drafting.budget import BudgetLaw, FixedBudget
+from hierdraft.drafting.budget import BudgetLaw, make_budget
 from hierdraft.engines.loop import Options, decode
 from hierdraft.engines.replay import ReplayEngine
 from hierdraft.errors import CorpusError, UsageError
@@ -39,14 +39,31 @@ def read_records(path: Path, vocab_size: int) -> Iterator[Record]:
         yield {**row, "task": str(row.get("task", "all"))}
 
 
+def some_records(path: Path, vocab_size: int, limit: int | None = None) -> list[Record]:
+    """All records, or `limit` of them spread evenly over the file. Raises CorpusError for a file without any."""
+    rows = list(read_records(path, vocab_size))
+    if not rows:
+        raise CorpusError(f"{path} holds no records.")
+    if limit is None or limit >= len(rows):
+        return rows
+    return [rows[i * len(rows) // limit] for i in range(limit)]
+
+
 @dataclass
 class Score:
-    """What became of the steps after the prefill: per task the tokens committed and the steps; nodes; times."""
+    """What became of the steps after the prefill: per task the tokens committed and the steps; nodes; times.
+
+    seconds   of drafting, step by step
+    forward   seconds of all forwards, which only mean something where a model really ran
+    pace      per record: its tokens behind the first one, and the seconds they took
+    """
 
     tokens: dict[str, int] = field(default_factory=dict)
     steps: dict[str, int] = field(default_factory=dict)
     nodes: int = 0
     seconds: list[float] = field(default_factory=list)
+    forward: float = 0.0
+    pace: list[tuple[int, float]] = field(default_factory=list)
 
     def add(self, task: str, step: Step) -> None:
         """Account for one step."""
@@ -57,12 +74,32 @@ class Score:
             self.steps[task] += 1
             self.nodes += len(step.tree)
             self.seconds.append(step.seconds["draft"])
+            self.forward += step.seconds["forward"]
+            tokens, seconds = self.pace[-1]
+            self.pace[-1] = tokens + len(step.tokens), seconds + sum(step.seconds.values())
 
     def accepted_length(self, task: str | None = None) -> float:
         """Tokens per target forward after the first token, of one task or of all; 1.0 where there was no step."""
         steps = sum(self.steps.values()) if task is None else self.steps[task]
         tokens = sum(self.tokens.values()) if task is None else self.tokens[task]
         return tokens / steps if steps else 1.0
+
+    def speeds(self) -> list[float | None]:
+        """Tokens per second of each record, None for one that has no second token."""
+        return [tokens / seconds if tokens else None for tokens, seconds in self.pace]
+
+    def timed(self, plain: Score | None) -> dict[str, Any]:
+        """What may be added to `as_dict` where a model ran: its speed, also over that of plain decoding."""
+        steps = sum(self.steps.values()) or 1
+        tokens, seconds = (sum(part) for part in zip(*self.pace, strict=True))
+        found = {
+            "tokens_per_second": round(tokens / seconds, 2) if seconds else 0.0,
+            "forward_ms_per_step": round(1e3 * self.forward / steps, 3),
+            "rest_us_per_step": round(1e6 * (seconds - self.forward - sum(self.seconds)) / steps, 1),
+        }
+        pairs = zip(self.speeds(), plain.speeds() if plain else [], strict=False)
+        ratios = [own / base for own, base in pairs if own and base]
+        return {**found, **({"speedup": interval(ratios)} if ratios else {})}
 
     def as_dict(self) -> dict[str, Any]:
         """The fields of `hierdraft bench replay --json`."""
@@ -83,6 +120,7 @@ def replay(engine: ReplayEngine, drafter: Drafter, record: Record, budget: Budge
     output = record["output_ids"]
     engine.play(output)
     options = Options(limit=len(output), budget=budget)
+    score.pace.append((0, 0.0))
     said: list[int] = []
     for step in decode(engine, drafter, record["prompt_ids"], options):
         score.add(record["task"], step)
@@ -108,22 +146,28 @@ def compare(
     methods: Sequence[str],
     packs: Sequence[Pack],
     vocab_size: int,
-    nodes: int,
+    budget: int | str,
     *,
     online: bool = False,
+    engine: ReplayEngine | None = None,
     report: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> dict[str, Score]:
-    """Every method on every record, the methods taking turns; with `online` each learns from records as they end."""
+    """Every method on every record, the methods taking turns; with `online` each learns from records as they end.
+
+    budget   nodes per step, or `auto`, which needs an engine that knows what a step costs
+    engine   that plays the records; one that takes no time unless given
+    """
     info = PackInfo("model", vocab_size)
     drafters = {}
     for method in methods:
         namespaces = Namespaces(None, info, StoreOptions("none")) if online else None
         drafters[method] = text_drafter(method, Databases(packs, namespaces))
     scores = {method: Score() for method in methods}
-    engine, budget = ReplayEngine(vocab_size), FixedBudget(nodes)
+    engine = engine or ReplayEngine(vocab_size)
+    laws = {method: make_budget(budget) for method in methods}
     for number, record in enumerate(records):
         for method, drafter in drafters.items():
-            replay(engine, drafter, record, budget, scores[method])
+            replay(engine, drafter, record, laws[method], scores[method])
         report(number + 1, len(records))
     return scores
 
@@ -149,6 +193,7 @@ def vocab_of(paths: Sequence[Path], packs: Sequence[Pack]) -> int:
     return most + 1
 
 
-def to_json(scores: dict[str, Score]) -> str:
-    """The result of `compare` in the form that the command line promises."""
-    return json.dumps({"methods": {method: score.as_dict() for method, score in scores.items()}})
+def as_dicts(scores: dict[str, Score], *, timed: bool = False) -> dict[str, Any]:
+    """The result of `compare` as the command line prints it, with speeds where a model ran."""
+    plain = scores.get("none")
+    return {method: {**score.as_dict(), **(score.timed(plain) if timed else {})} for method, score in scores.items()}

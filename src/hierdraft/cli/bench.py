@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,10 +11,12 @@ import typer
 from hierdraft.cli.bench_report import report
 from hierdraft.cli.bench_run import audit, run, split_methods
 from hierdraft.cli.progress import counting
-from hierdraft.errors import CorpusError
+from hierdraft.errors import MissingDependencyError, UsageError
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from hierdraft.engines.timed import TimedReplay
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Compare drafting methods.")
 
@@ -33,17 +36,18 @@ def replay(
     records: Annotated[Path, typer.Option(help="Recorded output: one JSON a line with prompt_ids, output_ids, task.")],
     methods: Annotated[str, typer.Option(help="Drafting methods, separated by commas.")] = "hierarchy,hd,none",
     pack: Annotated[list[Path] | None, typer.Option(help="A database to draft from; may be repeated.")] = None,
-    budget: Annotated[int, typer.Option(min=0, max=128, help="Nodes per step.")] = 28,
+    budget: Annotated[str, typer.Option(help="Nodes per step; auto with --random-weights.")] = "28",
     warm: Annotated[list[Path] | None, typer.Option(help="Records that the model level knows from before.")] = None,
-    online: Annotated[
-        bool, typer.Option("--online", help="Let the model level learn from records as they end.")
-    ] = False,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N records.")] = None,
+    online: Annotated[bool, typer.Option("--online", help="Learn from records as they end.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only N records, spread over the file.")] = None,
+    random_weights: Annotated[str | None, typer.Option(help="A model's shape, run for its time: llama-7b.")] = None,
+    device: Annotated[str | None, typer.Option(help="Where that model runs: cpu or cuda.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
 ) -> None:
     """Judge drafting on recorded output of a real model, whose weights are not needed.
 
-    What is accepted is exact, since a record says what the model chose. Times are drafting times only.
+    What is accepted is exact, since a record says what the model chose. Times are drafting times only, unless
+    --random-weights runs a model of some shape beside it, whose every forward is timed and whose answers are ignored.
 
     Examples:
 
@@ -51,24 +55,46 @@ def replay(
 
       hierdraft bench replay --records tuesday.jsonl --warm monday.jsonl --online --budget 60 --json
 
-      hierdraft bench replay --records said.jsonl --methods hd:order=model+context,hd:drafts=4
+      hierdraft bench replay --records said.jsonl --random-weights llama-7b --budget auto --limit 30
     """
-    from hierdraft.bench.replay import compare, read_records, to_json, vocab_of, warm_pack
+    from hierdraft.bench.replay import as_dicts, compare, some_records, vocab_of, warm_pack
     from hierdraft.cli.render import stdout_console
     from hierdraft.databases.pack import Pack
 
     names, packs = split_methods(methods), [Pack.open(path) for path in pack or []]
+    nodes = _nodes(budget, timed=random_weights is not None)
     vocab = vocab_of([records, *(warm or [])], packs)
-    rows = list(read_records(records, vocab))[:limit]
-    if not rows:
-        raise CorpusError(f"{records} holds no records.")
+    rows = some_records(records, vocab, limit)
     packs += [warm_pack(path, vocab) for path in warm or []]
+    engine = _timed(random_weights, device, vocab) if random_weights else None
     with counting("replaying") as report:
-        scores = compare(rows, names, packs, vocab, budget, online=online, report=report)
+        scores = compare(rows, names, packs, vocab, nodes, online=online, engine=engine, report=report)
+    found = {"methods": as_dicts(scores, timed=engine is not None), **({"engine": engine.about} if engine else {})}
     if as_json:
-        typer.echo(to_json(scores))
-    else:
-        stdout_console().print(_table({name: score.as_dict() for name, score in scores.items()}))
+        return typer.echo(json.dumps(found))
+    return stdout_console().print(_table(found["methods"]))
+
+
+def _nodes(budget: str, *, timed: bool) -> int | str:
+    """A budget as it was typed. Raises UsageError."""
+    from hierdraft.drafting.budget import make_budget
+
+    nodes = int(budget) if budget.isdecimal() else budget
+    make_budget(nodes)
+    if nodes == "auto" and not timed:
+        raise UsageError("A record does not say what a step costs: give --budget a number, or use --random-weights.")
+    return nodes
+
+
+def _timed(shape: str, device: str | None, vocab_size: int) -> TimedReplay:
+    """Raises MissingDependencyError, UsageError."""
+    try:
+        from hierdraft.engines.timed import TimedReplay, random_engine
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"Running a model needs torch and transformers ({error}): pip install 'hierdraft[hf]'."
+        ) from error
+    return TimedReplay(random_engine(shape, device, vocab_size))
 
 
 def _table(scores: dict[str, Any]) -> Table:
@@ -78,7 +104,8 @@ def _table(scores: dict[str, Any]) -> Table:
     tasks = list(next(iter(scores.values()))["tasks"])
     table = Table(box=None, pad_edge=False)
     table.add_column("method")
-    for title in ("all", *(tasks if len(tasks) > 1 else []), "nodes a step", "drafting us a step"):
+    timed = [title for title in ("tokens_per_second", "speedup") if all(title in score for score in scores.values())]
+    for title in ("all", *(tasks if len(tasks) > 1 else []), "nodes a step", "drafting us a step", *timed):
         table.add_column(title, justify="right")
     for method, score in scores.items():
         values = [score["accepted_length"]]
@@ -87,6 +114,8 @@ def _table(scores: dict[str, Any]) -> Table:
             *(f"{value:.2f}" for value in values),
             f"{score['nodes_per_step']:.1f}",
             f"{score['draft_us_median']:.0f}",
+            *([f"{score['tokens_per_second']:.1f}"] if "tokens_per_second" in timed else []),
+            *([f"{score['speedup']['median']:.2f}"] if "speedup" in timed else []),
         ]
         table.add_row(method, *cells)
     return table

@@ -1,0 +1,101 @@
+"""Recorded output at a real model's pace: acceptance from the record, time from forwards of random weights.
+
+What a forward costs depends on the shape of a model and not on what its weights say, and what is accepted is in the
+record. Together they tell how fast a method would have been on that machine, without anybody's weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from hierdraft.engines.hf import HFEngine, make_lean
+from hierdraft.engines.replay import ReplayEngine
+from hierdraft.errors import UsageError
+from hierdraft.protocols import Array
+from hierdraft.tree import DraftTree, Int32
+
+SHAPES: dict[str, dict[str, int]] = {
+    "llama-7b": {
+        "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32,
+    },
+    "llama-1b": {
+        "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+    },
+    "llama-68m": {
+        "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 2, "num_attention_heads": 12,
+    },
+}  # fmt: skip
+"""Shapes of known models; the vocabulary is 32,000 ids unless the records need more."""
+
+_VOCAB = 32_000
+_POSITIONS = 16_384
+
+
+def random_engine(shape: str, device: str | None = None, least_vocab: int = 0, **changes: int) -> HFEngine:
+    """A model of that shape with random weights: bfloat16 on CUDA, float32 on a CPU, its step costs measured.
+
+    least_vocab   room for ids below this, if the shape's own vocabulary is smaller
+    changes       of the shape, named as in `LlamaConfig`
+
+    Raises UsageError for an unknown shape or a device that cannot be used.
+    """
+    if shape not in SHAPES:
+        raise UsageError(f"There is no shape {shape!r}: choose one of {', '.join(SHAPES)}.")
+    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    kind = torch.bfloat16 if place.startswith("cuda") else torch.float32
+    sizes = {**SHAPES[shape], "vocab_size": max(least_vocab, _VOCAB), "max_position_embeddings": _POSITIONS, **changes}
+    try:
+        with torch.device(place):
+            model = LlamaForCausalLM._from_config(LlamaConfig(**sizes), dtype=kind).eval()
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"The device {place!r} cannot be used ({str(error).splitlines()[0]}).") from error
+    make_lean(model)
+    engine = HFEngine(model)
+    engine.measure_costs()
+    return engine
+
+
+class TimedReplay(ReplayEngine):
+    """A `ReplayEngine` that also runs every forward on a model whose answers are not looked at."""
+
+    def __init__(self, runner: HFEngine) -> None:
+        """`runner`: the model; records must not have ids beyond its vocabulary."""
+        super().__init__(runner.vocab_size)
+        self.runner = runner
+        self.max_length = runner.max_length
+
+    def prefill(self, ids: Sequence[int] | Int32, rows: int = 1) -> Array:
+        """Fill the model's cache, and start the record."""
+        self.runner.choices(self.runner.prefill(ids, rows))
+        return super().prefill(ids, rows)
+
+    def forward(self, last: int, tree: DraftTree) -> Array:
+        """Wait for the model's choices, and return the record's."""
+        self.runner.choices(self.runner.forward(last, tree))
+        return super().forward(last, tree)
+
+    def commit(self, path: Sequence[int]) -> None:
+        """Keep the accepted rows in both."""
+        self.runner.commit(path)
+        super().commit(path)
+
+    def cost(self, rows: int) -> float:
+        """The model's."""
+        return self.runner.cost(rows)
+
+    def record(self, rows: int, seconds: float) -> None:
+        """The model's."""
+        self.runner.record(rows, seconds)
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What ran: device, number type, and the cost of some sizes in milliseconds."""
+        model = self.runner.model
+        name = torch.cuda.get_device_name() if model.device.type == "cuda" else "CPU"
+        costs = {str(rows): round(1e3 * self.cost(rows), 3) for rows in (1, 2, 4, 8, 16, 32, 64)}
+        return {"device": name, "dtype": str(model.dtype).removeprefix("torch."), "forward_ms": costs}
