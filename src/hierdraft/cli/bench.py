@@ -46,8 +46,8 @@ def replay(
 ) -> None:
     """Judge drafting on recorded output of a real model, whose weights are not needed.
 
-    What is accepted is exact, since a record says what the model chose. Times are drafting times only, unless
-    --random-weights runs a model of some shape beside it, whose every forward is timed and whose answers are ignored.
+    What is accepted is exact: a record says what the model chose. Times are of drafting, unless --random-weights runs
+    a model beside it, whose forwards are timed and whose answers are ignored.
 
     Examples:
 
@@ -61,18 +61,16 @@ def replay(
     from hierdraft.cli.render import stdout_console
     from hierdraft.databases.pack import Pack
 
-    names, packs = split_methods(methods), [Pack.open(path) for path in pack or []]
-    nodes = _nodes(budget, timed=random_weights is not None)
+    names, nodes = split_methods(methods), _nodes(budget, timed=random_weights is not None)
+    packs = [Pack.open(path) for path in pack or []]
     vocab = vocab_of([records, *(warm or [])], packs)
     rows = some_records(records, vocab, limit)
-    packs += [warm_pack(path, vocab) for path in warm or []]
     engine = _timed(random_weights, device, vocab) if random_weights else None
+    packs += [warm_pack(path, vocab) for path in warm or []]
     with counting("replaying") as report:
         scores = compare(rows, names, packs, vocab, nodes, online=online, engine=engine, report=report)
     found = {"methods": as_dicts(scores, timed=engine is not None), **({"engine": engine.about} if engine else {})}
-    if as_json:
-        return typer.echo(json.dumps(found))
-    return stdout_console().print(_table(found["methods"]))
+    typer.echo(json.dumps(found)) if as_json else stdout_console().print(_table(found["methods"]))
 
 
 def _nodes(budget: str, *, timed: bool) -> int | str:

@@ -12,6 +12,8 @@ from rich.text import Text
 from hierdraft.stream import Generation, Piece
 from hierdraft.tree import LEVELS
 
+_FILE_WIDTH = 240
+
 COLOURS = {
     "reference": "magenta",
     "context": "green",
@@ -24,8 +26,8 @@ COLOURS = {
 
 
 def stdout_console() -> Console:
-    """The console answers go to; plain where stdout is no terminal or NO_COLOR is set."""
-    return Console(file=sys.stdout, highlight=False, soft_wrap=True)
+    """The console answers go to; plain and wide where stdout is no terminal, plain where NO_COLOR is set."""
+    return Console(file=sys.stdout, highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _FILE_WIDTH)
 
 
 def stderr_console() -> Console:
