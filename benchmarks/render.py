@@ -1,6 +1,6 @@
 """Turns recorded results into the tables of README and docs, so that no number is typed by hand.
 
-    python benchmarks/render.py          # rewrites every figure block of README.md and docs/*.md
+    python benchmarks/render.py          # rewrites every figure block of README.md, RESULTS.md and docs/*.md
 
 A block stands between `<!-- figures: benchmarks/FILE.json -->` and `<!-- end figures -->`.
 """
@@ -12,6 +12,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from spec_tables import budgets, gpu, spec_bench, table
+
 ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"(<!-- figures: (benchmarks/[\w.-]+\.json) -->\n)(.*?)(<!-- end figures -->)", re.DOTALL)
 KINDS = ("conversation", "translation", "summarisation", "question_answering", "arithmetic", "passages", "all")
@@ -20,15 +22,10 @@ KINDS = ("conversation", "translation", "summarisation", "question_answering", "
 def render(path: Path) -> str:
     """The Markdown for a result file, chosen by the file's name."""
     record = json.loads(path.read_text(encoding="utf-8"))
-    for prefix, table in TABLES.items():
+    for prefix, made in TABLES.items():
         if path.stem.startswith(prefix):
-            return table(record) + "\n"
+            return made(record) + "\n"
     raise ValueError(f"there is no table for {path.name}")
-
-
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    lines = ["| " + " | ".join(cells) + " |" for cells in [head, ["---"] * len(head), *rows]]
-    return "\n".join(lines)
 
 
 def _range(value: dict[str, float]) -> str:
@@ -71,7 +68,7 @@ def decoding(record: dict[str, Any]) -> str:
         f"SmolLM2-135M, {settings['dtype']}, {whole['prompts']} prompts, at most {settings['tokens']} new tokens; "
         f"whole requests with their prefill; median over prompts (95 % interval). {_where(record)}.",
         "",
-        _table(head, rows),
+        table(head, rows),
         "",
         "Tokens per second over all prompts: "
         + ", ".join(f"{text} {speeds[m]:.1f}" for m, text in record["methods"].items())
@@ -114,7 +111,7 @@ def grammars(record: dict[str, Any]) -> str:
     what = list(next(iter(next(iter(record["cases"].values()))["microseconds"].values())))
     versions = ", ".join(f"{name} {about['version']}" for name, about in record["libraries"].items())
     head = ["schema", "library", *(f"{name}, us" for name in what), "places with forced text", "equal masks"]
-    return f"Medians per call. {record['machine']['cpu']}, {versions}.\n\n" + _table(head, rows)
+    return f"Medians per call. {record['machine']['cpu']}, {versions}.\n\n" + table(head, rows)
 
 
 def profile(record: dict[str, Any]) -> str:
@@ -127,7 +124,7 @@ def profile(record: dict[str, Any]) -> str:
         ]
         for name, run in record["runs"].items()
     ]  # fmt: skip
-    return f"Milliseconds a step. {_where(record)}.\n\n" + _table(head, rows)
+    return f"Milliseconds a step. {_where(record)}.\n\n" + table(head, rows)
 
 
 def forward(record: dict[str, Any]) -> str:
@@ -139,7 +136,7 @@ def forward(record: dict[str, Any]) -> str:
         for name, engine in engines.items()
     ]
     context = record["settings"]["context"]
-    return f"Milliseconds of a forward behind {context} cached positions, median. {_where(record)}.\n\n" + _table(
+    return f"Milliseconds of a forward behind {context} cached positions, median. {_where(record)}.\n\n" + table(
         ["rows", *sizes], rows
     )
 
@@ -177,18 +174,18 @@ def databases(record: dict[str, Any]) -> str:
         f"{m['cpu']}, commit {m['commit'][:8]}. Tokenising: {tokenise['million_tokens_per_second']:.2f} million tokens "
         f"a second, {tokenise['speed_over_library']:.2f} times the tokenizers library alone on the same texts.",
         "",
-        _table(["tokens", "index", "write", "peak memory", "bytes a token on disk", "open"], build),
+        table(["tokens", "index", "write", "peak memory", "bytes a token on disk", "open"], build),
         "",
         "One proposal in microseconds, from the request's own text, a model pack of "
         f"{record['model_tokens'] / 1e6:.0f} M tokens and a statistics pack of the size on the left, one thread; "
         "then what observing a step takes.",
         "",
-        _table(["tokens", "28 nodes", "p99", "60 nodes", "p99", "observe, 28", "observe, 60"], look),
+        table(["tokens", "28 nodes", "p99", "60 nodes", "p99", "observe, 28", "observe, 60"], look),
         "",
         "Published retrievers on the same tokens, asked for 60 tokens after the same contexts (microseconds; they look "
         "into one database only):",
         "",
-        _table(
+        table(
             [
                 "",
                 "tokens",
@@ -241,20 +238,23 @@ def replay(record: dict[str, Any]) -> str:
     lines = [
         f"{m['cpu']}, commit {m['commit'][:8]}.",
         "",
-        _table(["method", "records", *(f"{n} nodes" for n in budgets)], overall),
+        table(["method", "records", *(f"{n} nodes" for n in budgets)], overall),
         "",
         f"{first}, per task:",
         "",
-        _table(["method", "nodes", *(task.replace("_", " ") for task in tasks), "all"], per_task),
+        table(["method", "nodes", *(task.replace("_", " ") for task in tasks), "all"], per_task),
         "",
         f"The default with one thing changed, {first}:",
         "",
-        _table(["change", *(f"{n} nodes" for n in sizes)], ideas),
+        table(["change", *(f"{n} nodes" for n in sizes)], ideas),
     ]
     return "\n".join(lines)
 
 
 TABLES = {
+    "spec-bench": spec_bench,
+    "budgets": budgets,
+    "gpu": gpu,
     "replay": replay,
     "databases": databases,
     "decoding": decoding,
@@ -267,7 +267,8 @@ TABLES = {
 
 
 def main() -> None:
-    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+    pages = [ROOT / "README.md", ROOT / "benchmarks" / "RESULTS.md", *sorted((ROOT / "docs").glob("*.md"))]
+    for page in pages:
         text = page.read_text(encoding="utf-8")
         new = BLOCK.sub(lambda m: m[1] + render(ROOT / m[2]) + m[4], text)
         if new != text:

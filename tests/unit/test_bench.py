@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from hierdraft.bench import datasets
 from hierdraft.bench.audit import ROWS, audit, explain, first_difference, in_passes
-from hierdraft.bench.datasets import load_questions
+from hierdraft.bench.datasets import fetched, load_questions
 from hierdraft.bench.metrics import compare, interval, summarise
 from hierdraft.bench.runner import Plan, Runner
 from hierdraft.bench.runs import Run, as_line, read_run
@@ -230,10 +232,34 @@ def test_wrong_data_sets_are_refused(tmp_path: Path, text: str, reason: str) -> 
 
 
 def test_data_sets_that_are_not_there() -> None:
-    with pytest.raises(UsageError, match="public repository"):
+    with pytest.raises(UsageError, match="spec-bench:FILE"):
         load_questions("spec-bench")
     with pytest.raises(UsageError, match="no data set"):
         load_questions("nonsense")
+
+
+def test_spec_bench_is_fetched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"question_id": i, "category": "qa", "turns": ["x"]} for i in (1, 2)]
+    data = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    asked: list[str] = []
+
+    def download(address: str) -> bytes:
+        asked.append(address)
+        return data
+
+    with pytest.raises(UsageError, match="not the file"):
+        fetched(tmp_path, download)
+    assert not list(tmp_path.rglob("*.jsonl"))
+    monkeypatch.setattr(datasets, "SPEC_BENCH_SHA256", hashlib.sha256(data).hexdigest())
+    assert fetched(tmp_path, download) == fetched(tmp_path, download)
+    assert asked == [datasets.SPEC_BENCH] * 2
+    assert [question.id for question in load_questions("spec-bench", cache=tmp_path)] == ["1", "2"]
+
+    def unreachable(address: str) -> bytes:
+        raise OSError("no route")
+
+    with pytest.raises(UsageError, match=r"cannot be fetched \(no route\)"):
+        fetched(tmp_path / "elsewhere", unreachable)
 
 
 # the runner

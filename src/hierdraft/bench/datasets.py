@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterable, Iterator
+import os
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -12,8 +15,10 @@ from typing import Any
 from hierdraft.answers import read_jsonl
 from hierdraft.errors import CorpusError, UsageError
 
-SPEC_BENCH = "question.jsonl"
-"""The file of Spec-Bench's questions (data/spec_bench/ of its public repository)."""
+SPEC_BENCH = "https://raw.githubusercontent.com/hemingkx/Spec-Bench/main/data/spec_bench/question.jsonl"
+"""Spec-Bench's questions (Apache-2.0), in its public repository."""
+
+SPEC_BENCH_SHA256 = "4b6d33e79484f9841c487ee87d1cf6aa8c6066f61d5d482ff09e5a007fafdf04"
 
 _TASKS = {
     "translation": "translation",
@@ -36,29 +41,52 @@ class Question:
     raw: bool = False
 
 
-def load_questions(name: str, per_task: int | None = None) -> list[Question]:
+def load_questions(name: str, per_task: int | None = None, cache: Path | None = None) -> list[Question]:
     """The questions of a data set, at most `per_task` of each task, spread evenly over those it has.
 
-    name   `builtin`, `spec-bench:FILE` or a JSONL file: one object a line with `prompt` or `turns`, and optionally
-           `id`, `task` (or `category`) and `raw`; a file in Spec-Bench's own form is recognised
+    cache  folder in which a fetched file is kept
+    name   `builtin`, `spec-bench` (fetched once), `spec-bench:FILE` or a JSONL file: one object a line with `prompt`
+           or `turns`, and optionally `id`, `task` (or `category`) and `raw`; Spec-Bench's own form is recognised
 
     Raises UsageError for a name that is none of these, CorpusError for a file that cannot be read.
     """
     if name == "builtin":
         found = list(_questions(_builtin(), "the built-in prompts"))
-    elif name == "spec-bench":
-        raise UsageError(
-            "Spec-Bench's questions do not come with hierdraft: fetch data/spec_bench/question.jsonl from its "
-            "public repository (hemingkx/Spec-Bench) and give --dataset spec-bench:FILE."
-        )
     else:
-        path = Path(name.removeprefix("spec-bench:"))
+        path = fetched(cache) if name == "spec-bench" else Path(name.removeprefix("spec-bench:"))
         if not path.exists():
-            raise UsageError(f"There is no data set {name!r}: use builtin, spec-bench:FILE or a JSONL file.")
+            raise UsageError(f"There is no data set {name!r}: use builtin, spec-bench or a JSONL file.")
         found = list(_questions(read_jsonl(path), str(path)))
     if not found:
         raise CorpusError(f"{name} holds no questions.")
     return _spread(found, per_task)
+
+
+def _download(address: str) -> bytes:
+    with urllib.request.urlopen(address, timeout=30) as answer:  # noqa: S310
+        data: bytes = answer.read()
+    return data
+
+
+def fetched(cache: Path | None, download: Callable[[str], bytes] = _download) -> Path:
+    """Spec-Bench's questions in the cache, fetched where they are not there yet. Raises UsageError."""
+    by_hand = f"fetch {SPEC_BENCH} yourself and give --dataset spec-bench:FILE."
+    if cache is None:
+        raise UsageError(f"Spec-Bench's questions do not come with hierdraft: {by_hand}")
+    path = cache / "datasets" / "spec-bench.jsonl"
+    if path.exists():
+        return path
+    try:
+        data = download(SPEC_BENCH)
+    except OSError as error:
+        raise UsageError(f"Spec-Bench's questions cannot be fetched ({error}): {by_hand}") from error
+    if hashlib.sha256(data).hexdigest() != SPEC_BENCH_SHA256:
+        raise UsageError(f"What came is not the file of Spec-Bench's questions that is known here: {by_hand}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_bytes(data)
+    temporary.replace(path)
+    return path
 
 
 def builtin_prompts() -> list[dict[str, str]]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def run(
     out: Annotated[Path, typer.Option(help="Folder for the records; an unfinished run in it is gone on with.")],
-    dataset: Annotated[str, typer.Option(help="builtin, spec-bench:FILE, or a JSONL file.")] = "builtin",
+    dataset: Annotated[str, typer.Option(help="builtin, spec-bench, or a JSONL file.")] = "builtin",
     methods: Annotated[str, typer.Option(help="Drafting methods, separated by commas.")] = "none,hierarchy",
     model: Annotated[str | None, typer.Option(help="A named model, a folder, or a hub id.")] = None,
     dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16.")] = None,
@@ -48,7 +48,7 @@ def run(
 
       hierdraft bench run --dataset builtin --methods none,hierarchy,hd --out runs/today
 
-      hierdraft bench run --dataset spec-bench:question.jsonl --limit 10 --temperature 1.0 --out runs/sampled
+      hierdraft bench run --dataset spec-bench --limit 10 --temperature 1.0 --out runs/sampled
     """
     from hierdraft.bench.datasets import load_questions
     from hierdraft.bench.metrics import compare
@@ -61,8 +61,8 @@ def run(
     names = split_methods(methods)
     for name in names:
         make_drafter(name)
-    questions = load_questions(dataset, limit)
     settings = load_settings(model=model, dtype=dtype, threads=threads, budget=budget, packs=pack or None)
+    questions = load_questions(dataset, limit, settings.cache_dir)
     given: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
     Sampling(**given, seed=seed).check(vocab_size=1)
     sampling = given if temperature else {}

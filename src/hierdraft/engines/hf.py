@@ -81,18 +81,21 @@ class HFEngine:
 
     def forward(self, last: int, tree: DraftTree) -> torch.Tensor:
         """Score `last` and every node in one pass; logits[1+n, V]."""
+        return self.run(self.inputs(last, tree))
+
+    def inputs(self, last: int, tree: DraftTree) -> dict[str, Any]:
+        """What the model is given to score a tree: ids and positions [1, 1+n], mask and cache."""
         cache, device = self._cache, self.model.device
         cache.reserve(len(tree) + 1)
         ids = torch.tensor([[last, *tree.tokens.tolist()]], device=device)
         where = positions(tree, cache.length, device)
+        mask = self._mask(tree, where)
+        return {"input_ids": ids, "position_ids": where, "attention_mask": mask, "past_key_values": cache}
+
+    def run(self, inputs: dict[str, Any]) -> torch.Tensor:
+        """The model's logits[1+n, V] for `inputs`, whose keys and values are written behind the cache's."""
         with torch.no_grad():
-            out = self.model(
-                input_ids=ids,
-                position_ids=where,
-                attention_mask=self._mask(tree, where),
-                past_key_values=cache,
-                use_cache=True,
-            )
+            out = self.model(**inputs, use_cache=True)
         logits: torch.Tensor = out.logits[0]
         return logits
 

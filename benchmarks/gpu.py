@@ -1,0 +1,126 @@
+"""What drafting is worth on a GPU, without anybody's weights: forward costs, then Spec-Bench replayed at that pace.
+
+    python benchmarks/gpu.py --records specbench_vicuna7b.jsonl --warm alpaca_vicuna7b.jsonl [--pack st.safetensors]
+
+Needs torch, transformers, numpy and numba besides hierdraft's own sources (PYTHONPATH=src is enough), and one CUDA
+device with 20 GB. A model of Llama-7B's shape with random weights in bfloat16 is made on the device. First the cost of
+a forward by its rows, as transformers runs it and captured in a CUDA graph; then recorded output of Vicuna-7B is
+decoded with each method: real drafting and real forwards, acceptance from the record. Writes benchmarks/gpu.json, or
+--out; under 9 minutes (`--minutes` bounds the replay, which takes as many records as fit).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+
+from hierdraft.bench.replay import as_dicts, compare, some_records, warm_pack
+from hierdraft.databases.pack import Pack
+from hierdraft.engines.hf import HFEngine
+from hierdraft.engines.timed import TimedReplay, random_engine
+from hierdraft.tree import DraftTree
+
+SIZES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128)
+METHODS = ("none", "prompt-lookup", "hd:window=0", "hierarchy")
+VOCAB = 32_000
+MOST_RECORDS = 60
+FIRST = 6
+
+
+def timed(run: Callable[[], None], repeats: int) -> dict[str, float]:
+    """Milliseconds of `run`, device included: median and extremes."""
+    found = []
+    for _ in range(repeats):
+        torch.cuda.synchronize()
+        started = perf_counter()
+        run()
+        torch.cuda.synchronize()
+        found.append((perf_counter() - started) * 1e3)
+    return {"median": round(statistics.median(found), 3), "min": round(min(found), 3), "max": round(max(found), 3)}
+
+
+def captured(engine: HFEngine, tree: DraftTree) -> Callable[[], None]:
+    """The forward of a tree as one CUDA graph, behind the engine's cache as it is."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    inputs = engine.inputs(5, tree)
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            engine.run(inputs)
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        engine.run(inputs)
+    return graph.replay
+
+
+def forward_costs(engine: HFEngine, context: int, repeats: int) -> dict[str, Any]:
+    """By number of rows, behind `context` tokens: as it is, and as a graph."""
+    engine.prefill(np.arange(context, dtype=np.int32) % VOCAB)
+    found: dict[str, Any] = {}
+    for rows in SIZES:
+        tree = DraftTree.chain(np.arange(1, rows, dtype=np.int32))
+        engine.forward(5, tree)
+        eager = timed(lambda tree=tree: engine.forward(5, tree), repeats)
+        graph = timed(captured(engine, tree), repeats)
+        found[str(rows)] = {"eager": eager, "graph": graph}
+        print(rows, found[str(rows)], flush=True)
+    return found
+
+
+def replays(engine: HFEngine, args: argparse.Namespace) -> dict[str, Any]:
+    """Every method on as many records as fit into the minutes, judged by the first few."""
+    packs = [*(warm_pack(path, VOCAB) for path in args.warm), *map(Pack.open, args.pack)]
+    target = TimedReplay(engine)
+    compare(some_records(args.records, VOCAB, 1), METHODS, packs, VOCAB, "auto", engine=target)
+    started = perf_counter()
+    compare(some_records(args.records, VOCAB, FIRST), METHODS, packs, VOCAB, "auto", engine=target)
+    each = (perf_counter() - started) / FIRST
+    count = max(FIRST, min(MOST_RECORDS, int(60 * args.minutes / each / len(args.budgets))))
+    print(f"{each:.1f} s a record: {count} records with each budget", flush=True)
+    found = {}
+    for budget in args.budgets:
+        nodes = int(budget) if budget.isdecimal() else budget
+        records = some_records(args.records, VOCAB, count)
+        found[budget] = as_dicts(compare(records, METHODS, packs, VOCAB, nodes, engine=target), timed=True)
+        print(budget, {name: row["tokens_per_second"] for name, row in found[budget].items()}, flush=True)
+    return {"records": count, "budgets": found}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--records", type=Path, required=True)
+    parser.add_argument("--warm", type=Path, nargs="*", default=[], help="records that make the model level")
+    parser.add_argument("--pack", type=Path, nargs="*", default=[])
+    parser.add_argument("--shape", default="llama-7b")
+    parser.add_argument("--budgets", nargs="*", default=["auto", "60"])
+    parser.add_argument("--minutes", type=float, default=6.0)
+    parser.add_argument("--context", type=int, default=512)
+    parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parent / "gpu.json")
+    args = parser.parse_args()
+    if not torch.cuda.is_available():
+        raise SystemExit("This benchmark needs a CUDA device, and torch finds none here.")
+    engine = random_engine(args.shape, "cuda")
+    record = {
+        "device": torch.cuda.get_device_name(),
+        "versions": {"python": sys.version.split()[0], "torch": torch.__version__, "numpy": np.__version__},
+        "settings": {"shape": args.shape, "context": args.context, "records": args.records.name},
+        "forward_ms": forward_costs(engine, args.context, 20),
+    }
+    args.out.write_text(json.dumps(record, indent=1) + "\n")
+    record["replay"] = replays(engine, args)
+    args.out.write_text(json.dumps(record, indent=1) + "\n")
+    print(f"wrote {args.out}")
+
+
+if __name__ == "__main__":
+    main()
