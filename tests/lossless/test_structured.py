@@ -102,6 +102,15 @@ def test_a_tree_is_cut_to_what_the_grammar_allows() -> None:
     assert follower.inside(tree, np.array([5, 11], dtype=np.int32), 1, 9).tokens.tolist() == [12]
 
 
+def test_what_is_left_of_a_tree_comes_likeliest_first() -> None:
+    follower = Follower(Steps(), 1)
+    tree = DraftTree.build([12, 10, 14], [-1, -1, 0], prob=[0.9, 0.8, 0.7])
+    for nodes in (3, 2):  # the copy is made depth first: 12, 14, 10
+        kept = follower.inside(tree, np.array([5, 11], dtype=np.int32), nodes, 9)
+        assert kept.tokens.tolist() == [12, 10, 14][:nodes]
+        assert kept.parents.tolist() == [-1, -1, 0][:nodes]
+
+
 def test_forced_text_is_drafted() -> None:
     follower = Follower(Steps(), 0)
     tokens = np.array([10, 9, 8, 7, 6, 5], dtype=np.int32)
