@@ -36,7 +36,8 @@ RECORDS = {
 }
 VOCAB = 32_000
 BUDGETS = (28, 60)
-METHODS = ("hierarchy", "hierarchy:levels=context", "hd")
+RIVALS = ("prompt-lookup", "sam", "suffix", "rest", "aded")
+METHODS = ("hierarchy", "hierarchy:levels=context", "hd", *RIVALS)
 ORDERS = tuple(f"hd:order={'+'.join(order)}" for order in permutations(("context", "model", "statistics")))[1:]
 MORE = ("hierarchy:levels=context+model", "hd:order=context", "hd:order=context+model", *ORDERS)
 
