@@ -29,12 +29,17 @@ def machine() -> dict[str, Any]:
     model = [line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")]
     return {
         "commit": commit.stdout.strip() + ("+changes" if dirty.stdout.strip() else ""),
-        "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+        "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *map(_shown, sys.argv[1:])]),
         "cpu": model[0] if model else platform.processor(),
         "cpus": os.cpu_count(),
         "python": platform.python_version(),
         **{name: version(name) for name in ("torch", "transformers", "numpy", "numba")},
     }
+
+
+def _shown(argument: str) -> str:
+    """Folders of a machine are nobody's business: of a full path only the name."""
+    return Path(argument).name if os.path.isabs(argument) else argument
 
 
 def _cpuinfo() -> list[str]:

@@ -137,53 +137,6 @@ def test_end_of_sequence_inside_an_accepted_run() -> None:
         assert sum(step.accepted for step in drafter.steps) <= len(got)
 
 
-@pytest.mark.parametrize("eos", [None, 11, 13])
-def test_the_engine_keeps_what_was_said_and_no_more(eos: int | None) -> None:
-    """Everything but the last token, also where a request ends inside an accepted run."""
-    truth = plain(ToyEngine(2, VOCABULARY), [5], 30)
-    ends = () if eos is None else (truth[eos],)
-    engine = ToyEngine(2, VOCABULARY, eos_ids=ends)
-    got, _ = run(engine, Oracle(VOCABULARY, [5, *truth], 0), [5], Options(30, budget=FixedBudget(8)))
-    assert len(got) == 30 if eos is None else len(got) <= eos + 1
-    assert engine._length == len([5, *got]) - 1
-
-
-class Costed(ToyEngine):
-    """Remembers what it was told about its own cost."""
-
-    def __init__(self) -> None:
-        super().__init__(2, VOCABULARY)
-        self.told: list[tuple[int, float]] = []
-
-    def record(self, rows: int, seconds: float) -> None:
-        self.told.append((rows, seconds))
-
-
-def test_what_a_step_takes_is_accounted_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a clock that ticks once whenever it is read, every second belongs to what was done between two readings."""
-    clock = itertools.count()
-    monkeypatch.setattr("hierdraft.engines.loop.perf_counter", lambda: float(next(clock)))
-    truth = plain(ToyEngine(2, VOCABULARY), [5], 30)
-    engine = Costed()
-    _, steps = run(engine, Oracle(VOCABULARY, [5, *truth], 0), [5], Options(30, budget=FixedBudget(8)))
-    assert steps[0].seconds == {"draft": 1.0, "forward": 1.0, "rest": 1.0}
-    drafted = [step for step in steps[1:] if len(step.tree)]
-    assert drafted
-    for step in drafted:  # proposing reads the clock twice itself, observing once before and once after
-        assert step.seconds == {"draft": 4.0, "forward": 1.0, "rest": 1.0}
-    assert engine.told == [(1 + len(step.tree), 1.0) for step in steps[1:]]
-
-
-def test_a_request_says_what_it_is() -> None:
-    drafter = HARMLESS["RandomTree"](VOCABULARY, [], 1)
-    asked = []
-    drafter.start = asked.append  # type: ignore[method-assign]
-    reference = [np.array([1, 2], dtype=np.int32)]
-    run(ToyEngine(4, VOCABULARY), drafter, [1, 2, 3], Options(7, namespace="mine", reference=reference))
-    assert (asked[0].namespace, asked[0].limit, asked[0].reference) == ("mine", 7, reference)
-    assert asked[0].prompt.tolist() == [1, 2, 3]
-
-
 def test_the_drafter_sees_what_was_committed() -> None:
     engine = ToyEngine(4, VOCABULARY)
     truth = plain(engine, [1, 2, 3], 90)
