@@ -15,7 +15,7 @@ MODEL := smollm2-135m
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup model demo test fast lint types pack bench clean
+.PHONY: help setup model demo test fast lint types pack bench mutants clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)$$/\1|\2/p' Makefile | awk -F'|' '{printf "  make %-7s %s\n", $$1, $$2}'
@@ -65,6 +65,11 @@ pack: model ## make the pack that comes with the package again (an hour)
 bench: model ## measure again what the README reports (writes into benchmarks/)
 	$(BIN)/python benchmarks/run.py
 
+mutants: $(READY) ## does a test fail for every small change to verify/, the loop and the cache? (hours)
+	$(PIP) -c constraints.txt mutmut
+	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/mutmut run
+	$(BIN)/mutmut results
+
 clean: ## remove .venv and every cache in this folder (the model cache stays)
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache mutants
 	find . -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
