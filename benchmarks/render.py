@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from spec_tables import budgets, gpu, spec_bench, table
+from tables import budgets, gpu, mutation, spec_bench, table
 
 ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"(<!-- figures: (benchmarks/[\w.-]+\.json) -->\n)(.*?)(<!-- end figures -->)", re.DOTALL)
@@ -255,6 +255,7 @@ TABLES = {
     "spec-bench": spec_bench,
     "budgets": budgets,
     "gpu": gpu,
+    "mutation": mutation,
     "replay": replay,
     "databases": databases,
     "decoding": decoding,

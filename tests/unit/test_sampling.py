@@ -74,6 +74,15 @@ def test_top_p_is_the_sorted_definition(seed: int, p: float, size: int) -> None:
     assert (kept == expected).all()
 
 
+@given(st.integers(0, 10_000), st.integers(1, 3000), st.integers(1, 3000))
+@settings(max_examples=100, deadline=None)
+def test_top_k_is_the_sorted_definition(seed: int, k: int, size: int) -> None:
+    given_scores = scores(seed, size)
+    kept = rules.keep_top_k(k)(PREFIX, given_scores.copy())
+    least = np.sort(given_scores)[-min(k, size)]
+    np.testing.assert_array_equal(kept, np.where(given_scores >= least, given_scores, -np.inf))
+
+
 def test_filters_keep_what_lies_on_their_border() -> None:
     given_scores = np.array([2.0, 1.0, 2.0, 0.0])
     assert (rules.keep_min_p(1.0)(PREFIX, given_scores.copy()) > -np.inf).tolist() == [True, False, True, False]
@@ -201,6 +210,11 @@ def test_a_seed_is_made_up_once_and_kept() -> None:
     assert len(seeds) == 20
     assert None not in seeds
     assert Sampling(temperature=1.0, seed=0).seeded().seed == 0
+
+
+def test_a_made_up_seed_fits_a_signed_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("secrets.randbits", lambda bits: bits)
+    assert Sampling(temperature=1.0).seeded().seed == 63
 
 
 # noise

@@ -1,4 +1,4 @@
-"""The tables of benchmarks/RESULTS.md: methods compared on Spec-Bench's questions."""
+"""Tables of recorded results: methods compared on Spec-Bench, forwards on a GPU, mutants."""
 
 from __future__ import annotations
 
@@ -111,3 +111,20 @@ def gpu(record: dict[str, Any]) -> str:
         ]
         parts += ["", f"Budget {budget}, {record['replay']['records']} records:", "", table(head, rows)]
     return "\n".join(parts)
+
+
+def mutation(record: dict[str, Any]) -> str:
+    """Killed mutants by file, and those that are left."""
+    rows = [
+        [f"`{name}`", str(row["mutants"]), str(row["killed"]), f"{row['killed'] / row['mutants']:.0%}"]
+        for name, row in record["files"].items()
+    ]
+    rows.append(["all", str(record["mutants"]), str(record["killed"]), f"{record['share']:.1%}"])
+    left = [
+        [f"`{row['file']}`", *(f"`{line[2:]}`".replace("|", "\\|") for line in (row["change"] + ["- ", "+ "])[:2])]
+        for row in record["left"]
+    ]
+    return "\n".join([
+        table(["file", "mutants", "killed", ""], rows), "", "Not noticed:", "",
+        table(["file", "instead of", "was"], left),
+    ])  # fmt: skip
