@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from common import machine, write
+from common import RESULTS, machine, write
 from corpus import corpus, library_texts, library_tokens
 
 STEPS = 1_500
@@ -261,7 +261,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=float, nargs="+", default=[1e6, 1e7, 3e7, 1e8])
     parser.add_argument("--work", type=Path)
-    parser.add_argument("--stage", choices=STAGES)
+    parser.add_argument("--stage", choices=STAGES, help=argparse.SUPPRESS)
+    parser.add_argument("--lookup", action="store_true", help="measure proposals again, in a --work that has the packs")
     parser.add_argument("--size", type=int)
     parser.add_argument("--level", default="statistics")
     args = parser.parse_args()
@@ -269,6 +270,11 @@ def main() -> None:
         print(json.dumps(STAGES[args.stage](args.work, args.size, args.level)))
         return
     sizes = [int(size) for size in args.sizes]
+    if args.lookup:
+        record = json.loads((RESULTS / "databases.json").read_text())
+        record |= {"lookup": [run("lookup", args.work, size) for size in sizes], "lookup_machine": machine()}
+        write("databases", record)
+        return
     with tempfile.TemporaryDirectory(prefix="hierdraft-") as folder:
         work = args.work or Path(folder)
         work.mkdir(exist_ok=True)

@@ -178,7 +178,8 @@ def databases(record: dict[str, Any]) -> str:
         "",
         "One proposal in microseconds, from the request's own text, a model pack of "
         f"{record['model_tokens'] / 1e6:.0f} M tokens and a statistics pack of the size on the left, one thread; "
-        "then what observing a step takes.",
+        "then what observing a step takes. "
+        f"Commit {record.get('lookup_machine', m)['commit'][:8]}.",
         "",
         table(["tokens", "28 nodes", "p99", "60 nodes", "p99", "observe, 28", "observe, 60"], look),
         "",
