@@ -14,6 +14,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hierdraft.bench.datasets import builtin_prompts
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -69,6 +71,23 @@ def spread(values: Sequence[float]) -> dict[str, float]:
         "min": round(min(values), 3),
         "max": round(max(values), 3),
     }
+
+
+def quantiles(seconds: list[float], scale: float = 1e6) -> dict[str, float]:
+    """Median, 99th percentile and mean, in microseconds unless scaled otherwise."""
+    values = np.array(seconds) * scale
+    return {
+        "median": round(float(np.median(values)), 2),
+        "p99": round(float(np.percentile(values, 99)), 2),
+        "mean": round(float(values.mean()), 2),
+    }
+
+
+def middle(rounds: Sequence[Any]) -> Any:
+    """The same measurement made several times, numbers in nested dicts: the median of each."""
+    if isinstance(rounds[0], dict):
+        return {name: middle([once[name] for once in rounds]) for name in rounds[0]}
+    return round(statistics.median(rounds), 2)
 
 
 def by_kind(rows: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:

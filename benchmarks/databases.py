@@ -21,22 +21,13 @@ from typing import Any
 
 import numpy as np
 
-from common import RESULTS, machine, write
+from common import RESULTS, machine, middle, quantiles, write
 from corpus import corpus, library_texts, library_tokens
 
 STEPS = 1_500
 MODEL_TOKENS = 10_000_000
 CONTEXT = 600
-
-
-def quantiles(seconds: list[float], scale: float = 1e6) -> dict[str, float]:
-    """Median, 99th percentile and mean, in microseconds unless scaled otherwise."""
-    values = np.array(seconds) * scale
-    return {
-        "median": round(float(np.median(values)), 2),
-        "p99": round(float(np.percentile(values, 99)), 2),
-        "mean": round(float(values.mean()), 2),
-    }
+ROUNDS = 7
 
 
 def peak_mb() -> float:
@@ -257,6 +248,12 @@ def run(stage: str, work: Path, size: int = 0, level: str = "statistics") -> Any
     return result
 
 
+def lookups(work: Path, sizes: list[int]) -> list[dict[str, Any]]:
+    """Every size in turn, ROUNDS times: the median over the rounds of each figure."""
+    rounds = [[run("lookup", work, size) for size in sizes] for _ in range(ROUNDS)]
+    return [middle([once[place] for once in rounds]) for place in range(len(sizes))]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=float, nargs="+", default=[1e6, 1e7, 3e7, 1e8])
@@ -272,7 +269,7 @@ def main() -> None:
     sizes = [int(size) for size in args.sizes]
     if args.lookup:
         record = json.loads((RESULTS / "databases.json").read_text())
-        record |= {"lookup": [run("lookup", args.work, size) for size in sizes], "lookup_machine": machine()}
+        record |= {"lookup": lookups(args.work, sizes), "lookup_machine": machine()}
         write("databases", record)
         return
     with tempfile.TemporaryDirectory(prefix="hierdraft-") as folder:
@@ -287,7 +284,7 @@ def main() -> None:
             "model_tokens": MODEL_TOKENS,
             "tokenise": run("tokenise", work),
             "build": [run("build", work, size) for size in sizes],
-            "lookup": [run("lookup", work, size) for size in sizes],
+            "lookup": lookups(work, sizes),
             "rivals": [run("rivals", work, size) for size in sizes if size <= 10_000_000],
             "learn": run("learn", work),
         }

@@ -50,7 +50,7 @@ def main() -> None:
         subprocess.run([program, *map(str, asked)], check=True)
         report = gather(out)
         del report["example"]
-        report["settings"] |= {"threads": args.threads, "dataset": "Spec-Bench", "pack": Path(args.pack).name}
+        report["settings"] |= {"threads": args.threads, "dataset": "Spec-Bench", "pack": Path(args.pack).stem}
         write(f"spec-bench-{name}", {"machine": machine(), **report})
 
 
