@@ -196,6 +196,24 @@ def pack(level: str, *texts: list[int]) -> Pack:
     return Pack(Path(level), PackInfo(level, 100), build(join(documents), 100))  # type: ignore[arg-type]
 
 
+def test_suffix_drafts_from_packs_of_earlier_output_as_from_what_it_saw_itself() -> None:
+    answers = [[1, 2, 3, 5, 7], [1, 2, 3, 6], [8, 1, 2, 3, 5], [1, 2, 4, 9], [2, 4, 9]]
+    drafter, packed = SuffixDrafter(), SuffixDrafter()
+    packed.attach(Databases([pack("model", *answers), pack("statistics", [50, 1, 2, 9, 9])]))
+    for answer in answers:
+        drafter.start(Request(ids(90), 50))
+        drafter.observe(Step(answer, DraftTree.empty(), [], ids(1)))
+        drafter.finish(ids(90, *answer))
+    for text in ([50, 1, 2], [50, 8, 1], [50, 2], [50, 3], [50, 9], [50, 4]):
+        mine, theirs = draft(drafter, *text), draft(packed, *text)
+        assert theirs.tokens.tolist() == mine.tokens.tolist()
+        assert theirs.prob == pytest.approx(mine.prob)
+        assert theirs.level.tolist() == mine.level.tolist()
+    tree = draft(packed, 50, 1, 2)
+    assert tree.tokens.tolist() == [3, 5]
+    assert tree.prob == pytest.approx([3 / 4, 3 / 4 * 2 / 3])
+
+
 def test_the_datastore_finds_the_longest_suffix_and_what_followed_it() -> None:
     store = Datastore(["statistics"], 16, 3, 100)
     store.open(Databases([pack("statistics", [1, 2, 3, 4, 5], [9, 2, 3, 6], [2, 3])]), "x")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,15 @@ class Datastore:
                 if low < high:
                     return size, self._rows(pack, low, min(high, low + self._most), size)
         return 0, np.empty((0, self._width), dtype=np.int32)
+
+    def matches(self, tokens: Int32) -> Iterator[tuple[Pack, int, int, int]]:
+        """(pack, n, low, high): where the last n tokens occur, for every pack and every n that does."""
+        for pack in self._packs:
+            for size in range(1, min(self._longest, len(tokens)) + 1):
+                low, high = _range(pack, tokens[-size:])
+                if low >= high:
+                    break
+                yield pack, size, low, high
 
     def _rows(self, pack: Pack, low: int, high: int, size: int) -> Rows:
         known = pack.index.tokens
