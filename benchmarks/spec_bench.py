@@ -5,8 +5,8 @@
 `--questions` is Spec-Bench's own file, `--pack` a statistics level, which every method that has a use for it gets
 (docs/databases.md makes one of the Python standard library). Ten questions of each task, both turns where there are
 two, at most 128 new tokens a turn. `auto` runs are for speed and need an idle machine; `nodes` runs give every method
-the same 28 nodes at most, for accepted length. A run goes on where it was stopped; benchmarks/spec-bench-*.json are
-the results.
+the same 28 nodes at most, for accepted length. `kinds` runs are the default method on the built-in prompts with nothing
+but what it brings along. A run goes on where it was stopped; benchmarks/spec-bench-*.json are the results.
 """
 
 from __future__ import annotations
@@ -26,13 +26,15 @@ RUNS = {
     "sampled": (1.0, "auto", EVERY),
     "greedy-nodes": (0.0, "28", FASTEST_FIRST),
     "sampled-nodes": (1.0, "28", FASTEST_FIRST),
+    "kinds-greedy": (0.0, "auto", ("hierarchy",)),
+    "kinds-sampled": (1.0, "auto", ("hierarchy",)),
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--questions", required=True)
-    parser.add_argument("--pack", required=True)
+    parser.add_argument("--questions", help="needed for all runs but those by kind")
+    parser.add_argument("--pack", help="likewise")
     parser.add_argument("--only", choices=[*RUNS])
     parser.add_argument("--limit", type=int, default=10, help="questions of each task")
     parser.add_argument("--threads", type=int, default=2)
@@ -40,17 +42,22 @@ def main() -> None:
     for name, (temperature, budget, methods) in RUNS.items():
         if args.only not in (None, name):
             continue
+        kinds = name.startswith("kinds")
+        if not kinds and not (args.questions and args.pack):
+            parser.error(f"{name} needs --questions and --pack")
         out = ROOT / "build" / "spec-bench" / name
         asked = [
-            "bench", "run", "--out", out, "--dataset", f"spec-bench:{args.questions}", "--limit", args.limit,
-            "--max-new-tokens", 128, "--temperature", temperature, "--budget", budget, "--methods", ",".join(methods),
-            "--pack", args.pack, "--threads", args.threads, "--dtype", "float32",
+            "bench", "run", "--out", out, "--limit", args.limit, "--max-new-tokens", 128, "--temperature", temperature,
+            "--budget", budget, "--methods", ",".join(methods), "--threads", args.threads, "--dtype", "float32",
+            "--dataset", "builtin" if kinds else f"spec-bench:{args.questions}",
+            *(() if kinds else ("--pack", args.pack)),
         ]  # fmt: skip
         program = Path(sys.executable).with_name("hierdraft")
         subprocess.run([program, *map(str, asked)], check=True)
         report = gather(out)
         del report["example"]
-        report["settings"] |= {"threads": args.threads, "dataset": "Spec-Bench", "pack": Path(args.pack).stem}
+        more = {"dataset": "built-in"} if kinds else {"dataset": "Spec-Bench", "pack": Path(args.pack).stem}
+        report["settings"] |= {"threads": args.threads, **more}
         write(f"spec-bench-{name}", {"machine": machine(), **report})
 
 

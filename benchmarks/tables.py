@@ -24,7 +24,7 @@ def _about(record: dict[str, Any]) -> str:
     return (
         f"{m['cpu']}, {s['threads']} threads, {s['model']} in {s['dtype']}, {how}, budget {s['budget']}, at most "
         f"{s['max_new_tokens']} new tokens; {record['answers']} answers by each method, {tokens} drafted tokens, "
-        f"{same}. Statistics level: {s['pack']}. Commit {m['commit'][:8]}."
+        f"{same}. {'Statistics level: ' + s['pack'] + '. ' if 'pack' in s else ''}Commit {m['commit'][:8]}."
     )
 
 
