@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-# replay.py is not among them: it needs recorded output, which is not part of hierdraft
+# replay.py, spec_bench.py, budgets.py and gpu.py are not among them: they need recorded output, questions or a device
 RUNS = (
     ("startup.py",),
     ("databases.py",),
