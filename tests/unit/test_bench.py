@@ -330,6 +330,9 @@ def test_a_run_goes_on_where_it_was_killed(model: LanguageModel, questions: list
         assert len({record["seed"] for record in one.records.values()}) == 7
     with pytest.raises(UsageError, match="another max_new_tokens"):
         Runner(model, Plan(["hierarchy"], 21, 8, {"temperature": 0.9}, seed=5), out)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="cannot be written to"):
+        Runner(model, plan, tmp_path / "file" / "out")
     with pytest.raises(UsageError, match="another sampling"):
         Runner(model, Plan(["hierarchy"], 20, 8, {"temperature": 0.8}, seed=5), out)
 

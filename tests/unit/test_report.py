@@ -15,7 +15,7 @@ from hierdraft.bench.page import render
 from hierdraft.bench.plots import as_png, as_svg, draw, surviving
 from hierdraft.bench.report import answers, gather, table
 from hierdraft.bench.runs import as_line
-from hierdraft.errors import UsageError
+from hierdraft.errors import CorpusError, UsageError
 
 SETTINGS = {"model": "toy <b>", "dtype": "float32", "budget": 8, "max_new_tokens": 9, "sampling": {}, "dataset": "x"}
 TEXTS = ["One", " <two>", " three", "\nfour", " five"]
@@ -146,6 +146,13 @@ def test_audits_are_told(folder: Path) -> None:
     report = gather(folder)
     assert report["methods"]["fast"]["audit"]["ties"] == 1
     assert "1 ties, 0 bugs" in render(report, {})
+
+
+@pytest.mark.parametrize("text", ['{"x', "[]", '{"fast": 3}', '{"fast": {"ties": 1}}'])
+def test_damaged_audits_are_told(folder: Path, text: str) -> None:
+    (folder / "audits.json").write_text(text)
+    with pytest.raises(CorpusError, match=r"audits.json is damaged"):
+        gather(folder)
 
 
 def test_folders_that_hold_no_comparison(folder: Path, tmp_path: Path) -> None:

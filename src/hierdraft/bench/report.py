@@ -14,7 +14,7 @@ from typing import Any
 
 from hierdraft.bench.metrics import compare, decoding_seconds, speed
 from hierdraft.bench.runs import Record, Run, read_run
-from hierdraft.errors import UsageError
+from hierdraft.errors import CorpusError, UsageError
 
 PLAIN = "none"
 AUDITS = "audits.json"
@@ -86,8 +86,13 @@ def gather(folder: Path, example: str | None = None) -> dict[str, Any]:
 
 def _audits(folder: Path) -> dict[str, Any]:
     path = folder / AUDITS
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return found
+    if not path.exists():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {method: {"ties": int(audit["ties"]), "bugs": int(audit["bugs"])} for method, audit in found.items()}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CorpusError(f"{path} is damaged: run bench run again, which writes it anew.") from error
 
 
 def _example(runs: Mapping[str, Run], names: list[str], order: list[str], wanted: str | None) -> dict[str, Any] | None:

@@ -44,13 +44,16 @@ class Runner:
     def __init__(self, model: Any, plan: Plan, folder: Path) -> None:
         """`model`: a `LanguageModel`. Answers that the folder already holds are kept.
 
-        Raises UsageError where they were made with other settings.
+        Raises UsageError where they were made with other settings, or the folder cannot be made.
         """
         self._model = model
         self._plan = plan
         self._methods = [PLAIN, *(name for name in plan.methods if name != PLAIN)]
         self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"The run cannot be written to {folder} ({error.strerror}).") from error
         self.runs = {method: self._opened(method) for method in self._methods}
 
     def path(self, method: str) -> Path:

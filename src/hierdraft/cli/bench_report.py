@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hierdraft.errors import MissingDependencyError
+from hierdraft.errors import MissingDependencyError, UsageError
 
 
 def report(
@@ -38,9 +38,12 @@ def report(
 
     written = _files(found, answers(folder))
     target = out or folder
-    target.mkdir(parents=True, exist_ok=True)
-    for name, data in written.items():
-        (target / name).write_bytes(data)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        for name, data in written.items():
+            (target / name).write_bytes(data)
+    except OSError as error:
+        raise UsageError(f"The report cannot be written to {target} ({error.strerror}).") from error
     for one in tables(found["methods"]):
         stdout_console().print(one)
     if found["left_out"]:
