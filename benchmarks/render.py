@@ -236,8 +236,9 @@ def replay(record: dict[str, Any]) -> str:
     ]  # fmt: skip
     ideas = [[title, *(f"{value:.3f}" for value in found.values())] for title, found in record["ideas"].items()]
     sizes = list(next(iter(record["ideas"].values())))
+    again = "".join(f"; `{method}` {commit[:8]}" for method, commit in record.get("again", {}).items())
     lines = [
-        f"{m['cpu']}, commit {m['commit'][:8]}.",
+        f"{m['cpu']}, commit {m['commit'][:8]}{again}.",
         "",
         table(["method", "records", *(f"{n} nodes" for n in budgets)], overall),
         "",

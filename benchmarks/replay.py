@@ -22,6 +22,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -70,8 +71,8 @@ def packs_of(data: Path) -> list[Any]:
     return [warm_pack(data / "alpaca_vicuna7b.jsonl", VOCAB), statistics]
 
 
-def scores(data: Path) -> dict[str, Any]:
-    """Every file, every budget, every method."""
+def scores(data: Path, only: Sequence[str] = ()) -> dict[str, Any]:
+    """Every file, every budget, every method, or only some."""
     from hierdraft.bench.replay import compare, read_records
 
     model, statistics = packs_of(data)
@@ -81,7 +82,7 @@ def scores(data: Path) -> dict[str, Any]:
         if number:
             records = [{**record, "task": "all"} for record in records]
         for nodes in BUDGETS:
-            methods = [*METHODS, *(MORE if number == 0 and nodes == 28 else ())]
+            methods = only or [*METHODS, *(MORE if number == 0 and nodes == 28 else ())]
             packs = [statistics] if number else [model, statistics]
             scored = compare(records, methods, packs, VOCAB, nodes, online=number > 0)
             found.setdefault(title, {})[str(nodes)] = {method: score.as_dict() for method, score in scored.items()}
@@ -130,12 +131,21 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--only", choices=("scores", "ideas"))
+    parser.add_argument("--methods", nargs="+", help="score these again; what is known of others stays")
     parser.add_argument("--idea", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.idea is not None:
         print(json.dumps(idea(arguments.data, json.loads(arguments.idea))))
         return
     kept = RESULTS / "replay.json"
+    if arguments.methods:
+        record = json.loads(kept.read_text())
+        for title, by_budget in scores(arguments.data, arguments.methods).items():
+            for nodes, found in by_budget.items():
+                record["scores"][title][nodes] |= found
+        record.setdefault("again", {}).update(dict.fromkeys(arguments.methods, machine()["commit"]))
+        write("replay", record)
+        return
     for part, measure in (("scores", scores), ("ideas", ideas)):
         if arguments.only in (None, part):
             found = measure(arguments.data)
