@@ -24,7 +24,7 @@ from hierdraft.tree import LEVELS, DraftTree
 from tests.unit.twin_hierarchy import Texts, probabilities
 
 MODEL, STATISTICS = (LEVELS.index(name) for name in ("model", "statistics"))
-Candidates = Callable[[list[int]], dict[int, float]]
+Candidates = Callable[[list[int], float], dict[int, float]]
 
 
 def random_weights(seed: int) -> Weights:
@@ -51,7 +51,7 @@ def check_order(tree: DraftTree, candidates: Candidates, nodes: int, depth: int,
         parents = [tuple(path[:-1]) for path in upcoming]
         chosen = min(tied, key=lambda path: parents.index(path) if path in parents else len(parents))
         _, reach = unexpanded.pop(chosen)
-        for token, p in candidates(list(chosen)).items():
+        for token, p in candidates(list(chosen), reach).items():
             if reach * p >= least * (1 - 1e-5):
                 ready[(*chosen, token)] = reach * p
 
@@ -66,7 +66,7 @@ def check_order(tree: DraftTree, candidates: Candidates, nodes: int, depth: int,
             expand(key, paths[node:])
         assert tree.prob[node] == pytest.approx(ready.pop(tuple(path)), rel=1e-4)
         if len(path) < depth and mine * LAZY >= least:
-            unexpanded[tuple(path)] = (mine * LAZY, mine)
+            unexpanded[tuple(path)] = (mine * LAZY, float(tree.prob[node]))
     if len(tree) < nodes:
         while unexpanded:
             expand(max(found for found, _ in unexpanded.values()), [])
@@ -156,7 +156,7 @@ def check_against_twin(texts: Texts, nodes: int, depth: int, seed: int) -> None:
         level=space.level[:n].copy(),
     )
     tree.check(10)
-    check_order(tree, lambda path: probabilities(texts, path, weights), nodes, depth, 0.001)
+    check_order(tree, lambda path, reach: probabilities(texts, path, reach, weights), nodes, depth, 0.001)
     assert len({(int(p), int(t)) for p, t in zip(tree.parents, tree.tokens, strict=True)}) == n
     assert (tree.depths() <= depth).all()
     assert len(kept) == len(packs)

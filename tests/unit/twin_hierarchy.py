@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from hierdraft.databases.hashchain import ORDERS
 from hierdraft.databases.suffixarray import END, LONGEST
-from hierdraft.drafting.candidates import DEEPEST, OCCURRENCES
+from hierdraft.drafting.candidates import DEEPEST, LIKELY, MOST_OCCURRENCES, OCCURRENCES
 from hierdraft.drafting.cells import PER_LOOK, SHARES, SKIP, SOURCES, cell_of, rank_cell, source_of, strength_of
 from hierdraft.drafting.evidence import AGES, BRANCHES, LOOKS, RANKS, TOKENS, Weights
 from hierdraft.tree import LEVELS
@@ -64,18 +64,19 @@ def in_text(text: list[int], suffix: list[int], source: int, expected: int) -> t
     return notes, longest
 
 
-def spread(places: list[int]) -> list[int]:
-    """All of them, or OCCURRENCES evenly spaced ones."""
-    if len(places) <= OCCURRENCES:
+def spread(places: list[int], limit: int = OCCURRENCES) -> list[int]:
+    """All of them, or `limit` evenly spaced ones."""
+    if len(places) <= limit:
         return places
-    return [places[(2 * i + 1) * len(places) // (2 * OCCURRENCES)] for i in range(OCCURRENCES)]
+    return [places[(2 * i + 1) * len(places) // (2 * limit)] for i in range(limit)]
 
 
-def in_pack(pack: list[int], level: int, whole: list[int], depth: int) -> tuple[list[Note], int]:
+def in_pack(pack: list[int], level: int, whole: list[int], depth: int, reach: float) -> tuple[list[Note], int]:
     """Looks in a pack: the longest suffixes that occur, then one token later behind the text before.
 
     A suffix reaches LONGEST tokens into the committed text, and `depth` tokens of the tree lie behind that.
     """
+    limit = MOST_OCCURRENCES if reach >= LIKELY else OCCURRENCES
     notes: list[Note] = []
     rank, before, longest = 0, -1, 0
     for order in range(min(LONGEST + depth, DEEPEST, len(whole)), 0, -1):
@@ -86,10 +87,10 @@ def in_pack(pack: list[int], level: int, whole: list[int], depth: int) -> tuple[
         if not places or len(places) == before or rank == RANKS:
             continue
         before = len(places)
-        tokens = [pack[p + order] for p in spread(places) if p + order < len(pack) and pack[p + order] != END]
+        tokens = [pack[p + order] for p in spread(places, limit) if p + order < len(pack) and pack[p + order] != END]
         notes += [(t, cell_of(level, known, tokens.count(t), len(tokens), False), rank) for t in dict.fromkeys(tokens)]
         rank += 1
-        if len(tokens) >= OCCURRENCES:
+        if len(tokens) >= (limit if reach >= LIKELY else 1):
             break
     shorter = whole[:-1]
     for order in range(min(LONGEST + max(depth - 1, 0), DEEPEST, len(shorter)), 1, -1):
@@ -103,7 +104,7 @@ def in_pack(pack: list[int], level: int, whole: list[int], depth: int) -> tuple[
     return notes, longest
 
 
-def row_notes(texts: Texts, path: list[int]) -> tuple[list[Note], int, int]:
+def row_notes(texts: Texts, path: list[int], reach: float) -> tuple[list[Note], int, int]:
     """Everything noted about a row, in order, and the longest suffixes found near and far."""
     whole = [*texts.context, *path]
     suffix = whole[-ORDERS:]
@@ -127,7 +128,7 @@ def row_notes(texts: Texts, path: list[int]) -> tuple[list[Note], int, int]:
             notes += [(token, rank_cell(RECYCLED, order, i, confirmed), rank) for i, token in enumerate(ids)]
             rank += 1
     for pack, level in texts.packs:
-        found, longest = in_pack(pack, level, whole, len(path))
+        found, longest = in_pack(pack, level, whole, len(path), reach)
         notes += found
         far = max(far, longest)
     return notes, near, far
@@ -139,9 +140,9 @@ def age_in(text: list[int], token: int) -> int:
     return min(AGES - 2, int(math.log2(len(text) - places[-1]))) if places else AGES - 1
 
 
-def probabilities(texts: Texts, path: list[int], weights: Weights) -> dict[int, float]:
+def probabilities(texts: Texts, path: list[int], reach: float, weights: Weights) -> dict[int, float]:
     """Softmax over the candidates of a row and "none of them"."""
-    notes, near, far = row_notes(texts, path)
+    notes, near, far = row_notes(texts, path, reach)
     looks: dict[int, list[tuple[int, int]]] = {}
     for token, cell, rank in notes:
         if token in looks or len(looks) < BRANCHES:

@@ -164,8 +164,13 @@ def follow(shelf: Shelf, pack: int, lows: Any, highs: Any, token: int) -> None:
     deepest = LONGEST - 1
     while deepest > 0 and lows[deepest] >= highs[deepest]:
         deepest -= 1
+    low = high = np.int64(-1)
     for order in range(deepest, 0, -1):
-        lows[order + 1], highs[order + 1] = narrow(tokens, suffixes, lows[order], highs[order], order, token)
+        if lows[order] == low and highs[order] == high:  # one and the same range goes on in the same way
+            lows[order + 1], highs[order + 1] = lows[order + 2], highs[order + 2]
+            continue
+        low, high = np.int64(lows[order]), np.int64(highs[order])
+        lows[order + 1], highs[order + 1] = narrow(tokens, suffixes, low, high, order, token)
     for order in range(deepest + 2, LONGEST + 1):
         lows[order], highs[order] = 0, 0
     lows[1], highs[1] = first_range(starts, length, shelf.vocab[pack], token)

@@ -21,6 +21,12 @@ from hierdraft.drafting.evidence import RANKS, Evidence, Weights, note
 OCCURRENCES = 24
 """Most occurrences of one suffix that are looked at."""
 
+LIKELY = 0.1
+"""Path probability from which a row is worth more: it gets `MOST_OCCURRENCES`, and shorter suffixes."""
+
+MOST_OCCURRENCES = 40
+"""As `OCCURRENCES`, in a pack at a likely row."""
+
 DEEPEST = 3 * LONGEST
 """Longest suffix that is looked up in a pack behind the committed text: there each token costs one narrowing only."""
 
@@ -45,6 +51,7 @@ class Rows(NamedTuple):
     low, high   int32[rows + 1, packs, DEEPEST + 1]: per suffix length its range in the pack; low -1: not looked up
                 yet. The last entry belongs to the text without its last token, the parent of row 0
     longest     int32[rows + 1, packs]: the longest suffix that occurs in the pack
+    wider       int32[rows + 1, packs]: a length below `longest`; all longer suffixes that occur have the same range
     """
 
     suffix: NDArray[np.int32]
@@ -52,11 +59,12 @@ class Rows(NamedTuple):
     low: NDArray[np.int32]
     high: NDArray[np.int32]
     longest: NDArray[np.int32]
+    wider: NDArray[np.int32]
 
 
 def make_found() -> Found:
     """Room for one look."""
-    token, met, newest = np.empty((3, OCCURRENCES + 1), dtype=np.int32)
+    token, met, newest = np.empty((3, MOST_OCCURRENCES + 1), dtype=np.int32)
     return Found(token, met, newest, np.empty(ORDERS, dtype=np.int32))
 
 
@@ -68,7 +76,7 @@ def make_rows(rows: int, packs: int) -> Rows:
         np.empty(rows, dtype=np.int32),
         ranges[0],
         ranges[1],
-        np.zeros((rows + 1, packs), dtype=np.int32),
+        *np.zeros((2, rows + 1, packs), dtype=np.int32),
     )
 
 
@@ -106,37 +114,58 @@ def ask_chains(
 
 @njit(cache=True, nogil=True, forceinline=True)
 def ask_pack(
-    shelf: Shelf, pack: int, rows: Rows, row: int, parents: Any, found: Found, evidence: Evidence, weights: Weights
-) -> int:
-    """Note what a pack has for the longest suffixes of `row`; returns the longest length that occurs."""
+    shelf: Shelf, pack: int, rows: Rows, row: int, parents: Any, reach: Any, found: Found, evidence: Evidence,
+    weights: Weights,
+) -> int:  # fmt: skip
+    """Note what a pack has for the longest suffixes of `row`; returns the longest length that occurs.
+
+    reach   path probability of the row; an unlikely one is asked for its longest suffix only, if that has anything
+    """
     length = shelf.length[pack]
     tokens = view(shelf.tokens[pack], length)
     suffixes = view(shelf.suffixes[pack], length)
-    order = rows.longest[row, pack]
-    if row > 0:  # at most one longer than the parent's
-        order = min(rows.longest[parents[row - 1] + 1, pack] + 1, DEEPEST)
-    while order > 0 and not _occurs(shelf, pack, rows, row, order, parents):
-        order -= 1
+    order, step = _longest(shelf, pack, rows, row, parents)
     longest = min(int(order), LONGEST)
-    rows.longest[row, pack] = order
+    limit = MOST_OCCURRENCES if reach >= LIKELY else OCCURRENCES
     rank = 0
     before = -1
     while order > 0 and rank < RANKS:
         _occurs(shelf, pack, rows, row, order, parents)
         low, high = rows.low[row, pack, order], rows.high[row, pack, order]
+        if rank == 1:
+            rows.wider[row, pack] = order if high - low != before else order - 1
         if high - low != before:
             before = high - low
             distinct, total = sample(
-                tokens, suffixes, low, high, order, shelf.vocab[pack], OCCURRENCES, found.token, found.met
+                tokens, suffixes, low, high, order, shelf.vocab[pack], limit, found.token, found.met
             )
             for slot in range(distinct):
                 cell = cell_of(shelf.level[pack], min(order, LONGEST), found.met[slot], total, False)
                 note(evidence, weights, row, found.token[slot], cell, rank)
             rank += 1
-            if total >= OCCURRENCES:
-                break  # shorter suffixes would only repeat it less precisely
-        order -= 1
+            if total >= (limit if reach >= LIKELY else 1):
+                break  # shorter suffixes would only repeat it less precisely, or cost more than they are worth
+        order = min(step, order - 1)
     return longest
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _longest(shelf: Shelf, pack: int, rows: Rows, row: int, parents: Any) -> tuple[int, int]:
+    """The longest suffix of `row` that occurs in a pack; and from which length on a shorter one may occur elsewhere.
+
+    It is at most one longer than the parent's; and where two of the parent's suffixes have one range, so do these.
+    """
+    order = rows.longest[row, pack]
+    step = order - 1
+    if row > 0:
+        above = parents[row - 1] + 1
+        order = min(rows.longest[above, pack] + 1, DEEPEST)
+        step = rows.wider[above, pack] + 1
+    while order > 0 and not _occurs(shelf, pack, rows, row, order, parents):
+        order = min(step, order - 1)
+    rows.longest[row, pack] = order
+    rows.wider[row, pack] = max(min(step, order - 1), 0)
+    return order, step
 
 
 @njit(cache=True, nogil=True, forceinline=True)

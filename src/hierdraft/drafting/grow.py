@@ -171,8 +171,9 @@ def _expand(sources: Sources, space: Space, weights: Weights, row: int, depth: i
         place = sources.expected + depth
         ask_place(sources.reference, _REFERENCE + SKIP, rows, row, place, evidence, weights)
     ask_successors(sources.recycled, _RECYCLED, rows, row, evidence, weights)
+    reach = np.float32(1.0) if row == 0 else space.prob[row - 1]
     for pack in range(len(sources.shelf.length)):
-        far = max(far, ask_pack(sources.shelf, pack, rows, row, space.parents, found, evidence, weights))
+        far = max(far, ask_pack(sources.shelf, pack, rows, row, space.parents, reach, found, evidence, weights))
         skip_in_pack(sources.shelf, pack, rows, row, space.parents, found, evidence, weights)
     for slot in range(evidence.held[row]):
         evidence.age[row, slot] = age_of(sources.context, sources.length, evidence.token[row, slot], AGES)
@@ -202,7 +203,7 @@ def _borrow_sources(sources: Sources) -> Any:
 @njit(cache=True, nogil=True)
 def _borrow_space(space: Space) -> Any:
     r, p, f = space.rows, space.pending, space.found
-    rows = Rows(borrow(r.suffix), borrow(r.known), borrow(r.low), borrow(r.high), borrow(r.longest))
+    rows = Rows(borrow(r.suffix), borrow(r.known), borrow(r.low), borrow(r.high), borrow(r.longest), borrow(r.wider))
     pending = Pending(borrow(p.prob), borrow(p.row), borrow(p.slot))
     found = Found(borrow(f.token), borrow(f.met), borrow(f.newest), borrow(f.entry))
     return Space(
