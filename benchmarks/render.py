@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from tables import budgets, gpu, mutation, spec_bench, table
+from tables import arctic, budgets, gpu, lossless, mutation, peers, spec_bench, table, vllm
 
 ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"(<!-- figures: (benchmarks/[\w.-]+\.json) -->\n)(.*?)(<!-- end figures -->)", re.DOTALL)
@@ -79,25 +79,6 @@ def decoding(record: dict[str, Any]) -> str:
         + ".",
     ]
     return "\n".join(lines)
-
-
-def lossless(record: dict[str, Any]) -> str:
-    dtype = record["settings"]["dtype"]
-    lines = []
-    for mode in ("greedy", "sampled"):
-        found = record[mode]
-        if not found["answers"]:
-            continue
-        line = f"{dtype}, {mode}: {found['tokens']} tokens in {found['answers']} answers compared with plain decoding, "
-        line += f"{found['ties']} answers part at a tie, {found['bugs']} unexplained."
-        if "itself" in found:
-            itself = found["itself"]
-            line += (
-                f" Plain decoding against itself in passes of 8 rows: {itself['tokens']} tokens in "
-                f"{itself['answers']} answers, {itself['ties']} part at a tie, {itself['bugs']} unexplained."
-            )
-        lines.append(line)
-    return "\n\n".join(lines)
 
 
 def grammars(record: dict[str, Any]) -> str:
@@ -254,7 +235,12 @@ def replay(record: dict[str, Any]) -> str:
 
 
 TABLES = {
+    "arctic-suffix": arctic,
+    "flashspec": peers,
+    "openvino": peers,
+    "transformers": peers,
     "spec-bench": spec_bench,
+    "vllm": vllm,
     "budgets": budgets,
     "gpu": gpu,
     "mutation": mutation,

@@ -1,7 +1,9 @@
-"""Tables of recorded results: methods compared on Spec-Bench, forwards on a GPU, mutants."""
+"""Tables of recorded results: methods and programs compared, differences found, forwards on a GPU, mutants."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 Rows = list[list[str]]
@@ -111,6 +113,99 @@ def gpu(record: dict[str, Any]) -> str:
         ]
         parts += ["", f"Budget {budget}, {record['replay']['records']} records:", "", table(head, rows)]
     return "\n".join(parts)
+
+
+def _versions(machine: dict[str, Any]) -> str:
+    return ", ".join(str(v) if k in ("cpu",) else f"{k} {v}" for k, v in machine.items() if k != "cpus")
+
+
+def peers(record: dict[str, Any]) -> str:
+    """Another program, plainly and with its drafts."""
+    methods = record["methods"]
+    answers = methods["plain"]["answers"]
+    tasks = list(methods["plain"]["tasks"])
+    rows = [
+        [
+            name, f"{row['tokens_per_second']:.1f}",
+            f"{row['speedup']['median']:.2f} ({row['speedup']['low']:.2f} to {row['speedup']['high']:.2f})",
+            *(f"{row['tasks'][task]:.2f}" for task in tasks),
+            f"{row['same_as_own_plain']} of {answers}", f"{row['same_as_hierdraft']} of {answers}",
+        ]
+        for name, row in methods.items()
+    ]  # fmt: skip
+    head = ["", "tokens/s", "speed-up, median (95 %)", *tasks, "as its own plain text", "as our plain text"]
+    return "\n".join([f"{_versions(record['machine'])}.", "", table(head, rows)])
+
+
+def arctic(record: dict[str, Any]) -> str:
+    """arctic-inference's suffix tree on recorded output."""
+    tasks = list(next(iter(record["methods"].values()))["tasks"])
+    rows = [
+        [
+            name, f"{row['accepted_length']:.2f}", *(f"{row['tasks'][task]:.2f}" for task in tasks),
+            f"{row['draft_us_median']:.0f}",
+        ]
+        for name, row in record["methods"].items()
+    ]  # fmt: skip
+    head = ["", "accepted length", *(task.replace("_", " ") for task in tasks), "drafting, us a step"]
+    return "\n".join([f"{_versions(record['machine'])}.", "", table(head, rows)])
+
+
+def vllm(record: dict[str, Any]) -> str:
+    """Methods in vLLM by concurrent requests."""
+    m = record["machine"]
+    rows = [
+        [
+            count, name, f"{row['accepted_length']:.2f}", f"{row['tokens_per_second']:.1f}",
+            f"{row['speedup']['median']:.2f} ({row['speedup']['min']:.2f} to {row['speedup']['max']:.2f})",
+            f"{row['answers'] - row['answers_that_differ']} of {row['answers']}",
+        ]
+        for count, methods in record["concurrency"].items()
+        for name, row in methods.items()
+    ]  # fmt: skip
+    head = ["requests", "method", "accepted length", "tokens/s", "speed-up, median (least to most)", "same text"]
+    return "\n".join([
+        f"{m['cpu']}, vLLM {m['vllm']}, torch {m['torch']}, {record['dtype']}, {record['new_tokens']} new tokens. "
+        f"Commit {m['commit'][:8]}.", "", table(head, rows),
+    ])  # fmt: skip
+
+
+def lossless(record: dict[str, Any]) -> str:
+    dtype = record["settings"]["dtype"]
+    lines = []
+    for mode in ("greedy", "sampled"):
+        found = record[mode]
+        if not found["answers"]:
+            continue
+        line = f"{dtype}, {mode}: {found['tokens']} tokens in {found['answers']} answers compared with plain decoding, "
+        line += f"{found['ties']} answers part at a tie, {found['bugs']} unexplained."
+        if "itself" in found:
+            itself = found["itself"]
+            line += (
+                f" Plain decoding against itself in passes of 8 rows: {itself['tokens']} tokens in "
+                f"{itself['answers']} answers, {itself['ties']} part at a tie, {itself['bugs']} unexplained."
+            )
+        lines.append(line)
+    return "\n\n".join([*lines, *_elsewhere(record)])
+
+
+def _elsewhere(record: dict[str, Any]) -> list[str]:
+    """With every other recorded run of this number type that compared drafted text with plain decoding's."""
+    dtype = record["settings"]["dtype"]
+    tokens = {mode: record[mode]["tokens"] for mode in ("greedy", "sampled")}
+    before = dict(tokens)
+    for path in sorted(Path(__file__).resolve().parent.glob("spec-bench-*.json")):
+        run = json.loads(path.read_text(encoding="utf-8"))
+        same = all(row["identical"] for row in run["methods"].values())
+        if run["settings"]["dtype"] == dtype and same:
+            mode = "sampled" if run["settings"]["sampling"] else "greedy"
+            tokens[mode] += sum(row["tokens"] for name, row in run["methods"].items() if name != "none")
+    if tokens == before:
+        return []
+    return [
+        f"With the runs of all methods in RESULTS.md, which found no difference either: {tokens['greedy']} greedy and "
+        f"{tokens['sampled']} sampled tokens."
+    ]
 
 
 def mutation(record: dict[str, Any]) -> str:

@@ -99,13 +99,13 @@ def _figures(
 
 
 def write(name: str, packages: list[str], settings: dict[str, Any], found: dict[str, Any]) -> None:
-    """benchmarks/peers/NAME.json."""
+    """benchmarks/NAME.json."""
     machine = {
         "cpu": next((line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), ""),
         "cpus": os.cpu_count(), "python": platform.python_version(),
         **{package: version(package) for package in packages},
     }  # fmt: skip
-    path = Path(__file__).resolve().parent / f"{name}.json"
+    path = Path(__file__).resolve().parent.parent / f"{name}.json"
     path.write_text(json.dumps({"machine": machine, "settings": settings, "methods": found}, indent=1) + "\n")
     print(f"wrote {path.name}")
 

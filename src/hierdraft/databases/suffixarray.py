@@ -97,6 +97,12 @@ def view(address: int, length: int) -> Any:
 
 
 @njit(cache=True, nogil=True, inline="always")
+def plane(address: int, rows: int, columns: int) -> Any:
+    """int32[rows, columns] at an address."""
+    return carray(_pointer(address), (rows, columns), dtype=np.int32)  # type: ignore[call-arg]
+
+
+@njit(cache=True, nogil=True, inline="always")
 def borrow(array: Any) -> Any:
     """The same memory without an owner: keeping reference counts would cost more than look-ups do."""
     return carray(_pointer(array.ctypes.data), array.shape, array.dtype)  # type: ignore[call-arg]

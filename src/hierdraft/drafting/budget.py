@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hierdraft.errors import UsageError
 from hierdraft.tree import DraftTree
@@ -21,6 +22,7 @@ MOST_NODES = 128
 _PRIOR = 3.0
 _MEMORY = 0.95
 _IDLE = 0.99
+_LOOK = 64
 
 
 class BudgetLaw(Protocol):
@@ -106,6 +108,51 @@ class AutoBudget:
         expected = 1.0 + self.trust * np.concatenate(([0.0], np.cumsum(tree.prob[:n], dtype=np.float64)))
         seconds = drafting + np.array([cost(rows) for rows in range(1, n + 2)])
         return tree.prefix(int(np.argmax(expected / seconds)))
+
+
+class BatchBudget(AutoBudget):
+    """The same law for the rows of a batch, which share a forward: of all that was drafted, the likeliest is sent.
+
+    A step of B rows that scores m drafted tokens emits B + the sum of their path probabilities, and costs
+    cost(B + m) + drafting time; the m likeliest of all rows are the best m, and the best m has the most tokens a
+    second. Every `_LOOK` steps without drafts a few are sent all the same, to see whether that still holds.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._idle = 0
+        self._pending = 0.0
+
+    def learn(self, accepted: int) -> None:
+        """How many of the tokens that `share` sent last were accepted."""
+        keep = _MEMORY if self._pending else _IDLE
+        self._promised = keep * self._promised + self._pending
+        self._kept = keep * self._kept + accepted
+
+    def share(
+        self, prob: NDArray[np.float32], made: NDArray[np.int64], cost: Callable[[int, int], NDArray[np.float64]],
+        drafting: float,
+    ) -> NDArray[np.int64]:  # fmt: skip
+        """int64[rows]: how many of each row's tokens to send.
+
+        prob      float32[rows, depth]: path probabilities, falling along each row
+        made      int64[rows]: how many of them there are
+        cost      (first, last) -> seconds of steps of so many tokens, float64[last - first + 1]; zeros: not known
+        drafting  seconds that went into the drafts
+        """
+        rows, total = len(made), int(made.sum())
+        reach = np.where(np.arange(prob.shape[1]) < made[:, None], prob, -1.0).ravel()
+        order = np.argsort(-reach, kind="stable")[:total]
+        seconds = cost(rows, rows + total)
+        best = total
+        if total and seconds[0] > 0.0:
+            expected = rows + self.trust * np.concatenate(([0.0], np.cumsum(reach[order], dtype=np.float64)))
+            best = int(np.argmax(expected / (seconds + drafting)))
+            self._idle = 0 if best else self._idle + 1
+            if self._idle == _LOOK:
+                self._idle, best = 0, min(total, rows)
+        self._pending = float(reach[order[:best]].sum())
+        return np.bincount(order[:best] // prob.shape[1], minlength=rows)
 
 
 def make_budget(budget: int | str) -> BudgetLaw:

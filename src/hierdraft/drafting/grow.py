@@ -152,7 +152,7 @@ def _drop_top(heap: Pending, size: int) -> int:
 
 
 @njit(cache=True, nogil=True, forceinline=True)
-def _expand(sources: Sources, space: Space, weights: Weights, row: int, depth: int) -> None:
+def expand(sources: Sources, space: Space, weights: Weights, row: int, depth: int) -> None:
     """Ask every source about `row`, `depth` tokens behind the committed text, and weigh what they say."""
     rows, found, evidence = space.rows, space.found, space.evidence
     evidence.held[row] = 0
@@ -182,20 +182,26 @@ def _expand(sources: Sources, space: Space, weights: Weights, row: int, depth: i
 
 
 @njit(cache=True, nogil=True)
-def _borrow_chains(chains: Chains) -> Any:
+def borrow_chains(chains: Chains) -> Any:
+    """The same, without reference counts."""
     return Chains(borrow(chains.tokens), borrow(chains.heads), borrow(chains.prev))
 
 
 @njit(cache=True, nogil=True)
-def _borrow_sources(sources: Sources) -> Any:
-    s, t = sources.shelf, sources.recycled
-    shelf = Shelf(
+def borrow_shelf(s: Shelf) -> Any:
+    """The same, without reference counts."""
+    return Shelf(
         borrow(s.tokens), borrow(s.suffixes), borrow(s.starts), borrow(s.length), borrow(s.vocab), borrow(s.level)
     )
+
+
+@njit(cache=True, nogil=True)
+def _borrow_sources(sources: Sources) -> Any:
+    t = sources.recycled
     recycled = Successors(borrow(t.keys), borrow(t.ids), borrow(t.confirmed))
     return Sources(
-        _borrow_chains(sources.reference), sources.expected, _borrow_chains(sources.context), sources.length,
-        recycled, _borrow_chains(sources.recent), _borrow_chains(sources.older), shelf,
+        borrow_chains(sources.reference), sources.expected, borrow_chains(sources.context), sources.length,
+        recycled, borrow_chains(sources.recent), borrow_chains(sources.older), borrow_shelf(sources.shelf),
         borrow(sources.low), borrow(sources.high),
     )  # fmt: skip
 
@@ -221,7 +227,7 @@ def grow(sources: Sources, suffix: Any, weights: Weights, space: Space, nodes: i
     """
     sources, space = _borrow_sources(sources), _borrow_space(space)  # the caller holds them
     weights = borrow_weights(weights)
-    _begin(sources, suffix, space.rows)
+    begin(sources, suffix, space.rows)
     evidence, top = space.evidence, space.pending
     evidence.held[:] = -1
     size = _push(top, 0, 1.0, 0, _EXPAND)
@@ -233,8 +239,8 @@ def grow(sources: Sources, suffix: Any, weights: Weights, space: Space, nodes: i
             below = 0
             if row > 0:
                 reach, below = space.prob[row - 1], space.depth[row - 1]
-                _extend_suffix(space.rows, space.parents[row - 1] + 1, row, space.tokens[row - 1])
-            _expand(sources, space, weights, row, below)
+                extend_suffix(space.rows, space.parents[row - 1] + 1, row, space.tokens[row - 1])
+            expand(sources, space, weights, row, below)
             for candidate in range(evidence.held[row]):
                 prob = reach * evidence.prob[row, candidate]
                 if prob >= least:
@@ -252,7 +258,7 @@ def grow(sources: Sources, suffix: Any, weights: Weights, space: Space, nodes: i
 
 
 @njit(cache=True, nogil=True)
-def _begin(sources: Sources, suffix: Any, rows: Rows) -> None:
+def begin(sources: Sources, suffix: Any, rows: Rows) -> None:
     """Row 0 is the committed text, the row behind the last one the text without its last token."""
     known = len(suffix)
     rows.known[0] = known
@@ -269,7 +275,7 @@ def _begin(sources: Sources, suffix: Any, rows: Rows) -> None:
 
 
 @njit(cache=True, nogil=True, forceinline=True)
-def _extend_suffix(rows: Rows, parent_row: int, row: int, token: int) -> None:
+def extend_suffix(rows: Rows, parent_row: int, row: int, token: int) -> None:
     """The suffix of `row` is its parent's with `token` behind it, the oldest token dropped when full."""
     rows.low[row] = -1  # every pack, every suffix length
     known = rows.known[parent_row]

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,10 @@ SIZES = (1, 2, 4, 8, 16, 32, 64)
 _LIMIT = 512
 _DRIFT = 0.02
 _REFINE = 0.05
+_FADE = 0.98
+_FIRST_SLOPE = 1 / 64
+_STIFFNESS = 0.05
+_ENOUGH = 4.0
 
 
 class StepCosts:
@@ -101,3 +106,41 @@ class StepCosts:
             slope = (self._seconds[-1] - self._seconds[-2]) / (self._sizes[-1] - self._sizes[-2])
             beyond = rows > self._sizes[-1]
             self._table[beyond] += max(0.0, slope) * (rows[beyond] - self._sizes[-1])
+
+
+class RunningCosts:
+    """Seconds of a serving engine's step as a straight line over its tokens, learned from the steps themselves.
+
+    The slope comes from neighbouring steps, by least squares of the change in seconds over the change in tokens: a
+    machine that has become slower as a whole does not bend it. While steps hardly differ in size, the slope known
+    before stays. The level is a mean. Older steps count less and less.
+    """
+
+    def __init__(self) -> None:
+        """Nothing is known."""
+        self._sums = np.zeros(5)
+        self._slope = 0.0
+        self._last = (0, 0.0)
+
+    def record(self, rows: int, seconds: float) -> None:
+        """A step that scored `rows` tokens took `seconds`; one outlier counts at most fourfold."""
+        if self._sums[0] == 0.0:
+            self._slope, self._last = _FIRST_SLOPE * seconds / rows, (rows, seconds)
+        else:
+            seconds = min(seconds, 4.0 * float(self._line(np.array([rows]))[0]))
+        more, longer = rows - self._last[0], seconds - self._last[1]
+        self._sums = _FADE * self._sums + np.array([1.0, rows, seconds, more * more, more * longer])
+        self._last = (rows, seconds)
+        stiff = (_STIFFNESS * self._sums[1] / self._sums[0]) ** 2
+        self._slope = max(0.0, float((self._sums[4] + stiff * self._slope) / (self._sums[3] + stiff)))
+
+    def _line(self, rows: NDArray[Any]) -> NDArray[np.float64]:
+        mean, level = self._sums[1:3] / self._sums[0]
+        line: NDArray[np.float64] = np.maximum(level + self._slope * (rows - mean), 1e-9)
+        return line
+
+    def __call__(self, first: int, last: int) -> NDArray[np.float64]:
+        """float64[last - first + 1]: seconds of steps of first..last tokens; zeros while nothing is known."""
+        if self._sums[0] < _ENOUGH:
+            return np.zeros(last - first + 1)
+        return self._line(np.arange(first, last + 1))

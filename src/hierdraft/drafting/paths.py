@@ -1,0 +1,255 @@
+"""One chain for every row of a batch: compiled calls over the state of many requests.
+
+A serving engine verifies chains, so each request gets the path that a tree would have grown along its likeliest
+candidates. What `HierarchyDrafter` keeps in objects lies here in arrays with one entry per slot, a slot being the place
+of one request, so that one call without the interpreter's lock serves any part of a batch.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from hierdraft.databases.hashchain import ORDERS, Chains, insert
+from hierdraft.databases.recycled import Successors
+from hierdraft.databases.suffixarray import LONGEST, Shelf, borrow, follow_all, plane, view
+from hierdraft.drafting.candidates import Found, Rows
+from hierdraft.drafting.evidence import Evidence, Weights, borrow_weights, teach
+from hierdraft.drafting.grow import (
+    Sources,
+    Space,
+    begin,
+    borrow_chains,
+    borrow_shelf,
+    expand,
+    extend_suffix,
+    make_space,
+)
+
+
+class Texts(NamedTuple):
+    """Every slot's own text and its index, as `HashChains` holds them.
+
+    tokens, heads, prev   int64[slots]: addresses of its arrays, which must outlive every use
+    capacity, buckets     int64[slots]: their sizes
+    length                int64[slots]: tokens that are known and indexed
+    """
+
+    tokens: NDArray[np.int64]
+    heads: NDArray[np.int64]
+    prev: NDArray[np.int64]
+    capacity: NDArray[np.int64]
+    buckets: NDArray[np.int64]
+    length: NDArray[np.int64]
+
+
+class Common(NamedTuple):
+    """What all requests draft from.
+
+    recent, older   hash chains over finished requests that are in no pack yet
+    shelf           the packs
+    none, nothing   an empty index and an empty table, for the levels that a serving engine does not have
+    """
+
+    recent: Chains
+    older: Chains
+    shelf: Shelf
+    none: Chains
+    nothing: Successors
+
+
+class Pool(NamedTuple):
+    """What a call writes, per slot.
+
+    space       a `Space` for one chain, each array with the slots before its own dimensions
+    low, high   int32[slots, 2, packs, LONGEST + 1]: as in `Sources`
+    made        int32[slots]: how long the last chain was, -1 where none was asked for
+    sent        int32[slots]: how much of it was sent to be verified
+    """
+
+    space: Space
+    low: NDArray[np.int32]
+    high: NDArray[np.int32]
+    made: NDArray[np.int32]
+    sent: NDArray[np.int32]
+
+
+def make_texts(slots: int) -> Texts:
+    """No text in any slot."""
+    return Texts(*np.zeros((6, slots), dtype=np.int64))
+
+
+def make_pool(slots: int, depth: int, packs: int) -> Pool:
+    """Room for chains of up to `depth` tokens over `packs` packs."""
+
+    def pooled(part: Any) -> Any:
+        if isinstance(part, tuple):
+            return type(part)(*(pooled(inner) for inner in part))
+        return np.zeros((slots, *part.shape), dtype=part.dtype)
+
+    low, high = np.zeros((2, slots, 2, packs, LONGEST + 1), dtype=np.int32)
+    made = np.full(slots, -1, dtype=np.int32)
+    return Pool(pooled(make_space(depth, packs)), low, high, made, np.zeros(slots, dtype=np.int32))
+
+
+@njit(cache=True, nogil=True)
+def _space_of(pool: Space, slot: int) -> Any:
+    """The space of one slot. Nothing here uses the heap."""
+    r, e, f = pool.rows, pool.evidence, pool.found
+    rows = Rows(
+        borrow(r.suffix)[slot], borrow(r.known)[slot], borrow(r.low)[slot], borrow(r.high)[slot],
+        borrow(r.longest)[slot], borrow(r.wider)[slot],
+    )  # fmt: skip
+    found = Found(borrow(f.token)[slot], borrow(f.met)[slot], borrow(f.newest)[slot], borrow(f.entry)[slot])
+    return Space(
+        borrow(pool.tokens)[slot], borrow(pool.parents)[slot], borrow(pool.prob)[slot], borrow(pool.level)[slot],
+        borrow(pool.depth)[slot], rows, _evidence_of(e, slot), pool.pending, found,
+    )  # fmt: skip
+
+
+@njit(cache=True, nogil=True)
+def _evidence_of(e: Evidence, slot: int) -> Any:
+    return Evidence(
+        borrow(e.token)[slot], borrow(e.score)[slot], borrow(e.prob)[slot], borrow(e.best)[slot],
+        borrow(e.level)[slot], borrow(e.age)[slot], borrow(e.used)[slot], borrow(e.looks)[slot],
+        borrow(e.held)[slot], borrow(e.none)[slot], borrow(e.none_prob)[slot],
+    )  # fmt: skip
+
+
+@njit(cache=True, nogil=True)
+def _text_of(texts: Texts, slot: int) -> Any:
+    capacity = texts.capacity[slot]
+    return Chains(
+        view(texts.tokens[slot], capacity),
+        plane(texts.heads[slot], ORDERS, texts.buckets[slot]),
+        plane(texts.prev[slot], ORDERS, capacity),
+    )
+
+
+@njit(cache=True, nogil=True)
+def same_text(texts: Texts, slot: int, row: Any, length: int) -> bool:
+    """Whether a slot's whole text is the first `length` tokens of `row`."""
+    if texts.length[slot] != length:
+        return False
+    tokens = view(texts.tokens[slot], length)
+    place = length - 1  # what differs, differs at the end as a rule
+    while place >= 0 and tokens[place] == row[place]:
+        place -= 1
+    return place < 0
+
+
+@njit(cache=True, nogil=True)
+def check_rows(texts: Texts, slots: Any, ids: Any, before: Any) -> None:
+    """slots int64[rows]: set to -1 where the slot's text is not what the row held before this step.
+
+    ids      int32[rows, longest text]
+    before   int64[rows]: tokens of each row before this step
+    """
+    for row in range(len(slots)):
+        if slots[row] >= 0 and not same_text(texts, slots[row], ids[row], before[row]):
+            slots[row] = -1
+
+
+@njit(cache=True, nogil=True)
+def learn_rows(
+    texts: Texts, pool: Pool, weights: Weights, tried: Any, accepted: Any, slots: Any, ids: Any, lengths: Any,
+    every: int, turn: int, kept: Any,
+) -> int:  # fmt: skip
+    """Compare the last chains with what came; returns how many drafted tokens were accepted.
+
+    every, turn   the calibration learns from the rows whose number is `turn` modulo `every`
+    kept          int64[levels]: counts of accepted tokens by level, added to
+    """
+    total = 0
+    for row in range(len(slots)):
+        slot = slots[row]
+        if slot < 0 or pool.made[slot] < 0:
+            continue
+        first = texts.length[slot]
+        evidence = _evidence_of(pool.space.evidence, slot)
+        for place in range(min(lengths[row] - first, pool.made[slot] + 1)):
+            choice = ids[row, first + place]
+            if row % every == turn:
+                teach(evidence, weights, tried, accepted, place, choice)
+            if place >= pool.sent[slot] or pool.space.tokens[slot, place] != choice:
+                break
+            kept[pool.space.level[slot, place]] += 1
+            total += 1
+    return total
+
+
+@njit(cache=True, nogil=True)
+def follow(shelf: Shelf, low: Any, high: Any, added: Any) -> None:
+    """Carry ranges int32[2, packs, LONGEST + 1] on: of the text, and of the text without its last token.
+
+    added   int32[n]: what the text has gained
+    """
+    if len(added) == 0:
+        return
+    last = len(added) - 1
+    follow_all(shelf, low[0], high[0], added[:last])
+    low[1], high[1] = low[0], high[0]
+    follow_all(shelf, low[0], high[0], added[last:])
+
+
+@njit(cache=True, nogil=True)
+def draft_rows(
+    texts: Texts, pool: Pool, common: Common, weights: Weights, slots: Any, ids: Any, lengths: Any, depths: Any,
+    least: float, start: int, stop: int,
+) -> None:  # fmt: skip
+    """Index what came, and draft a chain, for the rows start..stop-1; what is learned must not change meanwhile.
+
+    slots    int64[rows]: the slot of each row, -1: none
+    depths   int32[rows]: longest chain, at most the pool's; 0: only index
+    least    path probability below which nothing is drafted
+    """
+    weights = borrow_weights(weights)
+    shelf = borrow_shelf(common.shelf)
+    none, recent, older = borrow_chains(common.none), borrow_chains(common.recent), borrow_chains(common.older)
+    empty = Successors(borrow(common.nothing.keys), borrow(common.nothing.ids), borrow(common.nothing.confirmed))
+    for row in range(start, stop):
+        slot = slots[row]
+        if slot < 0:
+            continue
+        text, length = _text_of(texts, slot), lengths[row]
+        known = texts.length[slot]
+        text.tokens[known:length] = ids[row, known:length]
+        insert(text, known, length)
+        texts.length[slot] = length
+        low, high = borrow(pool.low)[slot], borrow(pool.high)[slot]
+        follow(shelf, low, high, text.tokens[max(known, length - LONGEST) : length])
+        space = _space_of(pool.space, slot)
+        space.evidence.held[:] = -1
+        pool.made[slot] = -1
+        if depths[row] > 0:
+            sources = Sources(none, -1, text, length, empty, recent, older, shelf, low, high)
+            suffix = text.tokens[max(0, length - ORDERS) : length]
+            pool.made[slot] = _best_path(sources, suffix, weights, space, depths[row], least)
+
+
+@njit(cache=True, nogil=True)
+def _best_path(sources: Sources, suffix: Any, weights: Weights, space: Space, depth: int, least: float) -> int:
+    """Go on with the likeliest candidate, row by row; returns the length of the chain."""
+    begin(sources, suffix, space.rows)
+    evidence = space.evidence
+    reach = 1.0
+    for made in range(depth):
+        if made > 0:
+            extend_suffix(space.rows, made - 1, made, space.tokens[made - 1])
+        expand(sources, space, weights, made, made)
+        best = 0
+        for slot in range(1, evidence.held[made]):
+            if evidence.prob[made, slot] > evidence.prob[made, best]:
+                best = slot
+        if evidence.held[made] == 0 or reach * evidence.prob[made, best] < least:
+            return made
+        reach *= evidence.prob[made, best]
+        space.tokens[made] = evidence.token[made, best]
+        space.parents[made] = made - 1
+        space.prob[made] = reach
+        space.level[made] = evidence.level[made, best]
+        space.depth[made] = made + 1
+    return depth

