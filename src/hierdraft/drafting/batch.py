@@ -152,5 +152,16 @@ class BatchDrafter:
         self._databases.close()
 
 
+def warm_up() -> None:
+    """Load the compiled kernels, or compile them, which takes most of a minute the first time on a machine."""
+    drafter = BatchDrafter(2)
+    ids = np.array([[1, 2, 1, 2, 1]], dtype=np.int32)
+    for length in (4, 5):
+        one = np.ones(1, dtype=np.int64)
+        drafter.propose(ids, length * one, one, 2 * one, lambda first, last: np.zeros(last - first + 1))
+    drafter.slots.change(drafter.slots.shelf)
+    drafter.close()
+
+
 def _common(shelves: Shelves) -> Common:
     return Common(shelves.recent, shelves.older, shelves.shelf, make_chains(0), make_successors(0))

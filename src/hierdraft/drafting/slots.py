@@ -22,6 +22,7 @@ _FIRST = 16
 class Slots:
     """A place for every request: its text and index, its prompt's length, and when it was last seen.
 
+    shelf   the packs
     texts   see `paths.Texts`
     pool    see `paths.Pool`
     begun   requests that were ever begun
@@ -34,7 +35,7 @@ class Slots:
         self._prompts: list[int] = []
         self._seen = np.zeros(0, dtype=np.int64)
         self._rows = np.zeros(0, dtype=np.int64)
-        self._shelf = shelf
+        self.shelf = shelf
         self.texts = make_texts(0)
         self.pool = make_pool(0, depth, len(shelf.length))
         self.begun = 0
@@ -115,16 +116,16 @@ class Slots:
 
     def change(self, shelf: Shelf) -> None:
         """Other packs: every request is looked up in them anew."""
-        self._shelf = shelf
+        self.shelf = shelf
         self._new_pool()
 
     def _new_pool(self) -> None:
-        self.pool = make_pool(len(self._chains), self._depth, len(self._shelf.length))
+        self.pool = make_pool(len(self._chains), self._depth, len(self.shelf.length))
         for slot, chains in enumerate(self._chains):
             if chains is not None:
                 length = int(self.texts.length[slot])
                 tail = chains.tokens[max(0, length - LONGEST) : length]
-                follow(self._shelf, self.pool.low[slot], self.pool.high[slot], tail)
+                follow(self.shelf, self.pool.low[slot], self.pool.high[slot], tail)
 
     def unseen(self, since: int) -> list[int]:
         """Slots of requests that were not seen after step `since`."""

@@ -22,7 +22,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hierdraft.databases.levels import Databases
-from hierdraft.drafting.batch import BatchDrafter
+from hierdraft.drafting.batch import BatchDrafter, warm_up
 from hierdraft.drafting.budget import BatchBudget
 from hierdraft.engines.costs import RunningCosts
 from hierdraft.engines.vllm_metrics import Exported
@@ -87,6 +87,7 @@ class Proposer:
         if self._idle:  # only the first tensor-parallel rank's drafts are used
             return
         _refuse_other_versions()
+        warm_up()
         options = read_options((vllm_config.additional_config or {}).get("hierdraft", {}))
         threads = options.threads or max(1, min(4, (os.cpu_count() or 2) // 2))
         self.drafter = BatchDrafter(
