@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from tables import arctic, budgets, gpu, lossless, mutation, peers, spec_bench, table, vllm
+from tables import arctic, batch, budgets, gpu, lossless, mutation, peers, spec_bench, table, vllm
 
 ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"(<!-- figures: (benchmarks/[\w.-]+\.json) -->\n)(.*?)(<!-- end figures -->)", re.DOTALL)
@@ -236,6 +236,7 @@ def replay(record: dict[str, Any]) -> str:
 
 TABLES = {
     "arctic-suffix": arctic,
+    "batch-drafting": batch,
     "flashspec": peers,
     "openvino": peers,
     "transformers": peers,
