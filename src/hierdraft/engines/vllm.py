@@ -10,7 +10,6 @@ vLLM verifies chains, so every row is sent its likeliest path. Nothing of one re
 from __future__ import annotations
 
 import atexit
-import contextlib
 import os
 import warnings
 from collections.abc import Mapping
@@ -147,11 +146,14 @@ class Proposer:
         return drafts
 
     def close(self) -> None:
-        """Keep what was learned. Called when the process ends."""
-        if not self._idle:
-            atexit.unregister(self.close)
-            with contextlib.suppress(HierdraftError):
-                self.drafter.close()
+        """Keep what was learned; a failure is a warning. Called when the process ends."""
+        if self._idle:
+            return
+        atexit.unregister(self.close)
+        try:
+            self.drafter.close()
+        except HierdraftError as error:
+            warnings.warn(f"What the model has said lately is not kept: {error}", DraftWarning, stacklevel=2)
 
 
 def _rank() -> int:
