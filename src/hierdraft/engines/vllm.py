@@ -29,8 +29,8 @@ from hierdraft.errors import DraftError, DraftWarning, HierdraftError, SettingsE
 
 CLASS = "hierdraft.engines.vllm.Proposer"
 
-SUPPORTED = ("0.32", "0.34")
-"""vLLM versions from the first to before the second: those whose interface for proposers this is."""
+SUPPORTED = ("0.32", "0.33")
+"""vLLM versions from the first to before the second: those that `tests/vllm` was run with."""
 
 
 class Options(BaseModel):
@@ -55,7 +55,7 @@ class Options(BaseModel):
 
 
 def supported(version: str) -> bool:
-    """Whether a version of vLLM is one of those this was tried with."""
+    """Whether a version of vLLM lies in the range that was tried."""
 
     def key(text: str) -> tuple[int, ...]:
         return tuple(int("".join(filter(str.isdigit, part)) or 0) for part in text.split("+")[0].split(".")[:2])
