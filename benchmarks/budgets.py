@@ -64,7 +64,7 @@ def main() -> None:
     args = parser.parse_args()
     kept = RESULTS / "budgets.json"
     rows: dict[str, Any] = json.loads(kept.read_text())["per_answer"] if kept.exists() else {}
-    model = hierdraft.load("smollm2-135m", dtype="float32", learn=False, threads=args.threads)
+    model = hierdraft.load("smollm2-135m", engine="hf", dtype="float32", learn=False, threads=args.threads)
     drafters = drafters_of(model)
     for question in load_questions(f"spec-bench:{args.questions}", args.limit):
         if question.id in rows:

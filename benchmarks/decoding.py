@@ -39,7 +39,7 @@ class Contenders:
     """One callable per method: token ids in, new token ids out."""
 
     def __init__(self, name: str, dtype: str, tokens: int) -> None:
-        self.model = hierdraft.load(name, dtype=dtype, learn=False)
+        self.model = hierdraft.load(name, engine="hf", dtype=dtype, learn=False)
         path = resolve(name, load_settings().cache_dir).path
         self.plain = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype)).eval()
         self.custom = hierdraft.hf.decode()

@@ -62,9 +62,9 @@ class Comparison:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
-        self.model = hierdraft.load(args.model, dtype=args.dtype, learn=False, threads=args.threads)
+        self.model = hierdraft.load(args.model, engine=args.engine, dtype=args.dtype, learn=False, threads=args.threads)
         exact = self.model.engine.exact
-        self.exact = None if exact else hierdraft.load(args.model, dtype="float32", learn=False).engine
+        self.exact = None if exact else hierdraft.load(args.model, engine="hf", dtype="float32", learn=False).engine
 
     def answer(self, number: int, row: dict[str, str], mode: str) -> dict[str, Any]:
         """What came of one prompt."""
@@ -124,6 +124,7 @@ def summary(answers: dict[str, Any], mode: str) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--engine", default="hf")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--tokens", type=int, default=480)
     parser.add_argument("--threads", type=int, default=2)
@@ -131,7 +132,7 @@ def main() -> None:
     parser.add_argument("--sampled", type=int, default=0)
     parser.add_argument("--itself", action="store_true")
     args = parser.parse_args()
-    name = f"lossless-{args.dtype}"
+    name = f"lossless-{args.dtype}" if args.engine == "hf" else f"lossless-{args.engine}-{args.dtype}"
     kept = RESULTS / f"{name}.json"
     record: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
     answers, runs = record.get("per_answer", {}), record.get("runs", [])

@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from tables import arctic, batch, budgets, gpu, lossless, mutation, peers, spec_bench, table, vllm
+from tables import arctic, batch, budgets, gpu, lossless, mutation, openvino, peers, spec_bench, table, vllm
 
 ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"(<!-- figures: (benchmarks/[\w.-]+\.json) -->\n)(.*?)(<!-- end figures -->)", re.DOTALL)
@@ -238,7 +238,8 @@ TABLES = {
     "arctic-suffix": arctic,
     "batch-drafting": batch,
     "flashspec": peers,
-    "openvino": peers,
+    "openvino-genai": peers,
+    "openvino": openvino,
     "transformers": peers,
     "spec-bench": spec_bench,
     "vllm": vllm,

@@ -37,7 +37,7 @@ class Stopwatch:
 
 def profile(dtype: str, method: str, tokens: int, per_kind: int) -> dict[str, Any]:
     """Milliseconds per step and shares of the total, over the first prompts of each kind; the prefill is left out."""
-    model = hierdraft.load("smollm2-135m", dtype=dtype, learn=False)
+    model = hierdraft.load("smollm2-135m", engine="hf", dtype=dtype, learn=False)
     watch = Stopwatch(model.engine.model)
     drafter = make_drafter(method)
     model.generate("Say hello, then say hello again.", method=drafter, max_new_tokens=24)  # compiles the kernels

@@ -167,6 +167,37 @@ def batch(record: dict[str, Any]) -> str:
     ])  # fmt: skip
 
 
+def openvino(record: dict[str, Any]) -> str:
+    """Our OpenVINO engine and OpenVINO GenAI, every system against what it has to beat, and where our steps go."""
+    m, s, systems = record["machine"], record["settings"], record["systems"]
+    ours, plain = "hierdraft, hierarchy", "hierdraft, plain"
+    pairs = [(plain, "GenAI, plain"), (ours, plain), *((ours, name) for name in systems if "lookup" in name)]
+    kinds = list(systems[ours]["against"][plain])
+    rows = [
+        [f"{one}, over {other}", *(f"{found[kind]['median']:.2f}" for kind in kinds),
+         f"{found['all']['low']:.2f} to {found['all']['high']:.2f}", f"{found['all']['min']:.2f}"]
+        for one, other in pairs
+        for found in [systems[one]["against"][other]]
+    ]  # fmt: skip
+    speeds = ", ".join(f"{name} {row['tokens_per_second']:.1f}" for name, row in systems.items())
+    same = ", ".join(
+        f"{name} {row['same_as_own_plain']}" for name, row in systems.items() if not name.endswith("plain")
+    )
+    parts = [name for name in record["profile"][ours] if name not in ("steps", "milliseconds")]
+    steps = [
+        [name, f"{row['milliseconds']:.2f}", *(f"{row[part]:.1%}" for part in parts)]
+        for name, row in record["profile"].items()
+    ]
+    return "\n".join([
+        f"SmolLM2-135M, {s['dtype']}, {record['answers']} prompts; {m['cpu']}, {s['threads']} threads, openvino "
+        f"{m['openvino']}, openvino-genai {m['openvino-genai']}, commit {m['commit'][:8]}. Tokens per second, median "
+        "over prompts:", "",
+        table(["", *(kind.replace("_", " ") for kind in kinds), "all, 95 %", "least"], rows), "",
+        f"Tokens per second over all prompts: {speeds}. Answers equal to the same program's plain decoding, of "
+        f"{record['answers']}: {same}.", "", table(["step", "ms", *parts], steps),
+    ])  # fmt: skip
+
+
 def vllm(record: dict[str, Any]) -> str:
     """Methods in vLLM by concurrent requests."""
     m = record["machine"]

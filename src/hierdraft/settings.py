@@ -63,10 +63,10 @@ class Settings(BaseSettings):
     )
 
     model: _Text = Field(default="smollm2-135m", description="a model name, a local folder or owner/name")
-    engine: Literal["auto", "hf"] = Field(default="auto", description="auto or hf")
+    engine: Literal["auto", "hf", "openvino"] = Field(default="auto", description="auto, hf or openvino")
     method: _Text = Field(default="hierarchy", description="the name of a decoding method")
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        default="auto", description="auto, float32, bfloat16 or float16"
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = Field(
+        default="auto", description="auto, float32, bfloat16, float16 or int8"
     )
     budget: Literal["auto"] | _Budget = Field(default="auto", description="auto or a whole number from 0 to 128")
     max_new_tokens: _Count = Field(default=256, description="a whole number of at least 1")

@@ -281,7 +281,7 @@ def test_the_scores_of_a_sample_are_those_it_was_drawn_from() -> None:
 
 @pytest.fixture(scope="module")
 def model(smollm2: Path) -> Any:
-    return hierdraft.load(str(smollm2), dtype="float32", learn=False)
+    return hierdraft.load(str(smollm2), engine="hf", dtype="float32", learn=False)
 
 
 REAL_SETTINGS = [

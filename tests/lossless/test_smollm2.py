@@ -26,7 +26,7 @@ FIRST = list({row["kind"]: row for row in reversed(builtin_prompts())}.values())
 
 @pytest.fixture(scope="module")
 def model(smollm2: Path) -> Any:
-    return hierdraft.load(str(smollm2), dtype="float32")
+    return hierdraft.load(str(smollm2), engine="hf", dtype="float32")
 
 
 @pytest.fixture(scope="module")

@@ -260,7 +260,7 @@ def test_wrong_grammars_are_refused_with_a_reason(toy: LanguageModel, monkeypatc
 @pytest.mark.model
 def test_json_schemas_on_a_real_model(smollm2: Path) -> None:
     pytest.importorskip("llguidance")
-    model = hierdraft.load(str(smollm2), dtype="float32", learn=False)
+    model = hierdraft.load(str(smollm2), engine="hf", dtype="float32", learn=False)
     prompt = "Make up a person as JSON with a name, two or three tags among red, green and blue, and an age."
     for settings in ({}, {"temperature": 0.9, "seed": 1}, {"temperature": 0.9, "seed": 2, "repetition_penalty": 1.1}):
         options: dict[str, Any] = {"max_new_tokens": 120, "schema": SCHEMA, **settings}

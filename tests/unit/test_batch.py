@@ -164,6 +164,30 @@ def test_threads_do_not_change_the_drafts() -> None:
     three.close()
 
 
+def test_chains_are_no_longer_than_what_is_sent() -> None:
+    drafter = BatchDrafter(8, budget=BatchBudget())
+    text = [1, 2, 3, 4] * 30
+    dear = [0.0, 1.0]  # seconds of a token more, at first and later
+
+    def cost(first: int, last: int) -> NDArray[np.float64]:
+        return 1.0 + dear[0] * np.arange(last - first + 1)
+
+    def lengths() -> list[int]:
+        found = []
+        for _ in range(200):
+            text.append(text[-4])
+            ids, known = table([text])
+            drafter.propose(ids, known, np.ones(1, dtype=np.int64), np.full(1, 99), cost)
+            found.append(int(drafter.slots.pool.made[drafter.slots._rows[0]]))
+        return found
+
+    assert lengths()[0] == lengths()[-1] == 8
+    dear.reverse()
+    assert lengths()[-1] <= 2  # now and then one token is sent, to see whether that still does not pay
+    dear.reverse()
+    assert lengths()[-1] == 8
+
+
 CANARY = [41, 42, 43, 44]
 
 

@@ -25,6 +25,9 @@ from hierdraft.verify.sampling import Sampler, Sampling
 ROWS = (1, 2, 4, 8, 16, 32, 64)
 """How many rows a pass of the re-scoring has. The first is plain decoding."""
 
+BESIDE = (1, 4)
+"""The same with as many useless rows beside those that count: an engine may keep rejected rows for a while."""
+
 _LEADERS = 16
 
 Scores = NDArray[Any]
@@ -136,6 +139,7 @@ def explain(
         return Difference(name, len(said), (a, b), "bug", None, None, None, reason)
     prefix = np.array([*prompt, *said], dtype=np.int32)
     passes = [in_passes(engine, prompt, said, rows) for rows in ROWS]
+    passes += [in_passes(engine, prompt, said, rows, rows) for rows in BESIDE]
     plain = passes[0]
     leaders = np.union1d(np.argsort(plain)[-_LEADERS:], [a, b])
     noise = max(float(np.abs(scores - plain)[leaders].max()) for scores in passes)
@@ -153,13 +157,17 @@ def explain(
     return Difference(name, len(said), (a, b), "tie" if tie else "bug", margin, precise, noise, reason)
 
 
-def in_passes(engine: Engine, prompt: Sequence[int], said: Sequence[int], rows: int) -> Scores:
-    """float[V]: the logits behind `said`, with its tokens fed in passes of `rows` rows behind the prompt's prefill."""
+def in_passes(engine: Engine, prompt: Sequence[int], said: Sequence[int], rows: int, useless: int = 0) -> Scores:
+    """float[V]: the logits behind `said`, with its tokens fed in passes of `rows` rows behind the prompt's prefill.
+
+    useless   rows beside these in every pass, none of them kept
+    """
     logits = engine.prefill(np.asarray(prompt, dtype=np.int32))
     row = 0
     for start in range(0, len(said), rows):
         part = list(said[start : start + rows])
-        logits = engine.forward(part[0], DraftTree.chain(part[1:]))
+        parents = [*range(-1, len(part) - 2), *[-1] * useless]
+        logits = engine.forward(part[0], DraftTree.build([*part[1:], *[part[0]] * useless], parents))
         row = len(part) - 1
         engine.commit(list(range(row)))
     return engine.values(logits, row)

@@ -25,7 +25,8 @@ def run(
     dataset: Annotated[str, typer.Option(help="builtin, spec-bench, or a JSONL file.")] = "builtin",
     methods: Annotated[str, typer.Option(help="Drafting methods, separated by commas.")] = "none,hierarchy",
     model: Annotated[str | None, typer.Option(help="A named model, a folder, or a hub id.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16.")] = None,
+    engine: Annotated[str | None, typer.Option(help="auto, hf or openvino.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16, float16 or int8.")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
     max_new_tokens: Annotated[int, typer.Option(min=2, help="Most new tokens per answer.")] = 128,
     budget: Annotated[str | None, typer.Option(help="auto, or a number of nodes per step.")] = None,
@@ -61,12 +62,17 @@ def run(
     names = split_methods(methods)
     for name in names:
         make_drafter(name)
-    settings = load_settings(model=model, dtype=dtype, threads=threads, budget=budget, packs=pack or None)
+    settings = load_settings(
+        model=model, engine=engine, dtype=dtype, threads=threads, budget=budget, packs=pack or None
+    )
     questions = load_questions(dataset, limit, settings.cache_dir)
     given: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
     Sampling(**given, seed=seed).check(vocab_size=1)
     sampling = given if temperature else {}
-    loaded = load(settings.model, dtype=settings.dtype, threads=settings.threads, packs=settings.packs, learn=False)
+    loaded = load(
+        settings.model, engine=settings.engine, dtype=settings.dtype, threads=settings.threads, packs=settings.packs,
+        learn=False,
+    )  # fmt: skip
     about = {"model": settings.model, "dtype": settings.dtype, "dataset": dataset, **versions(loaded.engine)}
     plan = Plan(names, max_new_tokens, settings.budget, sampling, seed, about)
     runner = Runner(loaded, plan, out)
@@ -110,8 +116,9 @@ def versions(engine: Any) -> dict[str, Any]:
 
     return {
         "hierdraft": version("hierdraft"), "torch": version("torch"), "transformers": version("transformers"),
+        "engine": engine.name, **({"openvino": version("openvino")} if engine.name == "openvino" else {}),
         "python": platform.python_version(), "machine": f"{platform.machine()} {platform.system()}",
-        "device": str(engine.model.device),
+        "device": engine.device,
     }  # fmt: skip
 
 
@@ -194,7 +201,8 @@ def audit(
         found: Audit = audit(one, other, None, None)
     else:
         name = model or str(one.settings.get("model"))
-        loaded = load(name, dtype=str(one.settings.get("dtype", "auto")), threads=threads, learn=False)
+        engine, dtype = (str(one.settings.get(key, usual)) for key, usual in (("engine", "hf"), ("dtype", "auto")))
+        loaded = load(name, engine=engine, dtype=dtype, threads=threads, learn=False)
         found = audit(one, other, loaded.engine, _exact(loaded.engine, name))
     if as_json:
         typer.echo(json.dumps(found.as_dict()))

@@ -132,13 +132,17 @@ def _answers(
     info: PackInfo, model: str | None, prompts: Path, out: Path, size: tuple[int, int], dtype: str, threads: int | None
 ) -> tuple[PackInfo, list[Int32]]:
     from hierdraft.answers import answer_prompts, read_prompts
-    from hierdraft.engines.hf_load import load_engine
+    from hierdraft.engines.hf_load import load_hf
+    from hierdraft.models import resolve
+    from hierdraft.settings import load_settings
 
     if info.level != "model" or model is None:
         raise UsageError("--generate needs --model, and makes a pack of --level model.")
     texts = read_prompts(prompts)
     info, tokenizer = named(info, model, None)
-    engine, _ = load_engine(model, dtype=dtype, device=None, threads=threads, lean=True)
+    cache_dir = load_settings().cache_dir
+    path = resolve(model, cache_dir).path
+    engine = load_hf(path, cache_dir, dtype=dtype, device=None, threads=threads, lean=True)
     kept = out.with_name(out.name + ".answers.jsonl")
     with counting("answering") as report:
         documents = answer_prompts(engine.model, tokenizer, texts, kept, most=size[0], batch=size[1], report=report)

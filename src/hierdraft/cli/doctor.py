@@ -11,12 +11,24 @@ from typing import Annotated, Any
 
 import typer
 
-PACKAGES = ("hierdraft", "numpy", "numba", "torch", "transformers", "tokenizers", "safetensors", "gguf")
+PACKAGES = (
+    "hierdraft",
+    "numpy",
+    "numba",
+    "torch",
+    "transformers",
+    "openvino",
+    "nncf",
+    "tokenizers",
+    "safetensors",
+    "gguf",
+)
 
 
 def doctor(
     model: Annotated[str | None, typer.Option(help="Check this model too: load it and measure its steps.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16.")] = None,
+    engine: Annotated[str | None, typer.Option(help="auto, hf or openvino.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16, float16 or int8.")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
 ) -> None:
@@ -31,7 +43,7 @@ def doctor(
     from hierdraft.models import list_models
     from hierdraft.settings import load_settings
 
-    settings = load_settings(model=model, dtype=dtype, threads=threads)
+    settings = load_settings(model=model, engine=engine, dtype=dtype, threads=threads)
     report: dict[str, Any] = {
         "python": sys.version.split()[0],
         "platform": platform.platform(),
@@ -86,15 +98,16 @@ def _devices() -> dict[str, Any]:
 
 
 def _check_model(settings: Any) -> dict[str, Any]:
-    from hierdraft.engines.hf_load import load_engine
+    from hierdraft.engines.load import load_engine
 
-    engine, _ = load_engine(settings.model, dtype=settings.dtype, device=None, threads=settings.threads, lean=True)
+    engine, _ = load_engine(settings.model, engine=settings.engine, dtype=settings.dtype, threads=settings.threads)
     costs = engine.measure_costs().as_dict()
     return {
         "name": settings.model,
-        "architecture": engine.model.__class__.__name__,
-        "dtype": str(engine.model.dtype).removeprefix("torch."),
-        "device": str(engine.model.device),
+        "engine": engine.name,
+        "architecture": engine.architecture,
+        "dtype": engine.dtype,
+        "device": engine.device,
         "layers": len(engine.windows),
         "sliding_layers": sum(window is not None for window in engine.windows),
         "context": engine.max_length,

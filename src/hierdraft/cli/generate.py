@@ -37,11 +37,11 @@ Examples:
 def generate(
     prompt: Annotated[str | None, typer.Argument(help="The prompt; - reads it from standard input.")] = None,
     model: Annotated[str | None, typer.Option(help="A named model, a folder, or a hub id.")] = None,
-    engine: Annotated[str | None, typer.Option(help="auto or hf.")] = None,
+    engine: Annotated[str | None, typer.Option(help="auto, hf or openvino.")] = None,
     method: Annotated[str | None, typer.Option(help="Drafting method; none: plain decoding.")] = None,
     max_new_tokens: Annotated[int | None, typer.Option(help="Most new tokens.")] = None,
     budget: Annotated[str | None, typer.Option(help="auto, or a number of nodes per step.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16, float16 or int8.")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
     stop: Annotated[list[str] | None, typer.Option(help="A string that ends the answer; may be repeated.")] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Do not put the prompt into the chat template.")] = False,
@@ -128,8 +128,9 @@ def _load(settings: Any) -> LanguageModel:
     console = stderr_console()
     with console.status(f"loading {settings.model}") if console.is_terminal else _Quiet():
         return load(
-            settings.model, dtype=settings.dtype, threads=settings.threads, packs=settings.packs, learn=settings.learn
-        )
+            settings.model, engine=settings.engine, dtype=settings.dtype, threads=settings.threads,
+            packs=settings.packs, learn=settings.learn,
+        )  # fmt: skip
 
 
 class _Quiet:

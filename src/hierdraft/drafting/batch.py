@@ -22,8 +22,11 @@ from hierdraft.tree import LEVELS, Int32
 PATIENCE = 4
 """Steps after which a request that was not seen is taken to be over."""
 
-TEACHERS = 8
-"""Most rows of a step that the calibration learns from."""
+TEACHERS = 2
+"""Most rows of a step that the calibration learns from: more tokens than a request of its own would teach."""
+
+SHALLOWER = 16
+"""Every so many steps chains become one token shorter where those of full length are not sent."""
 
 ALONE = 8
 """Rows that one thread serves before another is worth its while."""
@@ -69,7 +72,8 @@ class BatchDrafter:
         self._workers = ThreadPoolExecutor(threads - 1, "hierdraft") if threads > 1 else None
         self._shelves = self._databases.open(namespace or "")
         self._common = _common(self._shelves)
-        self.slots = Slots(depth, self._shelves.shelf)
+        self._deepest = depth
+        self.slots = Slots(depth, self._shelves.shelf, threads)
 
     def propose(
         self, ids: Int32, lengths: NDArray[np.int64], fresh: NDArray[np.int64], room: NDArray[np.int64], cost: BatchCost
@@ -85,7 +89,7 @@ class BatchDrafter:
         self.counts.steps += 1
         slots = self.slots.recognise(ids, lengths, fresh, self.counts.steps)
         self._learn(slots, ids, lengths)
-        self._draft(slots, ids, lengths, np.clip(room, 0, self.depth).astype(np.int32))
+        self._draft(slots, ids, lengths, np.clip(room, 0, self._deepest).astype(np.int32))
         sent = self._share(slots, cost, perf_counter() - started)
         drafts = self.slots.pool.space.tokens
         result = [drafts[slot, :n].tolist() if n else [] for slot, n in zip(slots.tolist(), sent.tolist(), strict=True)]
@@ -95,11 +99,10 @@ class BatchDrafter:
 
     def _learn(self, slots: NDArray[np.int64], ids: Int32, lengths: NDArray[np.int64]) -> None:
         """Compare what was drafted with what came."""
-        every = max(1, -(-len(slots) // TEACHERS))
         calibration = self.calibration
         kept = learn_rows(
             self.slots.texts, self.slots.pool, self._weights, calibration.tried, calibration.accepted, slots, ids,
-            lengths, every, self.counts.steps % every, self.counts.accepted,
+            lengths, self.counts.accepted,
         )  # fmt: skip
         if self._budget is not None:
             self._budget.learn(kept)
@@ -108,15 +111,19 @@ class BatchDrafter:
         """A chain for every row, by several threads where there are many."""
         rows = len(slots)
         parts = min(self._threads, -(-rows // ALONE))
+        every = max(1, -(-rows // TEACHERS))
         given = (
             self.slots.texts, self.slots.pool, self._common, self._weights, slots, ids, lengths, depths, self._least,
+            every, self.counts.steps % every,
         )  # fmt: skip
+        spare = self.slots.spare
         if self._workers is None or parts < 2:
-            draft_rows(*given, 0, rows)
+            draft_rows(*given, 0, rows, spare)
             return
         bounds = np.linspace(0, rows, parts + 1).astype(int).tolist()
-        others = [self._workers.submit(draft_rows, *given, *bounds[i : i + 2]) for i in range(1, parts)]
-        draft_rows(*given, 0, bounds[1])
+        shares = [(*given, bounds[i], bounds[i + 1], spare + i) for i in range(parts)]
+        others = [self._workers.submit(draft_rows, *share) for share in shares[1:]]
+        draft_rows(*shares[0])
         for other in others:
             other.result()
 
@@ -129,6 +136,10 @@ class BatchDrafter:
         levels = pool.space.level[slots][np.arange(self.depth) < sent[:, None]]
         self.counts.proposed += np.bincount(levels, minlength=len(LEVELS))
         self.counts.undrafted += int(not sent.any())
+        if sent.max(initial=0) >= self._deepest:
+            self._deepest = min(self.depth, 2 * self._deepest)
+        elif self.counts.steps % SHALLOWER == 0 and made.max(initial=0) >= self._deepest > 1:
+            self._deepest -= 1  # chains of this length are made, and not sent
         return sent
 
     def _let_go(self, since: int) -> None:

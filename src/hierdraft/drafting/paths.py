@@ -29,6 +29,9 @@ from hierdraft.drafting.grow import (
     make_space,
 )
 
+_PART = 256
+"""Tokens that are compared at a time."""
+
 
 class Texts(NamedTuple):
     """Every slot's own text and its index, as `HashChains` holds them.
@@ -62,7 +65,7 @@ class Common(NamedTuple):
 
 
 class Pool(NamedTuple):
-    """What a call writes, per slot.
+    """What a call writes, per slot. The last slots are no request's: each thread has one to work in.
 
     space       a `Space` for one chain, each array with the slots before its own dimensions
     low, high   int32[slots, 2, packs, LONGEST + 1]: as in `Sources`
@@ -96,17 +99,17 @@ def make_pool(slots: int, depth: int, packs: int) -> Pool:
 
 
 @njit(cache=True, nogil=True)
-def _space_of(pool: Space, slot: int) -> Any:
-    """The space of one slot. Nothing here uses the heap."""
-    r, e, f = pool.rows, pool.evidence, pool.found
+def _space_of(pool: Space, slot: int, work: int) -> Any:
+    """The space of one slot, all but the chain itself in slot `work`. Nothing here uses the heap."""
+    r, f = pool.rows, pool.found
     rows = Rows(
-        borrow(r.suffix)[slot], borrow(r.known)[slot], borrow(r.low)[slot], borrow(r.high)[slot],
-        borrow(r.longest)[slot], borrow(r.wider)[slot],
+        borrow(r.suffix)[work], borrow(r.known)[work], borrow(r.low)[work], borrow(r.high)[work],
+        borrow(r.longest)[work], borrow(r.wider)[work],
     )  # fmt: skip
-    found = Found(borrow(f.token)[slot], borrow(f.met)[slot], borrow(f.newest)[slot], borrow(f.entry)[slot])
+    found = Found(borrow(f.token)[work], borrow(f.met)[work], borrow(f.newest)[work], borrow(f.entry)[work])
     return Space(
         borrow(pool.tokens)[slot], borrow(pool.parents)[slot], borrow(pool.prob)[slot], borrow(pool.level)[slot],
-        borrow(pool.depth)[slot], rows, _evidence_of(e, slot), pool.pending, found,
+        borrow(pool.depth)[slot], rows, _evidence_of(pool.evidence, work), pool.pending, found,
     )  # fmt: skip
 
 
@@ -135,10 +138,16 @@ def same_text(texts: Texts, slot: int, row: Any, length: int) -> bool:
     if texts.length[slot] != length:
         return False
     tokens = view(texts.tokens[slot], length)
-    place = length - 1  # what differs, differs at the end as a rule
-    while place >= 0 and tokens[place] == row[place]:
-        place -= 1
-    return place < 0
+    stop = length
+    while stop > 0:  # what differs, differs at the end as a rule; a part is compared without a branch for each token
+        start = max(0, stop - _PART)
+        different = 0
+        for place in range(start, stop):
+            different |= tokens[place] ^ row[place]
+        if different != 0:
+            return False
+        stop = start
+    return True
 
 
 @njit(cache=True, nogil=True)
@@ -156,12 +165,13 @@ def check_rows(texts: Texts, slots: Any, ids: Any, before: Any) -> None:
 @njit(cache=True, nogil=True)
 def learn_rows(
     texts: Texts, pool: Pool, weights: Weights, tried: Any, accepted: Any, slots: Any, ids: Any, lengths: Any,
-    every: int, turn: int, kept: Any,
+    kept: Any,
 ) -> int:  # fmt: skip
     """Compare the last chains with what came; returns how many drafted tokens were accepted.
 
-    every, turn   the calibration learns from the rows whose number is `turn` modulo `every`
-    kept          int64[levels]: counts of accepted tokens by level, added to
+    The calibration learns from the rows that kept their evidence.
+
+    kept   int64[levels]: counts of accepted tokens by level, added to
     """
     total = 0
     for row in range(len(slots)):
@@ -172,8 +182,7 @@ def learn_rows(
         evidence = _evidence_of(pool.space.evidence, slot)
         for place in range(min(lengths[row] - first, pool.made[slot] + 1)):
             choice = ids[row, first + place]
-            if row % every == turn:
-                teach(evidence, weights, tried, accepted, place, choice)
+            teach(evidence, weights, tried, accepted, place, choice)
             if place >= pool.sent[slot] or pool.space.tokens[slot, place] != choice:
                 break
             kept[pool.space.level[slot, place]] += 1
@@ -198,13 +207,15 @@ def follow(shelf: Shelf, low: Any, high: Any, added: Any) -> None:
 @njit(cache=True, nogil=True)
 def draft_rows(
     texts: Texts, pool: Pool, common: Common, weights: Weights, slots: Any, ids: Any, lengths: Any, depths: Any,
-    least: float, start: int, stop: int,
+    least: float, every: int, turn: int, start: int, stop: int, work: int,
 ) -> None:  # fmt: skip
     """Index what came, and draft a chain, for the rows start..stop-1; what is learned must not change meanwhile.
 
     slots    int64[rows]: the slot of each row, -1: none
     depths   int32[rows]: longest chain, at most the pool's; 0: only index
     least    path probability below which nothing is drafted
+    every, turn   rows whose number is `turn` modulo `every` keep their evidence, for `learn_rows`
+    work     the slot that all others are worked out in; it stays in the processor's cache
     """
     weights = borrow_weights(weights)
     shelf = borrow_shelf(common.shelf)
@@ -221,8 +232,8 @@ def draft_rows(
         texts.length[slot] = length
         low, high = borrow(pool.low)[slot], borrow(pool.high)[slot]
         follow(shelf, low, high, text.tokens[max(known, length - LONGEST) : length])
-        space = _space_of(pool.space, slot)
-        space.evidence.held[:] = -1
+        borrow(pool.space.evidence.held)[slot][:] = -1
+        space = _space_of(pool.space, slot, slot if row % every == turn else work)
         pool.made[slot] = -1
         if depths[row] > 0:
             sources = Sources(none, -1, text, length, empty, recent, older, shelf, low, high)

@@ -28,18 +28,23 @@ class Slots:
     begun   requests that were ever begun
     """
 
-    def __init__(self, depth: int, shelf: Shelf) -> None:
-        """`depth`: longest chain that is drafted; `shelf`: the packs."""
-        self._depth = depth
+    def __init__(self, depth: int, shelf: Shelf, threads: int = 1) -> None:
+        """`depth`: longest chain that is drafted; `shelf`: the packs; `threads`: how many draft at once."""
+        self._depth, self._threads = depth, threads
         self._chains: list[Chains | None] = []
         self._prompts: list[int] = []
         self._seen = np.zeros(0, dtype=np.int64)
         self._rows = np.zeros(0, dtype=np.int64)
         self.shelf = shelf
         self.texts = make_texts(0)
-        self.pool = make_pool(0, depth, len(shelf.length))
+        self.pool = make_pool(threads, depth, len(shelf.length))
         self.begun = 0
         self._add(_FIRST)
+
+    @property
+    def spare(self) -> int:
+        """The first slot that is no request's: there is one for each thread."""
+        return len(self._chains)
 
     def __len__(self) -> int:
         """Requests that are known."""
@@ -120,7 +125,7 @@ class Slots:
         self._new_pool()
 
     def _new_pool(self) -> None:
-        self.pool = make_pool(len(self._chains), self._depth, len(self.shelf.length))
+        self.pool = make_pool(len(self._chains) + self._threads, self._depth, len(self.shelf.length))
         for slot, chains in enumerate(self._chains):
             if chains is not None:
                 length = int(self.texts.length[slot])

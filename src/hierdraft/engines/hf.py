@@ -9,18 +9,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hierdraft.engines.costs import SIZES, StepCosts
+from hierdraft.engines.costs import StepCosts
+from hierdraft.engines.hf_facts import context_length, eos_ids
 from hierdraft.engines.hf_generate import decode
 from hierdraft.engines.kvcache import GROWTH, TreeCache, layer_windows
 from hierdraft.engines.lean import ATTENTION, make_lean
-from hierdraft.engines.topids import best_ids
+from hierdraft.engines.measure import attends_as_told, measured_costs
+from hierdraft.engines.topids import top_ids
 from hierdraft.engines.treemask import full_mask, positions, sliding_mask
 from hierdraft.errors import UnsupportedModelError
 from hierdraft.tree import DraftTree, Int32
@@ -43,6 +44,8 @@ class HFEngine:
         """
         self.windows = layer_windows(model)
         self.model = model
+        self.name, self.architecture = "hf", str(model.__class__.__name__)
+        self.dtype, self.device = str(model.dtype).removeprefix("torch."), str(model.device)
         self._attention = model.config._attn_implementation
         if self._attention not in _ATTENTIONS:
             raise UnsupportedModelError(
@@ -50,8 +53,8 @@ class HFEngine:
             )
         text_config = model.config.get_text_config(decoder=True)
         self.vocab_size = int(text_config.vocab_size)
-        self.max_length, self.bounded = _context(model, text_config)
-        self.eos_ids = _eos_ids(model)
+        self.max_length, self.bounded = context_length(model, text_config)
+        self.eos_ids = eos_ids(model)
         self.fingerprint = _fingerprint(model)
         self.exact = model.dtype in (torch.float32, torch.float64)
         self.costs = costs or StepCosts()
@@ -155,11 +158,7 @@ class HFEngine:
     def top_ids(self, logits: torch.Tensor, k: int) -> Int32:
         """The ids of the k highest logits per row, best first."""
         if logits.device.type == "cpu":
-            ids = np.empty((len(logits), k), dtype=np.int32)
-            best = np.empty(k)
-            for row, found in zip(logits, ids, strict=True):
-                best_ids(self._wide(row), best, found)
-            return ids
+            return top_ids((self._wide(row) for row in logits), len(logits), k)
         return logits.topk(k, dim=-1).indices.to("cpu", torch.int32).numpy()
 
     def cost(self, rows: int) -> float:
@@ -171,69 +170,24 @@ class HFEngine:
         self.costs.record(rows, seconds)
 
     def measure_costs(self, stored: Path | None = None, context: int = 256) -> StepCosts:
-        """Time forwards of 1 to 64 rows behind `context` cached positions. Ends the request in the cache.
-
-        stored  a file that keeps the costs between starts; they are measured anew where they no longer agree
-        """
-        length = min(context, self.max_length // 2)
-        self.prefill(np.arange(length, dtype=np.int32) % self.vocab_size)
-
-        def run(rows: int) -> float:
-            started = perf_counter()
-            tree = DraftTree.chain(np.arange(1, rows, dtype=np.int32) % self.vocab_size)
-            self.choices(self.forward(0, tree))
-            return perf_counter() - started
-
-        known = StepCosts.read(stored) if stored else None
-        if known is None or not known.agrees(run):
-            known = StepCosts.measure(run, sizes=tuple(n for n in SIZES if length + n <= self.max_length))
-            if stored:
-                known.write(stored)
-        self.costs = known
-        return known
+        """See `measured_costs`, whose figures are used from now on."""
+        self.costs = measured_costs(self, stored, context)
+        return self.costs
 
     def _check_tree_attention(self) -> None:
         """A model that ignores the mask or the positions is refused here, not found out by wrong text."""
-        name = self.model.__class__.__name__
-        a, b, c, d = (self.vocab_size * part // 7 for part in (1, 2, 4, 5))
-        tree = DraftTree.build([b, c, d], [-1, -1, 0])  # siblings b and c, and d below b
-        wanted = torch.cat([self.prefill(ids) for ids in ([a, b, c], [a, b, c, c], [a, b, c, b, d])]).double()
-        self.prefill([a, b])
+        name = self.architecture
         try:
-            rows = self.forward(c, tree)[[0, 2, 3]].double()
+            follows = attends_as_told(self)
         except (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError) as error:
             raise UnsupportedModelError(
                 f"{name} cannot be run with an explicit tree mask ({type(error).__name__}: {str(error)[:120]})."
             ) from error
-        scale = float(wanted.abs().max()) + 1e-6
-        if not float((rows - wanted).abs().max()) <= scale * (1e-3 if self.exact else 6e-2):
+        if not follows:
             raise UnsupportedModelError(
                 f"{name} does not follow an explicit attention mask and positions, so drafts cannot be verified; "
                 "use its plain generate()."
             )
-
-
-def _eos_ids(model: Any) -> tuple[int, ...]:
-    eos = getattr(model.generation_config, "eos_token_id", None)
-    if eos is None:
-        return ()
-    return tuple(int(token) for token in (eos if isinstance(eos, list | tuple) else [eos]))
-
-
-def _context(model: Any, text_config: Any) -> tuple[int, bool]:
-    """How many positions the model knows, and whether going beyond them is impossible.
-
-    It is with learned positions, which end there, and with rotary embeddings that change for the whole text once it
-    grows beyond their first range: what is cached would no longer be what a fresh pass computes.
-    """
-    known = int(getattr(text_config, "max_position_embeddings", None) or 1 << 30)
-    ropes = getattr(text_config, "rope_parameters", None) or {}
-    for rope in [ropes, *(value for value in ropes.values() if isinstance(value, dict))]:
-        if rope.get("rope_type") in ("dynamic", "longrope"):
-            first = rope.get("original_max_position_embeddings")
-            return int(first or getattr(text_config, "original_max_position_embeddings", None) or known), True
-    tables = [m for m in model.modules() if isinstance(m, torch.nn.Embedding) and m is not model.get_input_embeddings()]
-    return known, any(known <= table.num_embeddings <= known + 2 for table in tables)
 
 
 def _fingerprint(model: Any) -> str:

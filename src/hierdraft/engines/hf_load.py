@@ -1,4 +1,4 @@
-"""From a model's name to a running transformers engine: files, number type, device, lean forward, step costs."""
+"""From a model's folder to a running transformers engine: number type, device, lean forward, step costs."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hierdraft.errors import MissingDependencyError, ModelError, UsageError
-from hierdraft.models import resolve
-from hierdraft.settings import load_settings
 
 if TYPE_CHECKING:
     from hierdraft.engines.hf import HFEngine
@@ -15,20 +13,18 @@ if TYPE_CHECKING:
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
-def load_engine(name: str, *, dtype: str, device: str | None, threads: int | None, lean: bool) -> tuple[HFEngine, Any]:
-    """(engine, tokenizer) of a model; see `hierdraft.load` for the arguments and errors."""
-    torch = _torch()
+def load_hf(
+    path: Path, cache_dir: Path, *, dtype: str, device: str | None, threads: int | None, lean: bool
+) -> HFEngine:
+    """The engine for the model in a local transformers folder; see `hierdraft.load` for the arguments and errors."""
+    torch = check_torch()
     if dtype not in DTYPES:
-        raise UsageError(f"There is no number type {dtype!r}: choose one of {', '.join(DTYPES)}.")
+        raise UsageError(f"transformers does not run {dtype} here: choose one of {', '.join(DTYPES)}.")
     if threads is not None:
-        if threads < 1:
-            raise UsageError(f"The number of threads must be at least 1, not {threads}.")
         torch.set_num_threads(threads)
-    cache_dir = load_settings().cache_dir
-    path = resolve(name, cache_dir).path
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
     kind = dtype if dtype != "auto" else ("bfloat16" if place.startswith("cuda") else "float32")
-    model, tokenizer = _load_files(path, getattr(torch, kind))
+    model = load_model(path, getattr(torch, kind))
     try:
         model = model.to(place)
     except (RuntimeError, AssertionError) as error:
@@ -39,10 +35,11 @@ def load_engine(name: str, *, dtype: str, device: str | None, threads: int | Non
         make_lean(model)
     engine = HFEngine(model)
     engine.measure_costs(stored=cache_dir / "costs" / f"{engine.fingerprint}.json")
-    return engine, tokenizer
+    return engine
 
 
-def _torch() -> Any:
+def check_torch() -> Any:
+    """torch, where it and transformers are installed. Raises MissingDependencyError."""
     try:
         import torch
         import transformers  # noqa: F401
@@ -53,26 +50,24 @@ def _torch() -> Any:
     return torch
 
 
-def _load_files(path: Path, dtype: Any) -> tuple[Any, Any]:
-    """The model in evaluation mode and its tokenizer, from a local transformers folder. Runs no code from it."""
+def load_model(path: Path, dtype: Any) -> Any:
+    """The model in a local transformers folder, in evaluation mode. Runs no code from it. Raises ModelError."""
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    tokenizer = load_tokenizer(path)
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        return AutoModelForCausalLM.from_pretrained(
             path, dtype=dtype, use_safetensors=True, trust_remote_code=False
         ).eval()
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"The model in {path} cannot be loaded: {_first_line(error)}") from error
-    return model, tokenizer
 
 
 def load_tokenizer(path: Path) -> Any:
     """The fast tokenizer in a local transformers folder. Raises ModelError, MissingDependencyError."""
-    _torch()
+    check_torch()
     from transformers import AutoTokenizer
 
     try:

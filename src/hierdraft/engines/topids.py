@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 from numba import njit
+
+from hierdraft.tree import Int32
+
+
+def top_ids(rows: Iterable[Any], count: int, k: int) -> Int32:
+    """int32[count, k]: the ids of the k highest logits of each of `count` rows float[V], best first."""
+    ids = np.empty((count, k), dtype=np.int32)
+    best = np.empty(k)
+    for row, found in zip(rows, ids, strict=True):
+        best_ids(row, best, found)
+    return ids
 
 
 @njit(cache=True, nogil=True)

@@ -1,0 +1,31 @@
+"""What a transformers model says of itself: where answers end, how long a text may be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+
+def eos_ids(model: Any) -> tuple[int, ...]:
+    """The ids after which its answers end; may be empty."""
+    eos = getattr(model.generation_config, "eos_token_id", None)
+    if eos is None:
+        return ()
+    return tuple(int(token) for token in (eos if isinstance(eos, list | tuple) else [eos]))
+
+
+def context_length(model: Any, text_config: Any) -> tuple[int, bool]:
+    """How many positions the model knows, and whether going beyond them is impossible.
+
+    It is with learned positions, which end there, and with rotary embeddings that change for the whole text once it
+    grows beyond their first range: what is cached would no longer be what a fresh pass computes.
+    """
+    known = int(getattr(text_config, "max_position_embeddings", None) or 1 << 30)
+    ropes = getattr(text_config, "rope_parameters", None) or {}
+    for rope in [ropes, *(value for value in ropes.values() if isinstance(value, dict))]:
+        if rope.get("rope_type") in ("dynamic", "longrope"):
+            first = rope.get("original_max_position_embeddings")
+            return int(first or getattr(text_config, "original_max_position_embeddings", None) or known), True
+    tables = [m for m in model.modules() if isinstance(m, torch.nn.Embedding) and m is not model.get_input_embeddings()]
+    return known, any(known <= table.num_embeddings <= known + 2 for table in tables)

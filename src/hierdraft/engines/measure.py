@@ -1,0 +1,57 @@
+"""What is found out about any engine when it starts: whether it scores trees as told, and what a forward costs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hierdraft.engines.costs import SIZES, StepCosts
+from hierdraft.protocols import Engine
+from hierdraft.tree import DraftTree
+
+
+def attends_as_told(engine: Engine) -> bool:
+    """Whether a tiny tree's rows are scored as each row's own text is. Ends the request in the cache."""
+    a, b, c, d = (engine.vocab_size * part // 7 for part in (1, 2, 4, 5))
+    tree = DraftTree.build([b, c, d], [-1, -1, 0])  # siblings b and c, and d below b
+    wanted = np.stack([_alone(engine, [a, b], path) for path in ([c], [c, c], [c, b, d])]).astype(np.float64)
+    engine.prefill([a, b])
+    logits = engine.forward(c, tree)
+    rows = np.stack([engine.values(logits, row) for row in (0, 2, 3)])
+    scale = float(np.abs(wanted).max()) + 1e-6
+    return bool(np.abs(rows - wanted).max() <= scale * (1e-3 if engine.exact else 6e-2))
+
+
+def _alone(engine: Engine, prompt: list[int], path: list[int]) -> NDArray[Any]:
+    """float[V]: the logits behind a path, scored in steps of one token."""
+    engine.prefill(prompt)
+    for token in path:
+        row = engine.values(engine.forward(token, DraftTree.empty()), 0)
+        engine.commit([])
+    return row
+
+
+def measured_costs(engine: Engine, stored: Path | None = None, context: int = 256) -> StepCosts:
+    """Time forwards of 1 to 64 rows behind `context` cached positions. Ends the request in the cache.
+
+    stored  a file that keeps the costs between starts; they are measured anew where they no longer agree
+    """
+    length = min(context, engine.max_length // 2)
+    engine.prefill(np.arange(length, dtype=np.int32) % engine.vocab_size)
+
+    def run(rows: int) -> float:
+        started = perf_counter()
+        tree = DraftTree.chain(np.arange(1, rows, dtype=np.int32) % engine.vocab_size)
+        engine.choices(engine.forward(0, tree))
+        return perf_counter() - started
+
+    known = StepCosts.read(stored) if stored else None
+    if known is None or not known.agrees(run):
+        known = StepCosts.measure(run, sizes=tuple(n for n in SIZES if length + n <= engine.max_length))
+        if stored:
+            known.write(stored)
+    return known

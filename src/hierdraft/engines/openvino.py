@@ -1,0 +1,188 @@
+"""The OpenVINO engine: the same tree verification, without torch between the steps of a forward. CPU only.
+
+The graph appends every row it scores to its own keys and values. A `RowTable` knows which of them are still part of the
+text; the others are masked out, and removed when enough have gathered.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino
+from numpy.typing import NDArray
+
+from hierdraft.engines.costs import StepCosts
+from hierdraft.engines.measure import attends_as_told, measured_costs
+from hierdraft.engines.openvino_files import Facts, graph_file
+from hierdraft.engines.rowtable import RowTable
+from hierdraft.engines.topids import top_ids
+from hierdraft.errors import ModelError, UnsupportedModelError, UsageError
+from hierdraft.tree import DraftTree, Int32
+
+DTYPES = {"float32": "float32", "float16": "float16", "bfloat16": "float16", "int8": "int8"}
+"""Number types, and the kind of weights that each has on disk (`openvino_files.WEIGHTS`)."""
+
+Logits = NDArray[np.float32]
+
+_MOST_DROPPED = 128
+_PART = 2048
+_BEAM = np.zeros(1, dtype=np.int32)
+
+
+class OpenVINOEngine:
+    """An `Engine` over a graph that `openvino_files.prepare` made. One request at a time.
+
+    Logits are a view of the graph's own memory: they hold until the next forward.
+    """
+
+    def __init__(self, folder: Path, dtype: str = "float32", threads: int | None = None) -> None:
+        """Compile the graph and check, with a tiny tree, that it attends as told.
+
+        dtype     `float32`; `float16`: weights of half the size, computed with in float32; `bfloat16`: computed with
+                  in bfloat16; `int8`: weights of a quarter of the size
+        threads   None: OpenVINO's own choice
+
+        Raises ModelError, UnsupportedModelError, or UsageError for a number type that this CPU does not have.
+        """
+        facts = Facts.read(folder)
+        self.architecture, self.vocab_size, self.windows = facts.architecture, facts.vocab_size, facts.windows
+        self.max_length, self.bounded, self.eos_ids = facts.max_length, facts.bounded, facts.eos_ids
+        self.name, self.dtype, self.device = "openvino", dtype, "cpu"
+        self.exact = dtype in ("float32", "float16")
+        self.costs = StepCosts()
+        self.fingerprint = _fingerprint(folder, dtype, threads)
+        self._request = _compile(folder, dtype, threads).create_infer_request()
+        self._states = {state.name: state for state in self._request.query_state()}
+        self._names = [given.get_any_name() for given in self._request.model_inputs]
+        self._window = min((window for window in self.windows if window is not None), default=None)
+        self._mixed = "sliding_mask" in self._names
+        self._table = RowTable()
+        if not attends_as_told(self):
+            raise UnsupportedModelError(f"{self.architecture} does not follow an explicit mask as an OpenVINO graph.")
+
+    @property
+    def length(self) -> int:
+        """Positions committed."""
+        return self._table.length
+
+    def prefill(self, ids: Sequence[int] | Int32, rows: int = 1) -> Logits:
+        """Score the prompt from an empty cache; logits[rows, V] of its last positions."""
+        self._request.reset_state()
+        self._table = RowTable()
+        tokens = np.asarray(ids, dtype=np.int64)
+        last = len(tokens) - max(rows, 1)
+        start = 0
+        while len(tokens) - start > _PART and last > start:  # the mask of all rows at once could be too large
+            part = min(_PART, last - start)
+            self._score(tokens[start : start + part], np.array([part - 1]))
+            self._table.keep(range(part))
+            start += part
+        logits = self._score(tokens[start:], np.arange(last - start, len(tokens) - start))
+        self._table.keep(range(len(tokens) - start))
+        return logits
+
+    def _score(self, tokens: NDArray[np.int64], wanted: NDArray[np.int64]) -> Logits:
+        """Rows of a text behind the cache's."""
+        rows = len(tokens)
+        where = np.arange(self._table.length, self._table.length + rows)
+        return self._run(tokens, where, np.tri(rows, dtype=bool), wanted)
+
+    def forward(self, last: int, tree: DraftTree) -> Logits:
+        """Score `last` and every node in one pass; logits[1+n, V]."""
+        if self._table.dropped > _MOST_DROPPED:
+            self._compact()
+        tokens = np.empty(len(tree) + 1, dtype=np.int64)
+        tokens[0], tokens[1:] = last, tree.tokens
+        return self._run(tokens, self._table.below(tree), tree.mask(), np.arange(len(tokens)))
+
+    def _run(
+        self, tokens: NDArray[np.int64], where: NDArray[np.int64], seen: NDArray[np.bool_], wanted: NDArray[np.int64]
+    ) -> Logits:
+        full, sliding = self._table.masks(where, seen, self._window)
+        given = {"ids": tokens[None], "positions": where[None], "rows": wanted, "beam": _BEAM}
+        given["mask"] = full if self._mixed else sliding
+        if self._mixed:
+            given["sliding_mask"] = sliding
+        self._request.infer([given[name] for name in self._names], share_inputs=True, share_outputs=True)
+        self._table.add(len(tokens))
+        logits: Logits = self._request.get_output_tensor(0).data
+        return logits
+
+    def commit(self, path: Sequence[int]) -> None:
+        """Keep row 0 and the rows of the accepted nodes."""
+        self._table.keep([0, *(node + 1 for node in path)])
+
+    def rewind(self, length: int) -> None:
+        """Forget all but the first `length` positions."""
+        self._table.rewind(length)
+
+    def _compact(self) -> None:
+        """Move what is kept together."""
+        kept = self._table.gather()
+        for state in self._states.values():
+            state.state = openvino.Tensor(np.ascontiguousarray(state.state.data[:, :, kept]))
+
+    def cached(self) -> list[tuple[NDArray[Any], NDArray[Any]]]:
+        """Keys and values of every layer, float[1, heads, length, dim]."""
+        self._compact()
+        parts = {name: state.state.data[:, :, : self.length] for name, state in self._states.items()}
+
+        def of(kind: str, layer: int) -> NDArray[Any]:  # a variable is called as what it holds, then what replaces it
+            found: NDArray[Any] = next(part for name, part in parts.items() if name.startswith(f"{kind}.{layer}new."))
+            return found
+
+        return [(of("key", layer), of("value", layer)) for layer in range(len(self.windows))]
+
+    def choices(self, logits: Logits) -> Int32:
+        """The highest logit per row, the lowest id among equals."""
+        return np.array([row.argmax() for row in logits], dtype=np.int32)
+
+    def values(self, logits: Logits, row: int) -> NDArray[Any]:
+        """One row, copied."""
+        return np.array(logits[row])
+
+    def top_ids(self, logits: Logits, k: int) -> Int32:
+        """The ids of the k highest logits per row, best first."""
+        return top_ids(logits, len(logits), k)
+
+    def cost(self, rows: int) -> float:
+        """Seconds of a forward of `rows` rows; 0.0 before `measure_costs`."""
+        return self.costs(rows)
+
+    def record(self, rows: int, seconds: float) -> None:
+        """Follow the running engine's own timings."""
+        self.costs.record(rows, seconds)
+
+    def measure_costs(self, stored: Path | None = None, context: int = 256) -> StepCosts:
+        """See `measured_costs`, whose figures are used from now on."""
+        self.costs = measured_costs(self, stored, context)
+        return self.costs
+
+
+def _compile(folder: Path, dtype: str, threads: int | None) -> Any:
+    core = openvino.Core()
+    has_bfloat16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if dtype == "bfloat16" and not has_bfloat16:
+        raise UsageError("This CPU does not compute in bfloat16: use float16, whose weights are as small.")
+    half = dtype == "bfloat16" or (dtype == "int8" and has_bfloat16)
+    options: dict[str, Any] = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": "bf16" if half else "f32",
+        "KV_CACHE_PRECISION": "bf16" if half else "f32",
+        **({} if half else {"DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}),  # else rows would depend on how many there are
+        **({} if threads is None else {"INFERENCE_NUM_THREADS": threads}),
+    }
+    try:
+        return core.compile_model(graph_file(folder), "CPU", options)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise ModelError(f"OpenVINO cannot compile {folder}: {reason}") from error
+
+
+def _fingerprint(folder: Path, dtype: str, threads: int | None) -> str:
+    """Identifies what a step costs: the graph (whose name knows model and versions), number type, threads."""
+    return hashlib.sha256(f"{folder.name}\n{dtype}\n{threads}".encode()).hexdigest()[:24]

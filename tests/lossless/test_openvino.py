@@ -1,0 +1,224 @@
+"""OpenVINO graphs of tiny random models of many families, and of the real one: the same ids as transformers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers.cache_utils import DynamicCache
+
+import hierdraft
+from hierdraft.bench.datasets import builtin_prompts
+from hierdraft.drafting.budget import FixedBudget
+from hierdraft.drafting.hierarchy import HierarchyDrafter
+from hierdraft.drafting.plain import PlainDrafter
+from hierdraft.engines import load as loading
+from hierdraft.engines.loop import Options, decode
+from hierdraft.errors import MissingDependencyError, ModelError, UnsupportedModelError, UsageError
+from hierdraft.models import ResolvedModel
+from hierdraft.tree import DraftTree
+from tests.lossless.drafters import HARMLESS
+from tests.lossless.harness import check_steps, run
+from tests.lossless.tiny import VOCABULARY, WINDOW, reference, tiny
+
+pytest.importorskip("openvino")
+from hierdraft.engines import openvino_files as files
+from hierdraft.engines.openvino import OpenVINOEngine
+from hierdraft.engines.openvino_graph import convert
+
+FAMILIES = ("llama", "qwen2", "qwen2-sliding", "qwen3", "mistral", "gemma3", "phi", "phi3", "gpt2", "gpt-neox")
+PROMPT = [5, 9, 11, 5, 9, 60, 61, 5, 9, 11, 8, 3]
+LIMIT = 5 * WINDOW
+
+
+def saved(name: str, folder: Path, **options: Any) -> tuple[Any, Path]:
+    """A tiny model in float32, and a folder that it was saved to."""
+    model = tiny(name, dtype=torch.float32, **options)
+    model.save_pretrained(folder)
+    return model, folder
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Any, Any]:
+    """Name, model, and its graph's engine, converted once for all tests."""
+    folder = tmp_path_factory.mktemp(request.param)
+    model, path = saved(request.param, folder / "model")
+    return request.param, model, OpenVINOEngine(files.prepare(path, "float32", folder))
+
+
+def test_every_family_with_every_drafter(family: tuple[str, Any, Any]) -> None:
+    _, model, engine = family
+    truth = reference(model, PROMPT, LIMIT)
+    assert run(engine, PlainDrafter(), PROMPT, Options(LIMIT))[0] == truth
+    for kind in [*HARMLESS.values(), HierarchyDrafter]:
+        drafter = kind(VOCABULARY, PROMPT + truth, 7) if kind is not HierarchyDrafter else kind()
+        got, steps = run(engine, drafter, PROMPT, Options(LIMIT, budget=FixedBudget(9)))
+        assert got == truth, kind.__name__
+        check_steps(steps, LIMIT)
+
+
+def test_layer_by_layer_as_transformers_after_every_step(family: tuple[str, Any, Any]) -> None:
+    """Keys and values of a layer are made of what the layers before it have put out."""
+    _, model, engine = family
+    truth = reference(model, PROMPT, LIMIT)
+    tokens = list(PROMPT)
+    drafter = HARMLESS["OracleInATree"](VOCABULARY, PROMPT + truth, 1)
+    for step in decode(engine, drafter, PROMPT, Options(LIMIT, budget=FixedBudget(15))):
+        tokens += step.tokens
+        theirs = DynamicCache()
+        with torch.no_grad():
+            model(torch.tensor([tokens[: engine.length]]), past_key_values=theirs, use_cache=True)
+        for ours, layer in zip(engine.cached(), theirs.layers, strict=True):
+            for a, b in zip(ours, (layer.keys, layer.values), strict=True):
+                np.testing.assert_allclose(a, b.numpy(), rtol=1e-3, atol=1e-3)
+
+
+def test_every_row_of_a_tree_is_scored_as_its_own_text(family: tuple[str, Any, Any]) -> None:
+    _, model, engine = family
+    rng = np.random.default_rng(3)
+    text = rng.integers(3, VOCABULARY, 2 * WINDOW).tolist()
+    engine.prefill(text[:-1])
+    for turn in range(3):
+        n = 12
+        parents = [int(rng.integers(-1, i)) if i else -1 for i in range(n)]
+        tree = DraftTree.build(rng.integers(3, VOCABULARY, n).tolist(), parents)
+        logits = engine.forward(text[-1], tree).copy()
+        for node in range(-1, n):
+            path = [int(tree.tokens[at]) for at in tree.path(node)]
+            with torch.no_grad():
+                wanted = model(torch.tensor([text + path])).logits[0, -1].numpy()
+            np.testing.assert_allclose(logits[node + 1], wanted, rtol=1e-3, atol=1e-3)
+        path = tree.path(turn + 5)
+        engine.commit(path[:-1])
+        text += [int(tree.tokens[at]) for at in path]
+
+
+def test_rejected_rows_are_cleared_away(tmp_path: Path) -> None:
+    model, path = saved("gemma3", tmp_path / "model")
+    engine = OpenVINOEngine(files.prepare(path, "float32", tmp_path))
+    truth = reference(model, PROMPT, 200)
+    drafter = HARMLESS["OracleInATree"](VOCABULARY, PROMPT + truth, 5)
+    got, steps = run(engine, drafter, PROMPT, Options(200, budget=FixedBudget(40)))
+    assert got == truth
+    assert sum(len(step.tree) - len(step.path) for step in steps) > 300
+    assert engine._table.dropped < 200
+    engine.rewind(20)
+    assert engine.length == 20
+    assert run(engine, PlainDrafter(), PROMPT, Options(30))[0] == truth[:30]
+
+
+def test_long_prompts_are_scored_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, path = saved("gemma3", tmp_path / "model")
+    engine = OpenVINOEngine(files.prepare(path, "float32", tmp_path))
+    prompt = np.random.default_rng(0).integers(3, VOCABULARY, 150)
+    whole = engine.prefill(prompt, rows=7).copy()
+    monkeypatch.setattr("hierdraft.engines.openvino._PART", 32)
+    parts = engine.prefill(prompt, rows=7)
+    assert whole.shape == parts.shape == (7, VOCABULARY)
+    np.testing.assert_allclose(parts, whole, rtol=1e-3, atol=1e-3)
+    assert engine.length == 150
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int8"])
+def test_smaller_weights_agree_with_their_own_plain_decoding(dtype: str, tmp_path: Path) -> None:
+    from hierdraft.bench.audit import explain, first_difference
+    from hierdraft.engines.openvino import DTYPES
+    from hierdraft.verify.sampling import Sampling
+
+    if dtype == "int8":
+        pytest.importorskip("nncf")
+    _, path = saved("llama", tmp_path / "model")
+    try:
+        engine = OpenVINOEngine(files.prepare(path, DTYPES[dtype], tmp_path), dtype)
+    except UsageError:
+        pytest.skip("this CPU does not compute in bfloat16")
+    plain = run(engine, PlainDrafter(), PROMPT, Options(LIMIT))[0]
+    drafter = HARMLESS["OracleInATree"](VOCABULARY, PROMPT + plain, 5)
+    got = run(engine, drafter, PROMPT, Options(LIMIT, budget=FixedBudget(12)))[0]
+    place = first_difference(plain, got)
+    if engine.exact:
+        assert place is None
+    elif place is not None:
+        tokens = plain[place], got[place]
+        assert explain("x", PROMPT, plain[:place], tokens, Sampling(), engine, None).kind == "tie"
+
+
+@pytest.mark.parametrize("name", ["gemma2", "gpt-oss"])
+def test_models_that_have_no_such_kernel_are_refused(name: str) -> None:
+    with pytest.raises(UnsupportedModelError, match="OpenVINO"):
+        convert(tiny(name), [None] * 4)
+
+
+def test_a_model_is_converted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, path = saved("llama", tmp_path / "model")
+    folder = files.prepare(path, "float32", tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "_convert", None)  # would fail if it were called
+        assert files.prepare(path, "float32", tmp_path) == folder
+    assert files.prepare(path, "float16", tmp_path) != folder
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 1e-3}))
+    assert files.prepare(path, "float32", tmp_path) != folder
+
+
+def test_damaged_graphs_are_converted_again_and_killed_conversions_leave_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, path = saved("llama", tmp_path / "model")
+    folder = files.prepare(path, "float32", tmp_path)
+    whole = (folder / "graph.bin").read_bytes()
+    (folder / "graph.bin").write_bytes(whole[:-1])
+    (folder.parent / f"{folder.name}.killed").mkdir()
+
+    def fails(*_: Any) -> Any:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "_convert", fails)
+        with pytest.raises(ModelError, match="No space left"):
+            files.prepare(path, "float32", tmp_path)
+    assert [entry.name for entry in folder.parent.iterdir()] == [f"{folder.name}.lock"]
+    assert files.prepare(path, "float32", tmp_path) == folder
+    assert (folder / "graph.bin").read_bytes() == whole
+    (folder / "facts.json").write_text("{}")
+    with pytest.raises(ModelError, match="damaged"):
+        files.Facts.read(folder)
+
+
+def test_which_engine_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, folder = saved("llama", tmp_path / "model")
+    path = str(folder)
+    monkeypatch.setattr(loading, "resolve", lambda name, _: ResolvedModel(Path(name), "tiny"))
+    monkeypatch.setattr("hierdraft.engines.hf_load.load_tokenizer", lambda _: None)
+    assert loading.load_engine(path)[0].name == ("openvino" if not torch.cuda.is_available() else "hf")
+    assert loading.load_engine(path, engine="hf")[0].name == "hf"
+    assert loading.load_engine(path, engine="openvino", dtype="float16", threads=1)[0].dtype == "float16"
+    with pytest.raises(UsageError, match="leave out the device"):
+        loading.load_engine(path, engine="openvino", device="cuda")
+    monkeypatch.setattr(loading, "_has_openvino", lambda: False)
+    assert loading.load_engine(path)[0].name == "hf"
+    with pytest.raises(MissingDependencyError, match=r"hierdraft\[openvino\]"):
+        loading.load_engine(path, engine="openvino")
+    with pytest.raises(UsageError, match="int8"):
+        loading.load_engine(path, dtype="int8")
+
+
+@pytest.mark.model
+def test_the_real_model_says_what_transformers_says(smollm2: Path) -> None:
+    fast = hierdraft.load(str(smollm2), engine="openvino", dtype="float32", learn=False)
+    slow = hierdraft.load(str(smollm2), engine="hf", dtype="float32", learn=False)
+    kinds = {row["kind"]: row["prompt"] for row in builtin_prompts()}
+    for prompt in kinds.values():
+        plain = fast.generate(prompt, method="none", max_new_tokens=64)
+        assert plain.token_ids == slow.generate(prompt, method="none", max_new_tokens=64).token_ids
+        for method, budget in (("hierarchy", "auto"), ("hierarchy", 40), ("hd", 24), ("token-recycling", 24)):
+            drafted = fast.generate(prompt, method=method, budget=budget, max_new_tokens=64)
+            assert drafted.token_ids == plain.token_ids, (method, budget)
+    sampled = {"temperature": 0.8, "top_p": 0.9, "seed": 3, "max_new_tokens": 48}
+    prompt = "Write a short poem about rain."
+    plain = fast.generate(prompt, method="none", **sampled)
+    assert fast.generate(prompt, **sampled).token_ids == plain.token_ids
