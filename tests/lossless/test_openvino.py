@@ -97,7 +97,8 @@ def test_every_row_of_a_tree_is_scored_as_its_own_text(family: tuple[str, Any, A
         text += [int(tree.tokens[at]) for at in path]
 
 
-def test_rejected_rows_are_cleared_away(tmp_path: Path) -> None:
+def test_rejected_rows_are_cleared_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hierdraft.engines.openvino._MOST_DROPPED", 0)
     model, path = saved("gemma3", tmp_path / "model")
     engine = OpenVINOEngine(files.prepare(path, "float32", tmp_path))
     truth = reference(model, PROMPT, 200)
@@ -105,7 +106,7 @@ def test_rejected_rows_are_cleared_away(tmp_path: Path) -> None:
     got, steps = run(engine, drafter, PROMPT, Options(200, budget=FixedBudget(40)))
     assert got == truth
     assert sum(len(step.tree) - len(step.path) for step in steps) > 300
-    assert engine._table.dropped < 200
+    assert engine._table.dropped <= engine.length + 41
     engine.rewind(20)
     assert engine.length == 20
     assert run(engine, PlainDrafter(), PROMPT, Options(30))[0] == truth[:30]

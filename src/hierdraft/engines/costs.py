@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,14 @@ _ENOUGH = 4.0
 
 
 class StepCosts:
-    """Seconds per forward as a function of its rows."""
+    """Seconds per forward as a function of its rows.
 
-    def __init__(self, seconds: dict[int, float] | None = None) -> None:
+    `change`: seconds more for a forward that has another number of rows than the one before.
+    """
+
+    def __init__(self, seconds: dict[int, float] | None = None, change: float = 0.0) -> None:
         """`seconds` per measured size; None: nothing is known yet, and every cost is 0."""
+        self.change = change
         self._sizes: NDArray[np.float64] = np.array(sorted(seconds or {}), dtype=np.float64)
         self._seconds = np.array([(seconds or {})[int(size)] for size in self._sizes])
         self._table = np.zeros(_LIMIT + 1)
@@ -36,40 +41,49 @@ class StepCosts:
             self._tabulate()
 
     @classmethod
-    def measure(cls, run: Callable[[int], float], repeats: int = 5, sizes: tuple[int, ...] = SIZES) -> StepCosts:
+    def measure(
+        cls, run: Callable[[int], float], repeats: int = 5, sizes: tuple[int, ...] = SIZES, *, again: bool = False
+    ) -> StepCosts:
         """Time `run(rows)`, which returns the seconds of one forward: the least of `repeats` after one warm-up.
+
+        again   run each size twice in a row; the second time counts, and what the first takes more is `change`
 
         The sizes take turns, so that a change in the machine's speed touches them alike; and other work on the
         machine only ever adds time, so the least is the best estimate of the ratios that matter.
         """
         for rows in sizes:
             run(rows)
-        rounds = [{rows: run(rows) for rows in sizes} for _ in range(repeats)]
-        return cls({rows: min(once[rows] for once in rounds) for rows in sizes})
+        rounds = [{rows: [run(rows) for _ in range(1 + again)] for rows in sizes} for _ in range(repeats)]
+        least = {rows: [min(times) for times in zip(*(once[rows] for once in rounds), strict=True)] for rows in sizes}
+        more = statistics.median(times[0] - times[-1] for times in least.values())
+        return cls({rows: times[-1] for rows, times in least.items()}, max(0.0, more))
 
     @classmethod
     def read(cls, file: Path) -> StepCosts | None:
         """The costs in a file that `write` made; None where there is none, or none that makes sense."""
         try:
             stored = json.loads(file.read_text(encoding="utf-8"))
-            seconds = {rows: float(stored[str(rows)]) for rows in SIZES if str(rows) in stored}
-        except (OSError, ValueError, TypeError, OverflowError, RecursionError):
+            change = float(stored.pop("change", 0.0))
+            seconds = {int(rows): float(took) for rows, took in stored.items()}
+        except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):
             return None
-        usable = len(seconds) > 1 and 1 in seconds and all(0.0 < s < 1e4 for s in seconds.values())
-        return cls(seconds) if usable else None
+        usable = (
+            len(seconds) > 1 and 1 in seconds and all(0 < n <= _LIMIT and 0.0 < s < 1e4 for n, s in seconds.items())
+        )
+        return cls(seconds, change) if usable and 0.0 <= change < 1e4 else None
 
     def write(self, file: Path) -> None:
         """Store the costs for the next start, complete or not at all. A cache that cannot be written is no error."""
         temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
         with contextlib.suppress(OSError):
             file.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps(self.as_dict()), encoding="utf-8")
+            temporary.write_text(json.dumps({**self.as_dict(), "change": self.change}), encoding="utf-8")
             os.replace(temporary, file)
 
-    def agrees(self, run: Callable[[int], float], tolerance: float = 1.4) -> bool:
+    def agrees(self, run: Callable[[int], float], tolerance: float = 1.4, *, again: bool = False) -> bool:
         """Whether a short look at the engine, one row against many, gives about the ratio that is stored."""
         many = int(self._sizes[min(len(self._sizes) // 2 + 1, len(self._sizes) - 1)])
-        now = StepCosts.measure(run, repeats=2, sizes=(1, many))
+        now = StepCosts.measure(run, repeats=2, sizes=(1, many), again=again)
         ratio = (now(many) / now(1)) / (self(many) / self(1))
         return 1 / tolerance < ratio < tolerance
 

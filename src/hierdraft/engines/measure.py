@@ -35,10 +35,14 @@ def _alone(engine: Engine, prompt: list[int], path: list[int]) -> NDArray[Any]:
     return row
 
 
-def measured_costs(engine: Engine, stored: Path | None = None, context: int = 256) -> StepCosts:
+def measured_costs(
+    engine: Engine, stored: Path | None = None, context: int = 256, sizes: tuple[int, ...] = SIZES, *,
+    again: bool = False,
+) -> StepCosts:  # fmt: skip
     """Time forwards of 1 to 64 rows behind `context` cached positions. Ends the request in the cache.
 
     stored  a file that keeps the costs between starts; they are measured anew where they no longer agree
+    sizes, again   see `StepCosts.measure`
     """
     length = min(context, engine.max_length // 2)
     engine.prefill(np.arange(length, dtype=np.int32) % engine.vocab_size)
@@ -50,8 +54,9 @@ def measured_costs(engine: Engine, stored: Path | None = None, context: int = 25
         return perf_counter() - started
 
     known = StepCosts.read(stored) if stored else None
-    if known is None or not known.agrees(run):
-        known = StepCosts.measure(run, sizes=tuple(n for n in SIZES if length + n <= engine.max_length))
+    if known is None or not known.agrees(run, again=again):
+        fitting = tuple(n for n in sizes if length + n <= engine.max_length)
+        known = StepCosts.measure(run, sizes=fitting, again=again)
         if stored:
             known.write(stored)
     return known

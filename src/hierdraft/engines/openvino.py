@@ -28,7 +28,17 @@ DTYPES = {"float32": "float32", "float16": "float16", "bfloat16": "float16", "in
 
 Logits = NDArray[np.float32]
 
-_MOST_DROPPED = 128
+_MOST_DROPPED = 256
+"""Rejected rows that are carried along, and as many again as the text is long: a row more in the cache costs a forward
+microseconds, and reading the graph's variables, to move the others together, costs tenths of a millisecond a row."""
+
+SIZES = (1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+"""Rows that forwards have. OpenVINO prepares every kernel anew when their number changes, which takes a third of a
+step, so a forward gets useless rows beside those that count where that is cheaper than another number of rows."""
+
+_SHARE = 0.6
+"""How much of a change's cost is laid on the step that makes it; those that follow have the benefit too."""
+
 _PART = 2048
 _BEAM = np.zeros(1, dtype=np.int32)
 
@@ -61,6 +71,7 @@ class OpenVINOEngine:
         self._window = min((window for window in self.windows if window is not None), default=None)
         self._mixed = "sliding_mask" in self._names
         self._table = RowTable()
+        self._rows = 0
         if not attends_as_told(self):
             raise UnsupportedModelError(f"{self.architecture} does not follow an explicit mask as an OpenVINO graph.")
 
@@ -93,11 +104,25 @@ class OpenVINOEngine:
 
     def forward(self, last: int, tree: DraftTree) -> Logits:
         """Score `last` and every node in one pass; logits[1+n, V]."""
-        if self._table.dropped > _MOST_DROPPED:
+        if self._table.dropped > _MOST_DROPPED + self.length:
             self._compact()
-        tokens = np.empty(len(tree) + 1, dtype=np.int64)
-        tokens[0], tokens[1:] = last, tree.tokens
-        return self._run(tokens, self._table.below(tree), tree.mask(), np.arange(len(tokens)))
+        count = len(tree) + 1
+        rows = self._fitting(count, self.costs.change)[0]
+        tokens = np.zeros(rows, dtype=np.int64)
+        tokens[0], tokens[1:count] = last, tree.tokens
+        where = np.full(rows, self._table.length)
+        where[:count] = self._table.below(tree)
+        seen = np.eye(rows, dtype=bool)
+        seen[:count, :count] = tree.mask()
+        self._changed = rows != self._rows
+        return self._run(tokens, where, seen, np.arange(rows))[:count]
+
+    def _fitting(self, count: int, change: float) -> tuple[int, float]:
+        """(rows, seconds) of the cheapest forward with at least `count` rows, where a change costs `change`."""
+        sizes = [size for size in SIZES if size >= count] if self.costs(1) > 0.0 else []
+        found = ((self.costs(size) + (change if size != self._rows else 0.0), size) for size in (sizes or [count]))
+        seconds, rows = min(found)
+        return rows, seconds
 
     def _run(
         self, tokens: NDArray[np.int64], where: NDArray[np.int64], seen: NDArray[np.bool_], wanted: NDArray[np.int64]
@@ -109,6 +134,7 @@ class OpenVINOEngine:
             given["sliding_mask"] = sliding
         self._request.infer([given[name] for name in self._names], share_inputs=True, share_outputs=True)
         self._table.add(len(tokens))
+        self._rows = len(tokens)
         logits: Logits = self._request.get_output_tensor(0).data
         return logits
 
@@ -150,16 +176,18 @@ class OpenVINOEngine:
         return top_ids(logits, len(logits), k)
 
     def cost(self, rows: int) -> float:
-        """Seconds of a forward of `rows` rows; 0.0 before `measure_costs`."""
-        return self.costs(rows)
+        """Seconds of a forward of `rows` rows now; 0.0 before `measure_costs`."""
+        return self._fitting(rows, _SHARE * self.costs.change)[1]
 
-    def record(self, rows: int, seconds: float) -> None:
+    def record(self, rows: int, seconds: float) -> None:  # noqa: ARG002 - the useless rows cost as much
         """Follow the running engine's own timings."""
-        self.costs.record(rows, seconds)
+        if not self._changed:
+            self.costs.record(self._rows, seconds)
 
     def measure_costs(self, stored: Path | None = None, context: int = 256) -> StepCosts:
         """See `measured_costs`, whose figures are used from now on."""
-        self.costs = measured_costs(self, stored, context)
+        self.costs = StepCosts()  # forwards with as many rows as asked for
+        self.costs = measured_costs(self, stored, context, SIZES, again=True)
         return self.costs
 
 
