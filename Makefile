@@ -33,7 +33,7 @@ $(READY): pyproject.toml constraints.txt
 	$(PIP) torch==$(TORCH)
 	$(PIP) -c constraints.txt -e '.[hf,structured,report,dev]'
 	@$(PIP) -c constraints.txt -e '.[openvino]' || \
-	  echo "OpenVINO cannot be installed here, so models run on transformers, at about half the speed." >&2
+	  echo "OpenVINO cannot be installed here, so models run on transformers, which is slower." >&2
 	@touch $@
 
 model: $(READY) ## fetch the small model that the demo and the tests use

@@ -239,6 +239,8 @@ def lossless(record: dict[str, Any]) -> str:
 def _elsewhere(record: dict[str, Any]) -> list[str]:
     """With every other recorded run of this number type that compared drafted text with plain decoding's."""
     dtype = record["settings"]["dtype"]
+    if record["settings"].get("engine", "hf") != "hf":
+        return []
     tokens = {mode: record[mode]["tokens"] for mode in ("greedy", "sampled")}
     before = dict(tokens)
     for path in sorted(Path(__file__).resolve().parent.glob("spec-bench-*.json")):

@@ -198,7 +198,7 @@ def load(
     """Load a model for decoding with drafts.
 
     name     a named model (fetched when missing), a local transformers folder, or a hub id
-    engine   `hf`: transformers; `openvino`: twice as fast on a CPU; `auto`: OpenVINO on a CPU where it is installed
+    engine   `hf`: transformers; `openvino`: faster on a CPU; `auto`: OpenVINO on a CPU where it is installed
     dtype    `float32` (the exact grade), `bfloat16`, `float16`, with OpenVINO also `int8`; `auto`: float32 on a CPU,
              bfloat16 on CUDA
     device   `cpu`, `cuda`, ...; None: CUDA where there is one

@@ -17,6 +17,7 @@ from hierdraft.drafting.budget import FixedBudget
 from hierdraft.drafting.hierarchy import HierarchyDrafter
 from hierdraft.drafting.plain import PlainDrafter
 from hierdraft.engines import load as loading
+from hierdraft.engines.costs import StepCosts
 from hierdraft.engines.loop import Options, decode
 from hierdraft.errors import MissingDependencyError, ModelError, UnsupportedModelError, UsageError
 from hierdraft.models import ResolvedModel
@@ -110,6 +111,35 @@ def test_rejected_rows_are_cleared_away(tmp_path: Path, monkeypatch: pytest.Monk
     engine.rewind(20)
     assert engine.length == 20
     assert run(engine, PlainDrafter(), PROMPT, Options(30))[0] == truth[:30]
+
+
+def test_forwards_keep_their_number_of_rows_where_a_change_costs_more(tmp_path: Path) -> None:
+    _, path = saved("gemma3", tmp_path / "model")
+    engine = OpenVINOEngine(files.prepare(path, "float32", tmp_path))
+    text = np.random.default_rng(1).integers(3, VOCABULARY, 3 * WINDOW).tolist()
+    tree = DraftTree.build([7, 8, 9], [-1, 0, 0])
+
+    def scored(costs: StepCosts) -> list[Any]:
+        engine.costs = StepCosts()
+        engine.prefill(text)
+        engine.costs = costs
+        found = []
+        for drafts, path in ((tree, [0, 2]), (DraftTree.empty(), []), (tree, [])):
+            found.append((engine.forward(5, drafts).copy(), engine._rows, engine.cost(1), engine.cost(5)))
+            engine.commit(path)
+        return found
+
+    exact = scored(StepCosts())
+    assert [rows for _, rows, _, _ in exact] == [4, 1, 4]
+    dear = scored(StepCosts({1: 1.0, 4: 1.5, 6: 3.0, 64: 64.0}, change=1.0))
+    assert [rows for _, rows, _, _ in dear] == [4, 4, 4]
+    assert dear[0][2:] == (1.5, pytest.approx(3.0 + 0.6))
+    cheap = scored(StepCosts({1: 1.0, 4: 1.5, 6: 3.0, 64: 64.0}, change=0.1))
+    assert [rows for _, rows, _, _ in cheap] == [4, 1, 4]
+    for padded in (dear, cheap):
+        for (a, *_), (b, *_) in zip(padded, exact, strict=True):
+            assert a.shape == b.shape
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
 
 def test_long_prompts_are_scored_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ text; the others are masked out, and removed when enough have gathered.
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,8 @@ class OpenVINOEngine:
         self._mixed = "sliding_mask" in self._names
         self._table = RowTable()
         self._rows = 0
+        self._prices: list[float] = []
+        self._changed = False
         if not attends_as_told(self):
             raise UnsupportedModelError(f"{self.architecture} does not follow an explicit mask as an OpenVINO graph.")
 
@@ -135,6 +138,7 @@ class OpenVINOEngine:
         self._request.infer([given[name] for name in self._names], share_inputs=True, share_outputs=True)
         self._table.add(len(tokens))
         self._rows = len(tokens)
+        self._prices = []
         logits: Logits = self._request.get_output_tensor(0).data
         return logits
 
@@ -177,17 +181,24 @@ class OpenVINOEngine:
 
     def cost(self, rows: int) -> float:
         """Seconds of a forward of `rows` rows now; 0.0 before `measure_costs`."""
-        return self._fitting(rows, _SHARE * self.costs.change)[1]
+        if rows > SIZES[-1]:
+            return self.costs(rows) + _SHARE * self.costs.change
+        if not self._prices:
+            found = [self._fitting(size, _SHARE * self.costs.change)[1] for size in SIZES]
+            self._prices = [found[bisect_left(SIZES, count)] for count in range(SIZES[-1] + 1)]
+        return self._prices[rows]
 
     def record(self, rows: int, seconds: float) -> None:  # noqa: ARG002 - the useless rows cost as much
         """Follow the running engine's own timings."""
         if not self._changed:
             self.costs.record(self._rows, seconds)
+            self._prices = []
 
     def measure_costs(self, stored: Path | None = None, context: int = 256) -> StepCosts:
         """See `measured_costs`, whose figures are used from now on."""
         self.costs = StepCosts()  # forwards with as many rows as asked for
         self.costs = measured_costs(self, stored, context, SIZES, again=True)
+        self._prices = []
         return self.costs
 
 
