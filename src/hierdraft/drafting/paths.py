@@ -141,9 +141,10 @@ def same_text(texts: Texts, slot: int, row: Any, length: int) -> bool:
     stop = length
     while stop > 0:  # what differs, differs at the end as a rule; a part is compared without a branch for each token
         start = max(0, stop - _PART)
-        different = 0
-        for place in range(start, stop):
-            different |= tokens[place] ^ row[place]
+        ours, theirs = tokens[start:stop], row[start:stop]
+        different = np.int32(0)
+        for place in range(len(ours)):
+            different |= np.int32(ours[place] ^ theirs[place])
         if different != 0:
             return False
         stop = start
