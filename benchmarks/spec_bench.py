@@ -47,7 +47,8 @@ def main() -> None:
             parser.error(f"{name} needs --questions and --pack")
         out = ROOT / "build" / "spec-bench" / name
         asked = [
-            "bench", "run", "--out", out, "--limit", args.limit, "--max-new-tokens", 128, "--temperature", temperature,
+            "bench", "run", "--engine", "hf",
+            "--out", out, "--limit", args.limit, "--max-new-tokens", 128, "--temperature", temperature,
             "--budget", budget, "--methods", ",".join(methods), "--threads", args.threads, "--dtype", "float32",
             "--dataset", "builtin" if kinds else f"spec-bench:{args.questions}",
             *(() if kinds else ("--pack", args.pack)),
