@@ -99,7 +99,7 @@ def test_every_row_of_a_tree_is_scored_as_its_own_text(family: tuple[str, Any, A
 
 
 def test_rejected_rows_are_cleared_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hierdraft.engines.openvino._MOST_DROPPED", 0)
+    monkeypatch.setattr("hierdraft.engines.openvino_variables.MOST_DROPPED", 0)
     model, path = saved("gemma3", tmp_path / "model")
     engine = OpenVINOEngine(files.prepare(path, "float32", tmp_path))
     truth = reference(model, PROMPT, 200)
@@ -107,7 +107,7 @@ def test_rejected_rows_are_cleared_away(tmp_path: Path, monkeypatch: pytest.Monk
     got, steps = run(engine, drafter, PROMPT, Options(200, budget=FixedBudget(40)))
     assert got == truth
     assert sum(len(step.tree) - len(step.path) for step in steps) > 300
-    assert engine._table.dropped <= engine.length + 41
+    assert engine._cache.table.dropped <= engine.length + 41
     engine.rewind(20)
     assert engine.length == 20
     assert run(engine, PlainDrafter(), PROMPT, Options(30))[0] == truth[:30]

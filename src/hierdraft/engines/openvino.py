@@ -1,7 +1,7 @@
 """The OpenVINO engine: the same tree verification, without torch between the steps of a forward. CPU only.
 
-The graph appends every row it scores to its own keys and values. A `RowTable` knows which of them are still part of the
-text; the others are masked out, and removed when enough have gathered.
+Keys and values lie in blocks of ours, which OpenVINO's paged attention reads and writes (`Blocks`), or in variables of
+the graph where a model has sliding windows (`Variables`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from hierdraft.engines.costs import StepCosts
 from hierdraft.engines.measure import attends_as_told, measured_costs
 from hierdraft.engines.openvino_files import Facts, graph_file
-from hierdraft.engines.rowtable import RowTable
+from hierdraft.engines.openvino_paged import Blocks, paged
+from hierdraft.engines.openvino_variables import Variables
 from hierdraft.engines.topids import top_ids
 from hierdraft.errors import ModelError, UnsupportedModelError, UsageError
 from hierdraft.tree import DraftTree, Int32
@@ -29,10 +30,6 @@ DTYPES = {"float32": "float32", "float16": "float16", "bfloat16": "float16", "in
 
 Logits = NDArray[np.float32]
 
-_MOST_DROPPED = 256
-"""Rejected rows that are carried along, and as many again as the text is long: a row more in the cache costs a forward
-microseconds, and reading the graph's variables, to move the others together, costs tenths of a millisecond a row."""
-
 SIZES = (1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 """Rows that forwards have. OpenVINO prepares every kernel anew when their number changes, which takes a third of a
 step, so a forward gets useless rows beside those that count where that is cheaper than another number of rows."""
@@ -41,7 +38,6 @@ _SHARE = 0.6
 """How much of a change's cost is laid on the step that makes it; those that follow have the benefit too."""
 
 _PART = 2048
-_BEAM = np.zeros(1, dtype=np.int32)
 
 
 class OpenVINOEngine:
@@ -66,12 +62,7 @@ class OpenVINOEngine:
         self.exact = dtype in ("float32", "float16")
         self.costs = StepCosts()
         self.fingerprint = _fingerprint(folder, dtype, threads)
-        self._request = _compile(folder, dtype, threads).create_infer_request()
-        self._states = {state.name: state for state in self._request.query_state()}
-        self._names = [given.get_any_name() for given in self._request.model_inputs]
-        self._window = min((window for window in self.windows if window is not None), default=None)
-        self._mixed = "sliding_mask" in self._names
-        self._table = RowTable()
+        self._cache = _cache(folder, _options(dtype, threads), facts.windows)
         self._rows = 0
         self._prices: list[float] = []
         self._changed = False
@@ -81,40 +72,35 @@ class OpenVINOEngine:
     @property
     def length(self) -> int:
         """Positions committed."""
-        return self._table.length
+        return self._cache.length
 
     def prefill(self, ids: Sequence[int] | Int32, rows: int = 1) -> Logits:
         """Score the prompt from an empty cache; logits[rows, V] of its last positions."""
-        self._request.reset_state()
-        self._table = RowTable()
+        self._cache.clear()
         tokens = np.asarray(ids, dtype=np.int64)
         last = len(tokens) - max(rows, 1)
         start = 0
-        while len(tokens) - start > _PART and last > start:  # the mask of all rows at once could be too large
+        while len(tokens) - start > _PART and last > start:  # all rows at once could need too much memory
             part = min(_PART, last - start)
             self._score(tokens[start : start + part], np.array([part - 1]))
-            self._table.keep(range(part))
             start += part
-        logits = self._score(tokens[start:], np.arange(last - start, len(tokens) - start))
-        self._table.keep(range(len(tokens) - start))
-        return logits
+        return self._score(tokens[start:], np.arange(last - start, len(tokens) - start))
 
     def _score(self, tokens: NDArray[np.int64], wanted: NDArray[np.int64]) -> Logits:
-        """Rows of a text behind the cache's."""
-        rows = len(tokens)
-        where = np.arange(self._table.length, self._table.length + rows)
-        return self._run(tokens, where, np.tri(rows, dtype=bool), wanted)
+        """Rows that go on with the text."""
+        where = np.arange(self.length, self.length + len(tokens))
+        logits = self._run(tokens, where, None, wanted)
+        self._cache.keep(range(len(tokens)))
+        return logits
 
     def forward(self, last: int, tree: DraftTree) -> Logits:
         """Score `last` and every node in one pass; logits[1+n, V]."""
-        if self._table.dropped > _MOST_DROPPED + self.length:
-            self._compact()
         count = len(tree) + 1
         rows = self._fitting(count, self.costs.change)[0]
         tokens = np.zeros(rows, dtype=np.int64)
         tokens[0], tokens[1:count] = last, tree.tokens
-        where = np.full(rows, self._table.length)
-        where[:count] = self._table.below(tree)
+        where = np.full(rows, self.length)
+        where[1:count] += tree.depths()
         seen = np.eye(rows, dtype=bool)
         seen[:count, :count] = tree.mask()
         self._changed = rows != self._rows
@@ -128,44 +114,25 @@ class OpenVINOEngine:
         return rows, seconds
 
     def _run(
-        self, tokens: NDArray[np.int64], where: NDArray[np.int64], seen: NDArray[np.bool_], wanted: NDArray[np.int64]
-    ) -> Logits:
-        full, sliding = self._table.masks(where, seen, self._window)
-        given = {"ids": tokens[None], "positions": where[None], "rows": wanted, "beam": _BEAM}
-        given["mask"] = full if self._mixed else sliding
-        if self._mixed:
-            given["sliding_mask"] = sliding
-        self._request.infer([given[name] for name in self._names], share_inputs=True, share_outputs=True)
-        self._table.add(len(tokens))
+        self, tokens: NDArray[np.int64], where: NDArray[np.int64], seen: NDArray[np.bool_] | None,
+        wanted: NDArray[np.int64],
+    ) -> Logits:  # fmt: skip
+        logits = self._cache.score(tokens, where, seen, wanted)
         self._rows = len(tokens)
         self._prices = []
-        logits: Logits = self._request.get_output_tensor(0).data
         return logits
 
     def commit(self, path: Sequence[int]) -> None:
         """Keep row 0 and the rows of the accepted nodes."""
-        self._table.keep([0, *(node + 1 for node in path)])
+        self._cache.keep([0, *(node + 1 for node in path)])
 
     def rewind(self, length: int) -> None:
         """Forget all but the first `length` positions."""
-        self._table.rewind(length)
-
-    def _compact(self) -> None:
-        """Move what is kept together."""
-        kept = self._table.gather()
-        for state in self._states.values():
-            state.state = openvino.Tensor(np.ascontiguousarray(state.state.data[:, :, kept]))
+        self._cache.rewind(length)
 
     def cached(self) -> list[tuple[NDArray[Any], NDArray[Any]]]:
         """Keys and values of every layer, float[1, heads, length, dim]."""
-        self._compact()
-        parts = {name: state.state.data[:, :, : self.length] for name, state in self._states.items()}
-
-        def of(kind: str, layer: int) -> NDArray[Any]:  # a variable is called as what it holds, then what replaces it
-            found: NDArray[Any] = next(part for name, part in parts.items() if name.startswith(f"{kind}.{layer}new."))
-            return found
-
-        return [(of("key", layer), of("value", layer)) for layer in range(len(self.windows))]
+        return self._cache.cached()
 
     def choices(self, logits: Logits) -> Int32:
         """The highest logit per row, the lowest id among equals."""
@@ -202,21 +169,29 @@ class OpenVINOEngine:
         return self.costs
 
 
-def _compile(folder: Path, dtype: str, threads: int | None) -> Any:
-    core = openvino.Core()
-    has_bfloat16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+def _options(dtype: str, threads: int | None) -> dict[str, Any]:
+    """What a graph is compiled with. Raises UsageError."""
+    has_bfloat16 = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if dtype == "bfloat16" and not has_bfloat16:
         raise UsageError("This CPU does not compute in bfloat16: use float16, whose weights are as small.")
     half = dtype == "bfloat16" or (dtype == "int8" and has_bfloat16)
-    options: dict[str, Any] = {
+    return {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": "bf16" if half else "f32",
         "KV_CACHE_PRECISION": "bf16" if half else "f32",
         **({} if half else {"DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}),  # else rows would depend on how many there are
         **({} if threads is None else {"INFERENCE_NUM_THREADS": threads}),
     }
+
+
+def _cache(folder: Path, options: dict[str, Any], windows: Sequence[int | None]) -> Blocks | Variables:
+    """The compiled graph, behind the cache that suits it. Raises ModelError."""
+    core = openvino.Core()
     try:
-        return core.compile_model(graph_file(folder), "CPU", options)
+        graph = core.read_model(graph_file(folder))
+        if any(windows):
+            return Variables(core.compile_model(graph, "CPU", options), windows)
+        return Blocks(core.compile_model(paged(graph), "CPU", options))
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise ModelError(f"OpenVINO cannot compile {folder}: {reason}") from error

@@ -24,7 +24,7 @@ from hierdraft.model_files import disk_errors
 WEIGHTS = ("float32", "float16", "int8")
 """Kinds of weights that a graph can have."""
 
-_FORM = 1
+_FORM = 2
 _FACTS, _GRAPH, _DATA = "facts.json", "graph.xml", "graph.bin"
 
 

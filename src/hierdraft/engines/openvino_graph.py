@@ -136,12 +136,20 @@ class _Traced(torch.nn.Module):
         """Logits [R, V], then keys and values of every layer; `others`: the masks, then keys and values."""
         masks, cache = others[: self._masks], as_cache(others[self._masks :])
         mask = masks[0] if len(masks) == 1 else {"full_attention": masks[0], "sliding_attention": masks[1]}
-        given = {"logits_to_keep": rows} if self._model._supports_logits_to_keep() else {}
-        logits = self._model(
-            input_ids=ids, position_ids=positions, attention_mask=mask, past_key_values=cache, use_cache=True, **given
-        ).logits
-        found = logits[0] if given else logits[0].index_select(0, rows)
-        return (found, *parts(cache))
+        head = self._model.get_output_embeddings()
+        hook = head.register_forward_pre_hook(lambda _, given: _of_rows(given[0], rows))
+        try:
+            logits = self._model(
+                input_ids=ids, position_ids=positions, attention_mask=mask, past_key_values=cache, use_cache=True
+            ).logits
+        finally:
+            hook.remove()
+        return (logits[0], *parts(cache))
+
+
+def _of_rows(hidden: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """[1, R, D] of [B, T, D], where B or T is 1: paged attention has its rows in the first of them."""
+    return hidden.reshape(-1, hidden.shape[-1]).index_select(0, rows)[None]
 
 
 def cache_shapes(model: Any) -> list[tuple[int, int]]:
