@@ -7,9 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from hierdraft.drafting.budget import FixedBudget
+from hierdraft.drafting.hierarchy import HierarchyDrafter
+from hierdraft.drafting.plain import PlainDrafter
 from hierdraft.engines.loop import Options, decode
 from hierdraft.protocols import Drafter, Engine, Step
 from hierdraft.tree import TARGET
+from tests.lossless.drafters import HARMLESS
 
 
 def run(
@@ -41,6 +45,17 @@ def check_steps(steps: list[Step], limit: int) -> None:
         assert step.choices[rows].tolist() == step.tokens
         assert [code == TARGET for code in step.levels] == [i >= len(step.path) for i in range(len(step.tokens))]
         assert set(step.seconds) == {"draft", "forward", "rest"}
+
+
+def check_every_drafter(engine: Engine, prompt: list[int], truth: list[int], vocabulary: int) -> None:
+    """Plain decoding and every harmless drafter give `truth`, which is all of the output."""
+    limit = len(truth)
+    assert run(engine, PlainDrafter(), prompt, Options(limit))[0] == truth
+    for kind in [*HARMLESS.values(), HierarchyDrafter]:
+        drafter = kind(vocabulary, prompt + truth, 7) if kind is not HierarchyDrafter else kind()
+        got, steps = run(engine, drafter, prompt, Options(limit, budget=FixedBudget(9)))
+        assert got == truth, kind.__name__
+        check_steps(steps, limit)
 
 
 def teacher_forced(engine: Engine, prompt: Sequence[int], output: Sequence[int]) -> list[int]:

@@ -14,7 +14,6 @@ from transformers.cache_utils import DynamicCache
 import hierdraft
 from hierdraft.bench.datasets import builtin_prompts
 from hierdraft.drafting.budget import FixedBudget
-from hierdraft.drafting.hierarchy import HierarchyDrafter
 from hierdraft.drafting.plain import PlainDrafter
 from hierdraft.engines import load as loading
 from hierdraft.engines.costs import StepCosts
@@ -23,13 +22,14 @@ from hierdraft.errors import MissingDependencyError, ModelError, UnsupportedMode
 from hierdraft.models import ResolvedModel
 from hierdraft.tree import DraftTree
 from tests.lossless.drafters import HARMLESS
-from tests.lossless.harness import check_steps, run
+from tests.lossless.harness import check_every_drafter, run
 from tests.lossless.tiny import VOCABULARY, WINDOW, reference, tiny
 
 pytest.importorskip("openvino")
 from hierdraft.engines import openvino_files as files
 from hierdraft.engines.openvino import OpenVINOEngine
 from hierdraft.engines.openvino_graph import convert
+from hierdraft.engines.openvino_join import join_products
 
 FAMILIES = ("llama", "qwen2", "qwen2-sliding", "qwen3", "mistral", "gemma3", "phi", "phi3", "gpt2", "gpt-neox")
 PROMPT = [5, 9, 11, 5, 9, 60, 61, 5, 9, 11, 8, 3]
@@ -54,12 +54,7 @@ def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def test_every_family_with_every_drafter(family: tuple[str, Any, Any]) -> None:
     _, model, engine = family
     truth = reference(model, PROMPT, LIMIT)
-    assert run(engine, PlainDrafter(), PROMPT, Options(LIMIT))[0] == truth
-    for kind in [*HARMLESS.values(), HierarchyDrafter]:
-        drafter = kind(VOCABULARY, PROMPT + truth, 7) if kind is not HierarchyDrafter else kind()
-        got, steps = run(engine, drafter, PROMPT, Options(LIMIT, budget=FixedBudget(9)))
-        assert got == truth, kind.__name__
-        check_steps(steps, LIMIT)
+    check_every_drafter(engine, PROMPT, truth, VOCABULARY)
 
 
 def test_layer_by_layer_as_transformers_after_every_step(family: tuple[str, Any, Any]) -> None:
@@ -113,8 +108,34 @@ def test_rejected_rows_are_cleared_away(tmp_path: Path, monkeypatch: pytest.Monk
     assert run(engine, PlainDrafter(), PROMPT, Options(30))[0] == truth[:30]
 
 
-def test_forwards_keep_their_number_of_rows_where_a_change_costs_more(tmp_path: Path) -> None:
-    _, path = saved("gemma3", tmp_path / "model")
+def test_blocks_grow_with_the_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hierdraft.engines.openvino_paged._FIRST", 1)
+    model, path = saved("llama", tmp_path / "model")
+    engine = OpenVINOEngine(files.prepare(path, "float32", tmp_path))
+    truth = reference(model, PROMPT, 180)
+    for kind in ("OracleInATree", "RandomTree"):
+        drafter = HARMLESS[kind](VOCABULARY, PROMPT + truth, 5)
+        assert run(engine, drafter, PROMPT, Options(180, budget=FixedBudget(40)))[0] == truth
+    engine.rewind(20)
+    assert engine.length == 20
+    with pytest.raises(ValueError, match="from 20 to 21"):
+        engine.rewind(21)
+
+
+def test_products_of_the_same_rows_are_joined() -> None:
+    def products(graph: Any) -> int:
+        return sum(node.get_type_name() == "MatMul" for node in graph.get_ops())
+
+    model = tiny("llama", dtype=torch.float32)
+    with files.quiet():
+        graph = convert(model, [None] * 4)
+    before = products(graph)
+    assert products(join_products(graph)) == before - 4 * (2 + 1)  # of three, and of two, in every layer
+
+
+@pytest.mark.parametrize(("name", "least"), [("gemma3", 1), ("llama", 2)])
+def test_forwards_keep_their_number_of_rows_where_a_change_costs_more(name: str, least: int, tmp_path: Path) -> None:
+    _, path = saved(name, tmp_path / "model")
     engine = OpenVINOEngine(files.prepare(path, "float32", tmp_path))
     text = np.random.default_rng(1).integers(3, VOCABULARY, 3 * WINDOW).tolist()
     tree = DraftTree.build([7, 8, 9], [-1, 0, 0])
@@ -130,12 +151,12 @@ def test_forwards_keep_their_number_of_rows_where_a_change_costs_more(tmp_path: 
         return found
 
     exact = scored(StepCosts())
-    assert [rows for _, rows, _, _ in exact] == [4, 1, 4]
+    assert [rows for _, rows, _, _ in exact] == [4, least, 4]
     dear = scored(StepCosts({1: 1.0, 4: 1.5, 6: 3.0, 64: 64.0}, change=1.0))
     assert [rows for _, rows, _, _ in dear] == [4, 4, 4]
     assert dear[0][2:] == (1.5, pytest.approx(3.0 + 0.6))
     cheap = scored(StepCosts({1: 1.0, 4: 1.5, 6: 3.0, 64: 64.0}, change=0.1))
-    assert [rows for _, rows, _, _ in cheap] == [4, 1, 4]
+    assert [rows for _, rows, _, _ in cheap] == [4, least, 4]
     for padded in (dear, cheap):
         for (a, *_), (b, *_) in zip(padded, exact, strict=True):
             assert a.shape == b.shape
@@ -236,6 +257,25 @@ def test_which_engine_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         loading.load_engine(path, engine="openvino")
     with pytest.raises(UsageError, match="int8"):
         loading.load_engine(path, dtype="int8")
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+def test_rows_of_the_real_model_do_not_depend_on_how_many_there_are(dtype: str, smollm2: Path) -> None:
+    try:
+        engine = loading.load_engine(str(smollm2), engine="openvino", dtype=dtype)[0]
+    except (UsageError, MissingDependencyError) as error:
+        pytest.skip(str(error))
+    text = np.random.default_rng(4).integers(0, engine.vocab_size, 90)
+    engine.prefill(text[:40])
+    few = engine.forward(text[40], DraftTree.chain(text[41:42])).copy()
+    many = engine.forward(text[40], DraftTree.chain(text[41:])).copy()
+    np.testing.assert_array_equal(many[:2], few)
+    alone = engine.forward(text[40], DraftTree.empty()).copy()
+    np.testing.assert_array_equal(alone[0], few[0])
+    chain = [-1, 0, 1, 2, 3]
+    branches = DraftTree.build([*text[41:46], 9, 8, 7], [*chain, -1, 0, 2])
+    np.testing.assert_array_equal(engine.forward(text[40], branches)[:6], many[:6])
 
 
 @pytest.mark.model

@@ -17,7 +17,7 @@ from hierdraft.engines.hf import HFEngine, make_lean
 from hierdraft.engines.loop import Options, decode
 from hierdraft.errors import DraftWarning, UnsupportedModelError
 from tests.lossless.drafters import HARMLESS, REFUSED
-from tests.lossless.harness import check_steps, run
+from tests.lossless.harness import check_every_drafter, run
 from tests.lossless.tiny import CONFIGS, VOCABULARY, WINDOW, assert_same, reference, tiny
 
 PROMPT = [5, 9, 11, 5, 9, 60, 61, 5, 9, 11, 8, 3]
@@ -29,12 +29,7 @@ def test_every_family_with_every_drafter(name: str) -> None:
     model = tiny(name)
     truth = reference(model, PROMPT, LIMIT)
     engine = HFEngine(model)
-    assert run(engine, PlainDrafter(), PROMPT, Options(LIMIT))[0] == truth
-    for kind in [*HARMLESS.values(), HierarchyDrafter]:
-        drafter = kind(VOCABULARY, PROMPT + truth, 7) if kind is not HierarchyDrafter else kind()
-        got, steps = run(engine, drafter, PROMPT, Options(LIMIT, budget=FixedBudget(9)))
-        assert got == truth, kind.__name__
-        check_steps(steps, LIMIT)
+    check_every_drafter(engine, PROMPT, truth, VOCABULARY)
     drafted = HARMLESS["Oracle"](VOCABULARY, PROMPT + truth, 7)
     assert len(run(engine, drafted, PROMPT, Options(LIMIT, budget=FixedBudget(9)))[1]) < len(truth) / 4 + 3
 

@@ -46,6 +46,14 @@ def test_mask_depths_and_paths(tree: DraftTree) -> None:
         assert node in tree.children(int(tree.parents[node]))
 
 
+@given(trees())
+def test_depth_first(tree: DraftTree) -> None:
+    def below(node: int) -> list[int]:
+        return [found for child in tree.children(node) for found in (child, *below(child))]
+
+    assert tree.depth_first().tolist() == below(-1)
+
+
 @given(trees(), st.integers(0, 30))
 def test_prefix_and_limited_are_trees(tree: DraftTree, bound: int) -> None:
     prefix = tree.prefix(bound)

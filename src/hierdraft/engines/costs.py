@@ -67,9 +67,7 @@ class StepCosts:
             seconds = {int(rows): float(took) for rows, took in stored.items()}
         except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):
             return None
-        usable = (
-            len(seconds) > 1 and 1 in seconds and all(0 < n <= _LIMIT and 0.0 < s < 1e4 for n, s in seconds.items())
-        )
+        usable = len(seconds) > 1 and all(0 < n <= _LIMIT and 0.0 < s < 1e4 for n, s in seconds.items())
         return cls(seconds, change) if usable and 0.0 <= change < 1e4 else None
 
     def write(self, file: Path) -> None:
@@ -81,10 +79,10 @@ class StepCosts:
             os.replace(temporary, file)
 
     def agrees(self, run: Callable[[int], float], tolerance: float = 1.4, *, again: bool = False) -> bool:
-        """Whether a short look at the engine, one row against many, gives about the ratio that is stored."""
-        many = int(self._sizes[min(len(self._sizes) // 2 + 1, len(self._sizes) - 1)])
-        now = StepCosts.measure(run, repeats=2, sizes=(1, many), again=again)
-        ratio = (now(many) / now(1)) / (self(many) / self(1))
+        """Whether a short look at the engine, few rows against many, gives about the ratio that is stored."""
+        few, many = (int(self._sizes[min(at, len(self._sizes) - 1)]) for at in (0, len(self._sizes) // 2 + 1))
+        now = StepCosts.measure(run, repeats=2, sizes=(few, many), again=again)
+        ratio = (now(many) / now(few)) / (self(many) / self(few))
         return 1 / tolerance < ratio < tolerance
 
     def __call__(self, rows: int) -> float:

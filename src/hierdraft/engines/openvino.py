@@ -63,7 +63,9 @@ class OpenVINOEngine:
         self.costs = StepCosts()
         self.fingerprint = _fingerprint(folder, dtype, threads)
         self._cache = _cache(folder, _options(dtype, threads), facts.windows)
+        self._sizes = tuple(size for size in SIZES if size >= self._cache.least)
         self._rows = 0
+        self._places = np.zeros(1, dtype=np.int64)
         self._prices: list[float] = []
         self._changed = False
         if not attends_as_told(self):
@@ -94,22 +96,30 @@ class OpenVINOEngine:
         return logits
 
     def forward(self, last: int, tree: DraftTree) -> Logits:
-        """Score `last` and every node in one pass; logits[1+n, V]."""
+        """Score `last` and every node in one pass; logits[1+n, V].
+
+        The rows go depth first: then those of the likeliest path lie as they would without the others, and are scored
+        in the same arithmetic, to the last bit.
+        """
         count = len(tree) + 1
         rows = self._fitting(count, self.costs.change)[0]
-        tokens = np.zeros(rows, dtype=np.int64)
-        tokens[0], tokens[1:count] = last, tree.tokens
-        where = np.full(rows, self.length)
-        where[1:count] += tree.depths()
+        order = np.zeros(count, dtype=np.int64)
+        order[1:] = tree.depth_first() + 1
+        tokens, where = np.zeros(rows, dtype=np.int64), np.full(rows, self.length)
+        tokens[0], tokens[1:count] = last, tree.tokens[order[1:] - 1]
+        where[1:count] += tree.depths()[order[1:] - 1]
         seen = np.eye(rows, dtype=bool)
-        seen[:count, :count] = tree.mask()
+        seen[:count, :count] = tree.mask()[np.ix_(order, order)]
+        self._places = np.arange(rows)
+        self._places[order] = np.arange(count)
         self._changed = rows != self._rows
-        return self._run(tokens, where, seen, np.arange(rows))[:count]
+        return self._run(tokens, where, seen, self._places)[:count]
 
     def _fitting(self, count: int, change: float) -> tuple[int, float]:
         """(rows, seconds) of the cheapest forward with at least `count` rows, where a change costs `change`."""
-        sizes = [size for size in SIZES if size >= count] if self.costs(1) > 0.0 else []
-        found = ((self.costs(size) + (change if size != self._rows else 0.0), size) for size in (sizes or [count]))
+        sizes = [size for size in self._sizes if size >= count] if self.costs(1) > 0.0 else []
+        least = max(count, self._sizes[0])
+        found = ((self.costs(size) + (change if size != self._rows else 0.0), size) for size in (sizes or [least]))
         seconds, rows = min(found)
         return rows, seconds
 
@@ -124,7 +134,7 @@ class OpenVINOEngine:
 
     def commit(self, path: Sequence[int]) -> None:
         """Keep row 0 and the rows of the accepted nodes."""
-        self._cache.keep([0, *(node + 1 for node in path)])
+        self._cache.keep(self._places[[0, *(node + 1 for node in path)]].tolist())
 
     def rewind(self, length: int) -> None:
         """Forget all but the first `length` positions."""
@@ -151,8 +161,8 @@ class OpenVINOEngine:
         if rows > SIZES[-1]:
             return self.costs(rows) + _SHARE * self.costs.change
         if not self._prices:
-            found = [self._fitting(size, _SHARE * self.costs.change)[1] for size in SIZES]
-            self._prices = [found[bisect_left(SIZES, count)] for count in range(SIZES[-1] + 1)]
+            found = [self._fitting(size, _SHARE * self.costs.change)[1] for size in self._sizes]
+            self._prices = [found[bisect_left(self._sizes, count)] for count in range(SIZES[-1] + 1)]
         return self._prices[rows]
 
     def record(self, rows: int, seconds: float) -> None:  # noqa: ARG002 - the useless rows cost as much
@@ -164,7 +174,7 @@ class OpenVINOEngine:
     def measure_costs(self, stored: Path | None = None, context: int = 256) -> StepCosts:
         """See `measured_costs`, whose figures are used from now on."""
         self.costs = StepCosts()  # forwards with as many rows as asked for
-        self.costs = measured_costs(self, stored, context, SIZES, again=True)
+        self.costs = measured_costs(self, stored, context, self._sizes, again=True)
         self._prices = []
         return self.costs
 

@@ -119,6 +119,7 @@ def _convert(model: Path, weights: str, folder: Path) -> Facts:
     from hierdraft.engines.hf_load import load_model
     from hierdraft.engines.kvcache import layer_windows
     from hierdraft.engines.openvino_graph import convert
+    from hierdraft.engines.openvino_join import join_products
 
     compress = compressor() if weights == "int8" else None
     loaded = load_model(model, torch.float32)
@@ -126,7 +127,7 @@ def _convert(model: Path, weights: str, folder: Path) -> Facts:
     windows = tuple(layer_windows(loaded))
     known, bounded = context_length(loaded, text_config)
     with quiet():
-        graph = convert(loaded, windows)
+        graph = join_products(convert(loaded, windows))
         if compress is not None:
             graph = compress(graph)
         openvino.save_model(graph, folder / _GRAPH, compress_to_fp16=weights == "float16")

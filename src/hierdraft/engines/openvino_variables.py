@@ -28,6 +28,8 @@ _ONE_BEAM = np.zeros(1, dtype=np.int32)
 class Variables:
     """Keys and values of one request; the methods are those of `Blocks`."""
 
+    least = 1
+
     def __init__(self, compiled: Any, windows: Sequence[int | None]) -> None:
         """An empty cache for a compiled graph that `convert` made.
 
