@@ -195,8 +195,8 @@ def main() -> None:
     parser.add_argument("--per-kind", type=int)
     args = parser.parse_args()
     model = hierdraft.load(MODEL, engine="openvino", dtype=args.dtype, threads=args.threads, learn=False)
-    watch = Stopwatch(model.engine._request)
-    model.engine._request = watch
+    watch = Stopwatch(model.engine._cache._request)
+    model.engine._cache._request = watch
     spent: dict[str, Counter[str]] = {name: Counter() for name in OURS}
     systems = {name: ours(model, method, watch, spent[name]) for name, method in OURS.items()}
     with tempfile.TemporaryDirectory() as folder:

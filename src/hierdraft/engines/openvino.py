@@ -7,6 +7,7 @@ the graph where a model has sliding windows (`Variables`).
 from __future__ import annotations
 
 import hashlib
+import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from pathlib import Path
@@ -102,7 +103,7 @@ class OpenVINOEngine:
         in the same arithmetic, to the last bit.
         """
         count = len(tree) + 1
-        rows = self._fitting(count, self.costs.change)[0]
+        rows = self._rows_for(count)
         order = np.zeros(count, dtype=np.int64)
         order[1:] = tree.depth_first() + 1
         tokens, where = np.zeros(rows, dtype=np.int64), np.full(rows, self.length)
@@ -115,13 +116,21 @@ class OpenVINOEngine:
         self._changed = rows != self._rows
         return self._run(tokens, where, seen, self._places)[:count]
 
-    def _fitting(self, count: int, change: float) -> tuple[int, float]:
-        """(rows, seconds) of the cheapest forward with at least `count` rows, where a change costs `change`."""
-        sizes = [size for size in self._sizes if size >= count] if self.costs(1) > 0.0 else []
-        least = max(count, self._sizes[0])
-        found = ((self.costs(size) + (change if size != self._rows else 0.0), size) for size in (sizes or [least]))
-        seconds, rows = min(found)
-        return rows, seconds
+    def _rows_for(self, count: int) -> int:
+        """How many rows a forward has that needs `count`."""
+        if self.costs(1) <= 0.0 or count > self._sizes[-1]:
+            return max(count, self._sizes[0])
+        return self._cheapest(self.costs.change)[bisect_left(self._sizes, count)][1]
+
+    def _cheapest(self, change: float) -> list[tuple[float, int]]:
+        """For each size, the cheapest forward with so many rows or more: (seconds, rows).
+
+        change   seconds that another number of rows than before costs
+        """
+        found = [(math.inf, 0)]
+        for size in reversed(self._sizes):
+            found.append(min(found[-1], (self.costs(size) + (change if size != self._rows else 0.0), size)))
+        return found[:0:-1]
 
     def _run(
         self, tokens: NDArray[np.int64], where: NDArray[np.int64], seen: NDArray[np.bool_] | None,
@@ -161,8 +170,8 @@ class OpenVINOEngine:
         if rows > SIZES[-1]:
             return self.costs(rows) + _SHARE * self.costs.change
         if not self._prices:
-            found = [self._fitting(size, _SHARE * self.costs.change)[1] for size in self._sizes]
-            self._prices = [found[bisect_left(self._sizes, count)] for count in range(SIZES[-1] + 1)]
+            found = self._cheapest(_SHARE * self.costs.change)
+            self._prices = [found[bisect_left(self._sizes, count)][0] for count in range(SIZES[-1] + 1)]
         return self._prices[rows]
 
     def record(self, rows: int, seconds: float) -> None:  # noqa: ARG002 - the useless rows cost as much

@@ -22,8 +22,8 @@ Logits = NDArray[np.float32]
 _NAMES = {IDS: "input_ids", POSITIONS: "position_ids", MASK: "attention_mask", BEAM: "beam_idx"}
 """Inputs as the transformation expects them to be called."""
 
+_LENGTHS, _BIAS = ("past_lens", "subsequence_begins", "block_indices_begins", "qq_bias_begins"), "qq_bias"
 _FIRST = 8
-_NOTHING_BETWEEN = np.zeros(0, dtype=np.uint8)
 
 
 def paged(graph: Any) -> Any:
@@ -56,8 +56,18 @@ class Blocks:
                 sizes = tuple(shape[axis].get_length() for axis in (1, 2, 3))
                 self._kinds.setdefault((*sizes, given.get_element_type().get_type_name()), []).append(name)
         self._size = next(iter(self._kinds))[1]
-        self._capacity = 0
+        self._capacity = self._used = 0
         self._reserve(_FIRST * self._size)
+        self._lengths = [self._bind(name, np.zeros(1 + (at > 0), np.int32)) for at, name in enumerate(_LENGTHS)]
+        self._longest = self._bind("max_context_len", np.zeros((), np.int32))
+        self._shape: tuple[int, int, bool] | None = None
+        self._given: dict[str, NDArray[Any]] = {}
+        self._known: dict[tuple[int, int, bool], dict[str, NDArray[Any]]] = {}
+
+    def _bind(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
+        """The array, which the graph takes this input from until another is bound."""
+        self._request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
+        return array
 
     def _reserve(self, positions: int) -> None:
         """Room for so many positions at least, twice as many as before where there is not enough."""
@@ -73,8 +83,23 @@ class Blocks:
             self._buffers[kind] = grown
             for name, part in zip(names, grown, strict=True):
                 self._request.set_tensor(name, openvino.Tensor(part, openvino.Shape(part.shape), of))
-        self._capacity = blocks * self._size
+        self._capacity, self._used = blocks * self._size, 0
         self._table = np.arange(blocks, dtype=np.int32)
+
+    def _inputs(self, rows: int, scored: int, seen: bool) -> dict[str, NDArray[Any]]:
+        """Bound arrays for a forward of that shape; those of trees are kept, because their shapes come again."""
+        shape = (rows, scored, seen)
+        if shape != self._shape:
+            self._given = self._known.get(shape) or {
+                _NAMES[IDS]: np.empty(rows, np.int64), _NAMES[POSITIONS]: np.empty(rows, np.int64),
+                ROWS: np.empty(scored, np.int64), _BIAS: np.empty(rows * rows if seen else 0, np.uint8),
+            }  # fmt: skip
+            if seen:
+                self._known[shape] = self._given
+            for name, array in self._given.items():
+                self._bind(name, array)
+            self._shape = shape
+        return self._given
 
     def clear(self) -> None:
         """The next row is the first of a text."""
@@ -92,18 +117,17 @@ class Blocks:
         rows, length = len(tokens), self.length
         self._reserve(length + rows)
         used = -(-(length + rows) // self._size)
-        between = _NOTHING_BETWEEN if seen is None else seen.view(np.uint8).reshape(-1)
-        given = {
-            _NAMES[IDS]: tokens, _NAMES[POSITIONS]: where, ROWS: wanted,
-            "past_lens": np.array([length], dtype=np.int32),
-            "subsequence_begins": np.array([0, rows], dtype=np.int32),
-            "block_indices": self._table[:used],
-            "block_indices_begins": np.array([0, used], dtype=np.int32),
-            "max_context_len": np.array(length + rows, dtype=np.int32),
-            "qq_bias": between,
-            "qq_bias_begins": np.array([0, len(between)], dtype=np.int32),
-        }  # fmt: skip
-        self._request.infer(given, share_inputs=True, share_outputs=True)
+        if used != self._used:
+            self._bind("block_indices", self._table[:used])
+            self._used = used
+        given = self._inputs(rows, len(wanted), seen is not None)
+        given[_NAMES[IDS]][:], given[_NAMES[POSITIONS]][:], given[ROWS][:] = tokens, where, wanted
+        if seen is not None:
+            given[_BIAS][:] = seen.reshape(-1)
+        for array, value in zip(self._lengths, (length, rows, used, len(given[_BIAS])), strict=True):
+            array[-1] = value
+        self._longest[()] = length + rows
+        self._request.infer(share_inputs=True, share_outputs=True)
         logits: Logits = self._request.get_output_tensor(0).data
         return logits
 

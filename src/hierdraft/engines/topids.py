@@ -20,6 +20,10 @@ def top_ids(rows: Iterable[Any], count: int, k: int) -> Int32:
     return ids
 
 
+_STRIP = 64
+"""Values that are compared with the worst kept one together; few strips of a row hold any that is higher."""
+
+
 @njit(cache=True, nogil=True)
 def best_ids(row: Any, best: Any, ids: Any) -> None:
     """The k highest values of float[V] and their places, highest first, the lowest place first among equals.
@@ -29,15 +33,23 @@ def best_ids(row: Any, best: Any, ids: Any) -> None:
     """
     k = len(ids)
     held = 0
-    for place in range(len(row)):
-        value = row[place]
-        if held == k and not value > best[k - 1]:
-            continue
-        at = held if held < k else k - 1
-        while at > 0 and value > best[at - 1]:
-            best[at] = best[at - 1]
-            ids[at] = ids[at - 1]
-            at -= 1
-        best[at] = value
-        ids[at] = place
-        held = min(held + 1, k)
+    for start in range(0, len(row), _STRIP):
+        strip = row[start : start + _STRIP]
+        if held == k:
+            worst, higher = row[ids[k - 1]], np.int32(0)
+            for place in range(len(strip)):
+                higher += np.int32(strip[place] > worst)
+            if higher == 0:
+                continue
+        for place in range(len(strip)):
+            value = strip[place]
+            if held == k and not value > best[k - 1]:
+                continue
+            at = held if held < k else k - 1
+            while at > 0 and value > best[at - 1]:
+                best[at] = best[at - 1]
+                ids[at] = ids[at - 1]
+                at -= 1
+            best[at] = value
+            ids[at] = start + place
+            held = min(held + 1, k)
