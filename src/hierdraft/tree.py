@@ -180,19 +180,6 @@ class DraftTree:
         """The nodes directly below `node` (-1: below the last committed token), probe nodes included."""
         return [int(i) for i in np.flatnonzero(self.parents == node)]
 
-    def depth_first(self) -> Int32:
-        """int32[n]: the nodes in an order where each is followed by all that hangs below it, its first child first."""
-        below: list[list[int]] = [[] for _ in range(len(self) + 1)]
-        for node, parent in enumerate(self.parents.tolist()):
-            below[parent].append(node)  # -1 is the last list
-        found: list[int] = []
-        waiting = below[-1][::-1]
-        while waiting:
-            node = waiting.pop()
-            found.append(node)
-            waiting += reversed(below[node])
-        return np.asarray(found, dtype=np.int32)
-
     def prefix(self, n: int) -> DraftTree:
         """The first `n` nodes, which are a tree because parents come first."""
         if n >= len(self):

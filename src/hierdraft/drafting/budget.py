@@ -7,6 +7,7 @@ the one with the most tokens per second. Zero is a size like any other: where dr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Protocol
 
@@ -23,6 +24,8 @@ _PRIOR = 3.0
 _MEMORY = 0.95
 _IDLE = 0.99
 _LOOK = 64
+_EASE = 0.9
+_FEW = 16
 
 
 class BudgetLaw(Protocol):
@@ -71,11 +74,14 @@ class AutoBudget:
     Steps are drafted in because their probabilities look high, so on average they come out a little lower than they
     looked, even where every cell is honest. `trust` is what was accepted over what was promised in recent drafted
     steps; it scales the promise, and drifts back to 1 while nothing is drafted.
+
+    `nodes`, which is what is asked for, is twice what was lately worth scoring: it takes time to grow the others too.
     """
 
     def __init__(self, nodes: int = 64) -> None:
         """`nodes`: most nodes ever considered."""
-        self.nodes = nodes
+        self.nodes = self._most = nodes
+        self._worth = float(nodes)
         self._promised = self._kept = 0.0
 
     @property
@@ -106,8 +112,11 @@ class AutoBudget:
         if n == 0 or cost(1) <= 0.0:
             return tree.prefix(n)
         expected = 1.0 + self.trust * np.concatenate(([0.0], np.cumsum(tree.prob[:n], dtype=np.float64)))
-        seconds = drafting + np.array([cost(rows) for rows in range(1, n + 2)])
-        return tree.prefix(int(np.argmax(expected / seconds)))
+        seconds = drafting + np.fromiter(map(cost, range(1, n + 2)), np.float64, n + 1)
+        best = int(np.argmax(expected / seconds))
+        self._worth = max(best, _EASE * self._worth)
+        self.nodes = min(self._most, max(_FEW, math.ceil(2.0 * self._worth)))
+        return tree.prefix(best)
 
 
 class BatchBudget(AutoBudget):

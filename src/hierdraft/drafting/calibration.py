@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from hierdraft.drafting.cells import CELLS, prior
-from hierdraft.drafting.evidence import TOKENS, Evidence, Weights, initial_weights, teach, worth_of
+from hierdraft.drafting.evidence import TOKENS, Evidence, Weights, initial_weights, teach_all, worth_of
 from hierdraft.errors import DraftWarning
 
 FORMAT = "hierdraft-calibration-1"
@@ -55,8 +55,7 @@ class Calibration:
 
     def learn(self, evidence: Evidence, weights: Weights, rows: NDArray[np.int64], choices: NDArray[np.int32]) -> None:
         """What the target chose at rows on its own path; rows that were not expanded teach nothing."""
-        for row, choice in zip(rows.tolist(), choices.tolist(), strict=True):
-            teach(evidence, weights, self.tried, self.accepted, row, choice)
+        teach_all(evidence, weights, self.tried, self.accepted, rows, choices)
 
     def save(self, path: Path) -> None:
         """Store what was learned; where that cannot be done, warn."""

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import statistics
+from bisect import bisect_right
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,11 +35,8 @@ class StepCosts:
     def __init__(self, seconds: dict[int, float] | None = None, change: float = 0.0) -> None:
         """`seconds` per measured size; None: nothing is known yet, and every cost is 0."""
         self.change = change
-        self._sizes: NDArray[np.float64] = np.array(sorted(seconds or {}), dtype=np.float64)
-        self._seconds = np.array([(seconds or {})[int(size)] for size in self._sizes])
-        self._table = np.zeros(_LIMIT + 1)
-        if seconds:
-            self._tabulate()
+        self._sizes = sorted(seconds or {})
+        self._seconds = [(seconds or {})[size] for size in self._sizes]
 
     @classmethod
     def measure(
@@ -80,44 +78,53 @@ class StepCosts:
 
     def agrees(self, run: Callable[[int], float], tolerance: float = 1.4, *, again: bool = False) -> bool:
         """Whether a short look at the engine, few rows against many, gives about the ratio that is stored."""
-        few, many = (int(self._sizes[min(at, len(self._sizes) - 1)]) for at in (0, len(self._sizes) // 2 + 1))
+        few, many = self._sizes[0], self._sizes[min(len(self._sizes) // 2 + 1, len(self._sizes) - 1)]
         now = StepCosts.measure(run, repeats=2, sizes=(few, many), again=again)
         ratio = (now(many) / now(few)) / (self(many) / self(few))
         return 1 / tolerance < ratio < tolerance
 
+    @property
+    def known(self) -> bool:
+        """Whether anything was measured."""
+        return len(self._sizes) > 0
+
     def __call__(self, rows: int) -> float:
         """Seconds of a forward of `rows` >= 1 rows; 0.0 while nothing is known."""
-        return float(self._table[min(rows, _LIMIT)])
+        if not self.known:
+            return 0.0
+        left, weight = self._between(rows)
+        if weight == 0.0:
+            return self._seconds[left]
+        first, second = self._seconds[left : left + 2]
+        return (
+            first + weight * (second - first) if weight <= 1.0 else second + (weight - 1.0) * max(0.0, second - first)
+        )
+
+    def _between(self, rows: int) -> tuple[int, float]:
+        """(the measured size to the left, how far `rows` is on the way to the next: beyond the last, more than 1)."""
+        sizes = self._sizes
+        if rows <= sizes[0] or len(sizes) == 1:
+            return 0, 0.0
+        left = min(bisect_right(sizes, rows), len(sizes) - 1) - 1
+        return left, (rows - sizes[left]) / (sizes[left + 1] - sizes[left])
 
     def as_dict(self) -> dict[int, float]:
         """Seconds per measured size, as they stand now."""
-        return {int(size): float(s) for size, s in zip(self._sizes, self._seconds, strict=True)}
+        return dict(zip(self._sizes, self._seconds, strict=True))
 
     def record(self, rows: int, seconds: float) -> None:
         """Follow a forward that was just timed: the whole curve a little, the sizes next to it a little more.
 
         One outlier counts at most fourfold, so a pause of the machine does not bend the curve.
         """
-        expected = self(rows)
-        if expected <= 0.0 or rows > _LIMIT:
+        if not self.known or rows > _LIMIT:
             return
-        ratio = min(4.0, max(0.25, seconds / expected))
-        self._seconds *= ratio**_DRIFT
-        right = min(int(np.searchsorted(self._sizes, rows)), len(self._sizes) - 1)
-        left = max(0, right - 1)
-        span = self._sizes[right] - self._sizes[left]
-        weight = min(1.0, (rows - self._sizes[left]) / span) if span else 1.0
-        self._seconds[left] *= ratio ** (_REFINE * (1.0 - weight))
-        self._seconds[right] *= ratio ** (_REFINE * weight)
-        self._tabulate()
-
-    def _tabulate(self) -> None:
-        rows = np.arange(_LIMIT + 1)
-        self._table = np.interp(rows, self._sizes, self._seconds)
-        if len(self._sizes) > 1:
-            slope = (self._seconds[-1] - self._seconds[-2]) / (self._sizes[-1] - self._sizes[-2])
-            beyond = rows > self._sizes[-1]
-            self._table[beyond] += max(0.0, slope) * (rows[beyond] - self._sizes[-1])
+        ratio = min(4.0, max(0.25, seconds / self(rows)))
+        self._seconds = [ratio**_DRIFT * size for size in self._seconds]
+        left, weight = self._between(rows)
+        self._seconds[left] *= ratio ** (_REFINE * max(0.0, 1.0 - weight))
+        if weight:
+            self._seconds[left + 1] *= ratio ** (_REFINE * min(1.0, weight))
 
 
 class RunningCosts:

@@ -23,6 +23,7 @@ from hierdraft.engines.openvino_files import Facts, graph_file
 from hierdraft.engines.openvino_paged import Blocks, paged
 from hierdraft.engines.openvino_variables import Variables
 from hierdraft.engines.topids import top_ids
+from hierdraft.engines.treerows import depth_first
 from hierdraft.errors import ModelError, UnsupportedModelError, UsageError
 from hierdraft.tree import DraftTree, Int32
 
@@ -81,13 +82,15 @@ class OpenVINOEngine:
         """Score the prompt from an empty cache; logits[rows, V] of its last positions."""
         self._cache.clear()
         tokens = np.asarray(ids, dtype=np.int64)
-        last = len(tokens) - max(rows, 1)
+        scored = min(len(tokens), max(rows, self._sizes[0]))
+        last = len(tokens) - scored
         start = 0
         while len(tokens) - start > _PART and last > start:  # all rows at once could need too much memory
             part = min(_PART, last - start)
             self._score(tokens[start : start + part], np.array([part - 1]))
             start += part
-        return self._score(tokens[start:], np.arange(last - start, len(tokens) - start))
+        logits = self._score(tokens[start:], np.arange(last - start, len(tokens) - start))
+        return logits[scored - max(rows, 1) :]
 
     def _score(self, tokens: NDArray[np.int64], wanted: NDArray[np.int64]) -> Logits:
         """Rows that go on with the text."""
@@ -104,21 +107,16 @@ class OpenVINOEngine:
         """
         count = len(tree) + 1
         rows = self._rows_for(count)
-        order = np.zeros(count, dtype=np.int64)
-        order[1:] = tree.depth_first() + 1
-        tokens, where = np.zeros(rows, dtype=np.int64), np.full(rows, self.length)
-        tokens[0], tokens[1:count] = last, tree.tokens[order[1:] - 1]
-        where[1:count] += tree.depths()[order[1:] - 1]
-        seen = np.eye(rows, dtype=bool)
-        seen[:count, :count] = tree.mask()[np.ix_(order, order)]
-        self._places = np.arange(rows)
-        self._places[order] = np.arange(count)
+        self._places, depths, seen = np.arange(rows), np.zeros(rows, dtype=np.int64), np.eye(rows, dtype=bool)
+        depth_first(tree.parents, self._places[:count], depths, seen)
+        tokens = np.zeros(rows, dtype=np.int64)
+        tokens[0], tokens[self._places[1:count]] = last, tree.tokens
         self._changed = rows != self._rows
-        return self._run(tokens, where, seen, self._places)[:count]
+        return self._run(tokens, depths + self.length, seen, self._places)[:count]
 
     def _rows_for(self, count: int) -> int:
         """How many rows a forward has that needs `count`."""
-        if self.costs(1) <= 0.0 or count > self._sizes[-1]:
+        if not self.costs.known or count > self._sizes[-1]:
             return max(count, self._sizes[0])
         return self._cheapest(self.costs.change)[bisect_left(self._sizes, count)][1]
 
@@ -155,7 +153,8 @@ class OpenVINOEngine:
 
     def choices(self, logits: Logits) -> Int32:
         """The highest logit per row, the lowest id among equals."""
-        return np.array([row.argmax() for row in logits], dtype=np.int32)
+        highest: Int32 = logits.argmax(axis=1).astype(np.int32)
+        return highest
 
     def values(self, logits: Logits, row: int) -> NDArray[Any]:
         """One row, copied."""

@@ -133,13 +133,12 @@ class Blocks:
 
     def keep(self, rows: Sequence[int]) -> None:
         """These of the rows scored last go on with the text, in order; `rows` ascends."""
-        to = np.arange(self.length, self.length + len(rows))
-        at = np.asarray(rows, dtype=np.int64) + self.length
-        moved = at != to
-        if moved.any():
-            (to_block, to_row), (at_block, at_row) = np.divmod(to[moved], self._size), np.divmod(at[moved], self._size)
-            for buffer in self._buffers.values():
-                buffer[:, to_block, :, to_row] = buffer[:, at_block, :, at_row]
+        for to, at in enumerate(rows, start=self.length):
+            source = self.length + at
+            if source != to:
+                (block, row), (to_block, to_row) = divmod(source, self._size), divmod(to, self._size)
+                for buffer in self._buffers.values():
+                    buffer[:, to_block, :, to_row] = buffer[:, block, :, row]
         self.length += len(rows)
 
     def rewind(self, length: int) -> None:

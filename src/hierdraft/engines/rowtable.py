@@ -11,8 +11,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from hierdraft.tree import DraftTree
-
 Mask = NDArray[np.float32]
 
 
@@ -31,14 +29,6 @@ class RowTable:
     def dropped(self) -> int:
         """Rows that are no longer part of the text."""
         return self.count - self.length
-
-    def below(self, tree: DraftTree) -> NDArray[np.int64]:
-        """int64[1+n]: positions of the last token, which is not cached yet, and of the nodes below it."""
-        where = np.empty(len(tree) + 1, dtype=np.int64)
-        where[0] = self.length
-        where[1:] = tree.depths()
-        where[1:] += self.length
-        return where
 
     def masks(self, where: NDArray[np.int64], seen: NDArray[np.bool_], window: int | None) -> tuple[Mask, Mask]:
         """What T new rows may attend to, additive: without a window, and with one.
