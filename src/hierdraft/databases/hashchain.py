@@ -67,6 +67,24 @@ def newest_of(chains: Any, suffix: Any, length: int, positions: Any) -> int:
     return length
 
 
+@njit(cache=True, nogil=True)
+def longest_before(chains: Any, suffix: Any) -> int:
+    """The newest position that all of suffix int32[ORDERS] stands before, -1 if there is none."""
+    tokens, heads, prev = chains
+    state = np.uint64(0)
+    for back in range(1, ORDERS + 1):
+        state = mix(state, suffix[ORDERS - back])
+    position = heads[ORDERS - 1, state & np.uint64(heads.shape[1] - 1)]
+    while position >= 0:
+        back = 1
+        while back <= ORDERS and tokens[position - back] == suffix[ORDERS - back]:
+            back += 1
+        if back > ORDERS:
+            return int(position)
+        position = prev[ORDERS - 1, position]
+    return -1
+
+
 @njit(cache=True, nogil=True, forceinline=True)
 def collect(
     chains: Any, position: int, suffix: Any, length: int, order: int, limit: int, expected: int, other: int,

@@ -15,7 +15,7 @@ from hierdraft.databases.levels import Databases, Shelves
 from hierdraft.databases.recycled import make_successors
 from hierdraft.drafting.budget import BatchBudget
 from hierdraft.drafting.calibration import Calibration
-from hierdraft.drafting.paths import Common, draft_rows, learn_rows
+from hierdraft.drafting.paths import Common, draft_rows, learn_rows, made_rows, send_rows
 from hierdraft.drafting.slots import Slots
 from hierdraft.tree import LEVELS, Int32
 
@@ -25,8 +25,8 @@ PATIENCE = 4
 TEACHERS = 2
 """Most rows of a step that the calibration learns from: more tokens than a request of its own would teach."""
 
-SHALLOWER = 16
-"""Every so many steps chains become one token shorter where those of full length are not sent."""
+UNLIKELY = 0.5
+"""Chains end where they are less likely than this part of what was sent at last, or than this where nothing was."""
 
 ALONE = 8
 """Rows that one thread serves before another is worth its while."""
@@ -72,7 +72,7 @@ class BatchDrafter:
         self._workers = ThreadPoolExecutor(threads - 1, "hierdraft") if threads > 1 else None
         self._shelves = self._databases.open(namespace or "")
         self._common = _common(self._shelves)
-        self._deepest = depth
+        self._likely = least
         self.slots = Slots(depth, self._shelves.shelf, threads)
 
     def propose(
@@ -89,7 +89,7 @@ class BatchDrafter:
         self.counts.steps += 1
         slots = self.slots.recognise(ids, lengths, fresh, self.counts.steps)
         self._learn(slots, ids, lengths)
-        self._draft(slots, ids, lengths, np.clip(room, 0, self._deepest).astype(np.int32))
+        self._draft(slots, ids, lengths, np.clip(room, 0, self.depth).astype(np.int32))
         sent = self._share(slots, cost, perf_counter() - started)
         drafts = self.slots.pool.space.tokens
         result = [drafts[slot, :n].tolist() if n else [] for slot, n in zip(slots.tolist(), sent.tolist(), strict=True)]
@@ -113,7 +113,7 @@ class BatchDrafter:
         parts = min(self._threads, -(-rows // ALONE))
         every = max(1, -(-rows // TEACHERS))
         given = (
-            self.slots.texts, self.slots.pool, self._common, self._weights, slots, ids, lengths, depths, self._least,
+            self.slots.texts, self.slots.pool, self._common, self._weights, slots, ids, lengths, depths, self._likely,
             every, self.counts.steps % every,
         )  # fmt: skip
         spare = self.slots.spare
@@ -129,17 +129,14 @@ class BatchDrafter:
 
     def _share(self, slots: NDArray[np.int64], cost: BatchCost, drafting: float) -> NDArray[np.int64]:
         """How much of each row's chain is sent."""
-        pool, served = self.slots.pool, slots >= 0
-        made = np.where(served, pool.made[slots], 0).clip(0).astype(np.int64)
-        sent = made if self._budget is None else self._budget.share(pool.space.prob[slots], made, cost, drafting)
-        pool.sent[slots[served]] = sent[served]
-        levels = pool.space.level[slots][np.arange(self.depth) < sent[:, None]]
-        self.counts.proposed += np.bincount(levels, minlength=len(LEVELS))
+        pool = self.slots.pool
+        prob, made = np.zeros((len(slots), self.depth), dtype=np.float32), np.zeros(len(slots), dtype=np.int64)
+        made_rows(pool, slots, prob, made)
+        sent = made if self._budget is None else self._budget.share(prob, made, cost, drafting)
+        lowest = send_rows(pool, slots, sent, self.counts.proposed)
         self.counts.undrafted += int(not sent.any())
-        if sent.max(initial=0) >= self._deepest:
-            self._deepest = min(self.depth, 2 * self._deepest)
-        elif self.counts.steps % SHALLOWER == 0 and made.max(initial=0) >= self._deepest > 1:
-            self._deepest -= 1  # chains of this length are made, and not sent
+        all_sent = np.array_equal(sent, made)
+        self._likely = max(self._least, UNLIKELY * (self._likely if all_sent else lowest))
         return sent
 
     def _let_go(self, since: int) -> None:

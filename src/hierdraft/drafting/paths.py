@@ -17,17 +17,9 @@ from hierdraft.databases.hashchain import ORDERS, Chains, insert
 from hierdraft.databases.recycled import Successors
 from hierdraft.databases.suffixarray import LONGEST, Shelf, borrow, follow_all, plane, view
 from hierdraft.drafting.candidates import Found, Rows
+from hierdraft.drafting.chain import best_chain
 from hierdraft.drafting.evidence import Evidence, Weights, borrow_weights, teach
-from hierdraft.drafting.grow import (
-    Sources,
-    Space,
-    begin,
-    borrow_chains,
-    borrow_shelf,
-    expand,
-    extend_suffix,
-    make_space,
-)
+from hierdraft.drafting.grow import Sources, Space, borrow_chains, borrow_shelf, make_space
 
 _PART = 256
 """Tokens that are compared at a time."""
@@ -192,6 +184,34 @@ def learn_rows(
 
 
 @njit(cache=True, nogil=True)
+def made_rows(pool: Pool, slots: Any, prob: Any, made: Any) -> None:
+    """What was drafted: path probabilities float32[rows, depth] and lengths int64[rows], 0 where there is no chain."""
+    for row in range(len(slots)):
+        made[row] = max(0, pool.made[slots[row]]) if slots[row] >= 0 else 0
+        for place in range(made[row]):
+            prob[row, place] = pool.space.prob[slots[row], place]
+
+
+@njit(cache=True, nogil=True)
+def send_rows(pool: Pool, slots: Any, sent: Any, proposed: Any) -> float:
+    """Note how much of each chain is sent; returns the lowest path probability that is, 1 where nothing is.
+
+    sent       int64[rows]
+    proposed   int64[levels]: counts of sent tokens by level, added to
+    """
+    lowest = 1.0
+    for row in range(len(slots)):
+        slot = slots[row]
+        if slot < 0:
+            continue
+        pool.sent[slot] = sent[row]
+        for place in range(sent[row]):
+            proposed[pool.space.level[slot, place]] += 1
+            lowest = min(lowest, pool.space.prob[slot, place])
+    return lowest
+
+
+@njit(cache=True, nogil=True)
 def follow(shelf: Shelf, low: Any, high: Any, added: Any) -> None:
     """Carry ranges int32[2, packs, LONGEST + 1] on: of the text, and of the text without its last token.
 
@@ -239,29 +259,4 @@ def draft_rows(
         if depths[row] > 0:
             sources = Sources(none, -1, text, length, empty, recent, older, shelf, low, high)
             suffix = text.tokens[max(0, length - ORDERS) : length]
-            pool.made[slot] = _best_path(sources, suffix, weights, space, depths[row], least)
-
-
-@njit(cache=True, nogil=True)
-def _best_path(sources: Sources, suffix: Any, weights: Weights, space: Space, depth: int, least: float) -> int:
-    """Go on with the likeliest candidate, row by row; returns the length of the chain."""
-    begin(sources, suffix, space.rows)
-    evidence = space.evidence
-    reach = 1.0
-    for made in range(depth):
-        if made > 0:
-            extend_suffix(space.rows, made - 1, made, space.tokens[made - 1])
-        expand(sources, space, weights, made, made)
-        best = 0
-        for slot in range(1, evidence.held[made]):
-            if evidence.prob[made, slot] > evidence.prob[made, best]:
-                best = slot
-        if evidence.held[made] == 0 or reach * evidence.prob[made, best] < least:
-            return made
-        reach *= evidence.prob[made, best]
-        space.tokens[made] = evidence.token[made, best]
-        space.parents[made] = made - 1
-        space.prob[made] = reach
-        space.level[made] = evidence.level[made, best]
-        space.depth[made] = made + 1
-    return depth
+            pool.made[slot] = best_chain(sources, suffix, weights, space, depths[row], least)
