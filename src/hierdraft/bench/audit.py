@@ -25,8 +25,8 @@ from hierdraft.verify.sampling import Sampler, Sampling
 ROWS = (1, 2, 4, 8, 16, 32, 64)
 """How many rows a pass of the re-scoring has. The first is plain decoding."""
 
-BESIDE = (1, 4)
-"""The same with as many useless rows beside those that count: an engine may keep rejected rows for a while."""
+BESIDE = (2, 4, 16)
+"""The same with as many useless rows before those that count, as where an accepted branch comes behind others."""
 
 _LEADERS = 16
 
@@ -160,16 +160,16 @@ def explain(
 def in_passes(engine: Engine, prompt: Sequence[int], said: Sequence[int], rows: int, useless: int = 0) -> Scores:
     """float[V]: the logits behind `said`, with its tokens fed in passes of `rows` rows behind the prompt's prefill.
 
-    useless   rows beside these in every pass, none of them kept
+    useless   rows in every pass that are the first branch, none of them kept: what counts is the second
     """
     logits = engine.prefill(np.asarray(prompt, dtype=np.int32))
     row = 0
     for start in range(0, len(said), rows):
         part = list(said[start : start + rows])
-        parents = [*range(-1, len(part) - 2), *[-1] * useless]
-        logits = engine.forward(part[0], DraftTree.build([*part[1:], *[part[0]] * useless], parents))
-        row = len(part) - 1
-        engine.commit(list(range(row)))
+        parents = [*[-1] * useless, *([-1] if len(part) > 1 else []), *range(useless, useless + len(part) - 2)]
+        logits = engine.forward(part[0], DraftTree.build([*[part[0]] * useless, *part[1:]], parents))
+        row = useless + len(part) - 1 if len(part) > 1 else 0
+        engine.commit(list(range(useless, useless + len(part) - 1)))
     return engine.values(logits, row)
 
 
