@@ -130,6 +130,8 @@ def test_the_text_is_fed_in_passes_of_every_size() -> None:
     for rows in ROWS:
         shapes.append([])
         assert in_passes(engine, [1, 2], said, rows).tolist() == expected.tolist()
+        for useless in (1, 5):
+            assert in_passes(ToyEngine(3, SIZE, None), [1, 2], said, rows, useless).tolist() == expected.tolist()
         assert sum(shapes[-1]) == 11
         assert set(shapes[-1][:-1]) <= {rows}
     assert shapes[0] == [1] * 11
