@@ -25,8 +25,8 @@ from hierdraft.verify.sampling import Sampler, Sampling
 ROWS = (1, 2, 4, 8, 16, 32, 64)
 """How many rows a pass of the re-scoring has. The first is plain decoding."""
 
-BESIDE = (2, 4, 16)
-"""The same with as many useless rows before those that count, as where an accepted branch comes behind others."""
+BESIDE = ((2, 1), (2, 3), (3, 2), (4, 4), (5, 1), (8, 16))
+"""Rows that count, and useless ones before them in the same pass, as where an accepted branch comes behind others."""
 
 _LEADERS = 16
 
@@ -139,7 +139,7 @@ def explain(
         return Difference(name, len(said), (a, b), "bug", None, None, None, reason)
     prefix = np.array([*prompt, *said], dtype=np.int32)
     passes = [in_passes(engine, prompt, said, rows) for rows in ROWS]
-    passes += [in_passes(engine, prompt, said, rows, rows) for rows in BESIDE]
+    passes += [in_passes(engine, prompt, said, rows, useless) for rows, useless in BESIDE]
     plain = passes[0]
     leaders = np.union1d(np.argsort(plain)[-_LEADERS:], [a, b])
     noise = max(float(np.abs(scores - plain)[leaders].max()) for scores in passes)
