@@ -8,8 +8,10 @@ passes, or would be with every logit moved by no more than the noise; then neith
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import random
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,9 @@ ROWS = (1, 2, 4, 8, 16, 32, 64)
 
 BESIDE = ((2, 1), (2, 3), (3, 2), (4, 4), (5, 1), (8, 16))
 """Rows that count, and useless ones before them in the same pass, as where an accepted branch comes behind others."""
+
+MORE = 24
+"""Passes of random shapes after these, as long as they do not explain a difference: some noise is rare."""
 
 _LEADERS = 16
 
@@ -142,10 +147,13 @@ def explain(
     passes += [in_passes(engine, prompt, said, rows, useless) for rows, useless in BESIDE]
     plain = passes[0]
     leaders = np.union1d(np.argsort(plain)[-_LEADERS:], [a, b])
-    noise = max(float(np.abs(scores - plain)[leaders].max()) for scores in passes)
     judge = _Judge(sampling, prefix, len(prompt))
-    moved = [*passes, *(found for token in (a, b) for by in (-noise, noise) for found in _moved(plain, token, by))]
-    likely = [token for token in (a, b) if token in {judge.choice(scores) for scores in moved}]
+    noise, likely = _within(passes, leaders, judge, (a, b))
+    for seed in range(0 if engine.exact or len(likely) == 2 else MORE):
+        passes.append(_fed(engine, prompt, said, _random_shapes(seed)))
+        noise, likely = _within(passes, leaders, judge, (a, b))
+        if len(likely) == 2:
+            break
     margin = judge.margin(plain, a, b)
     precise = None if exact is None else judge.margin(in_passes(exact, prompt, said, len(prefix)), a, b)
     tie = len(likely) == 2 and noise > 0.0
@@ -157,19 +165,43 @@ def explain(
     return Difference(name, len(said), (a, b), "tie" if tie else "bug", margin, precise, noise, reason)
 
 
+def _within(
+    passes: Sequence[Scores], leaders: NDArray[np.int64], judge: _Judge, tokens: tuple[int, int]
+) -> tuple[float, list[int]]:
+    """The noise between passes, the first of which is plain decoding, and which tokens can be chosen within it."""
+    plain = passes[0]
+    noise = max(float(np.abs(scores - plain)[leaders].max()) for scores in passes)
+    moved = [*passes, *(found for token in tokens for by in (-noise, noise) for found in _moved(plain, token, by))]
+    chosen = {judge.choice(scores) for scores in moved}
+    return noise, [token for token in tokens if token in chosen]
+
+
 def in_passes(engine: Engine, prompt: Sequence[int], said: Sequence[int], rows: int, useless: int = 0) -> Scores:
     """float[V]: the logits behind `said`, with its tokens fed in passes of `rows` rows behind the prompt's prefill.
 
     useless   rows in every pass that are the first branch, none of them kept: what counts is the second
     """
+    return _fed(engine, prompt, said, repeat((rows, useless)))
+
+
+def _random_shapes(seed: int) -> Iterator[tuple[int, int]]:
+    """Rows that count and useless ones, another number in every pass."""
+    chance = random.Random(seed)
+    while True:
+        yield chance.randint(2, 8), chance.randint(1, 12)
+
+
+def _fed(engine: Engine, prompt: Sequence[int], said: Sequence[int], shapes: Iterator[tuple[int, int]]) -> Scores:
     logits = engine.prefill(np.asarray(prompt, dtype=np.int32))
-    row = 0
-    for start in range(0, len(said), rows):
+    row = start = 0
+    while start < len(said):
+        rows, useless = next(shapes)
         part = list(said[start : start + rows])
         parents = [*[-1] * useless, *([-1] if len(part) > 1 else []), *range(useless, useless + len(part) - 2)]
         logits = engine.forward(part[0], DraftTree.build([*[part[0]] * useless, *part[1:]], parents))
         row = useless + len(part) - 1 if len(part) > 1 else 0
         engine.commit(list(range(useless, useless + len(part) - 1)))
+        start += rows
     return engine.values(logits, row)
 
 
