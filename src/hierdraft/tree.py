@@ -122,14 +122,13 @@ class DraftTree:
                 raise ValueError(f"{name} must be a {np.dtype(dtype).name} array of length {n}")
         if n == 0:
             return
-        if self.tokens.min() < 0 or self.tokens.max() >= vocab_size:
+        if int(self.tokens.view(np.uint32).max()) >= vocab_size:  # a negative id is a very high one
             raise ValueError(f"a drafted token id is outside the vocabulary of {vocab_size}")
         if self.parents.min() < -1 or (self.parents >= np.arange(n)).any():
             raise ValueError("a parent must be -1 or come before its child")
         if self.level.max() >= len(LEVELS):
             raise ValueError(f"level must be below {len(LEVELS)}")
-        below_probe = self.probe[self.parents] & (self.parents >= 0)
-        if (below_probe & ~self.probe).any():
+        if self.probe.any() and (self.probe[self.parents] & (self.parents >= 0) & ~self.probe).any():
             raise ValueError("only probe nodes may hang below a probe node")
         if self.law is not None:
             self._check_law(self.law, vocab_size)
@@ -184,10 +183,14 @@ class DraftTree:
         """The first `n` nodes, which are a tree because parents come first."""
         if n >= len(self):
             return self
-        return self.only(np.arange(len(self)) < n)
+        if self.law is not None:
+            return self.only(np.arange(len(self)) < n)
+        return DraftTree(self.tokens[:n], self.parents[:n], self.prob[:n], self.level[:n], self.probe[:n])
 
     def limited(self, depth: int) -> DraftTree:
         """The tree without the nodes deeper than `depth`."""
+        if depth >= len(self):
+            return self
         return self.only(self.depths() <= depth)
 
     def only(self, keep: Bool) -> DraftTree:
