@@ -4,6 +4,9 @@ The text before the difference is fed to the target again, by teacher forcing: o
 does, several rows at a time, as verification does, and in float32. How far the engine's own logits move between
 those passes is its noise at that place. The difference is a tie if each of the two tokens is chosen in one of those
 passes, or would be with every logit moved by no more than the noise; then neither run is more right than the other.
+
+Passes of several rows go through what a bug of ours would be in, so their noise is believed only as far as float32
+vouches for it: rounding cannot move logits much further than plain decoding's own are from the exact ones.
 """
 
 from __future__ import annotations
@@ -33,6 +36,9 @@ BESIDE = ((2, 1), (2, 3), (3, 2), (4, 4), (5, 1), (8, 16))
 MORE = 24
 """Passes of random shapes after these, as long as they do not explain a difference: some noise is rare."""
 
+FAR = 3.0
+"""Noise of this many times plain decoding's own distance from float32 is still rounding."""
+
 _LEADERS = 16
 
 Scores = NDArray[Any]
@@ -48,6 +54,8 @@ class Difference:
     margin       between the two tokens' processed scores (noise of the draw included) in the one-row pass
     margin_exact the same in float32, None where that is what the engine computes in
     noise        furthest that a leading logit moved between the engine's own passes
+    error        furthest that a leading logit of the one-row pass is from float32's, None where that is what the
+                 engine computes in
     reason       one sentence
     """
 
@@ -58,6 +66,7 @@ class Difference:
     margin: float | None
     margin_exact: float | None
     noise: float | None
+    error: float | None
     reason: str
 
 
@@ -141,7 +150,7 @@ def explain(
     a, b = tokens
     if a is None or b is None:
         reason = "one answer ends where the other goes on"
-        return Difference(name, len(said), (a, b), "bug", None, None, None, reason)
+        return Difference(name, len(said), (a, b), "bug", None, None, None, None, reason)
     prefix = np.array([*prompt, *said], dtype=np.int32)
     passes = [in_passes(engine, prompt, said, rows) for rows in ROWS]
     passes += [in_passes(engine, prompt, said, rows, useless) for rows, useless in BESIDE]
@@ -155,14 +164,22 @@ def explain(
         if len(likely) == 2:
             break
     margin = judge.margin(plain, a, b)
-    precise = None if exact is None else judge.margin(in_passes(exact, prompt, said, len(prefix)), a, b)
-    tie = len(likely) == 2 and noise > 0.0
-    reason = (
-        "both tokens are within the noise of the engine's own passes"
-        if tie
-        else f"{'neither token' if not likely else f'only token {likely[0]}'} can be chosen here within the noise"
-    )
-    return Difference(name, len(said), (a, b), "tie" if tie else "bug", margin, precise, noise, reason)
+    precise = error = None
+    if exact is not None:
+        truth = in_passes(exact, prompt, said, len(prefix))
+        precise, error = judge.margin(truth, a, b), float(np.abs(truth - plain)[leaders].max())
+    kind, reason = _verdict(noise, error, likely)
+    return Difference(name, len(said), (a, b), kind, margin, precise, noise, error, reason)
+
+
+def _verdict(noise: float, error: float | None, likely: list[int]) -> tuple[str, str]:
+    """Kind and reason."""
+    if len(likely) < 2 or noise == 0.0:
+        only = "neither token" if not likely else f"only token {likely[0]}"
+        return "bug", f"{only} can be chosen here within the noise"
+    if error is not None and noise > FAR * error:
+        return "bug", "the engine's own passes are further apart than rounding explains"
+    return "tie", "both tokens are within the noise of the engine's own passes"
 
 
 def _within(

@@ -217,7 +217,7 @@ def audit(
 def _tell(console: Any, found: Audit) -> None:
     for one in found.differences:
         gaps = [f"{title} {gap:.2e}" for title, gap in (("margin", one.margin), ("in float32", one.margin_exact),
-                ("noise", one.noise)) if gap is not None]  # fmt: skip
+                ("noise", one.noise), ("distance from float32", one.error)) if gap is not None]  # fmt: skip
         console.print(f"{one.kind:<4} {one.id}, token {one.position}: {one.tokens[0]} or {one.tokens[1]}"
                       f"{': ' if gaps else ''}{', '.join(gaps)}; {one.reason}")  # fmt: skip
     console.print(
