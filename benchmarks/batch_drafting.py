@@ -42,18 +42,23 @@ def measure(packs: list[Pack], text: Any, rows: int, threads: int) -> dict[str, 
     for drafted in range(0, 4 * rows, rows):
         costs.record(rows + drafted, 0.02 + 2e-5 * drafted)
     fresh = np.ones(rows, dtype=np.int64)
-    seconds, tokens = [], 0
+    seconds, tokens, accepted = list[float](), 0, 0
     for _ in range(STEPS):
         before = drafter.counts.seconds
         drafts = drafter.propose(ids, lengths, fresh, room, costs)
         seconds.append(drafter.counts.seconds - before)
         tokens += sum(map(len, drafts))
         fresh = np.array([1 + taken(ids[row], int(lengths[row]), draft) for row, draft in enumerate(drafts)])
+        accepted += int(fresh.sum()) - rows
         lengths += fresh
         if int(lengths.max()) + DEPTH + 1 >= ids.shape[1]:
             break
     drafter.close()
-    return {"us": quantiles(seconds[20:]), "tokens_a_row": round(tokens / len(seconds) / rows, 2)}
+    steps = len(seconds) * rows
+    return {
+        "us": quantiles(seconds[20:]), "tokens_a_row": round(tokens / steps, 2),
+        "accepted_a_row": round(accepted / steps, 2),
+    }  # fmt: skip
 
 
 def taken(row: Any, length: int, draft: list[int]) -> int:

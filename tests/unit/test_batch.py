@@ -16,11 +16,14 @@ from hierdraft.databases.levels import Databases
 from hierdraft.databases.namespace import Namespaces
 from hierdraft.databases.pack import Pack, PackInfo, write_pack
 from hierdraft.databases.store import StoreOptions
+from hierdraft.databases.suffixarray import LONGEST
 from hierdraft.databases.suffixsort import build
 from hierdraft.drafting.batch import PATIENCE, BatchDrafter
 from hierdraft.drafting.budget import BatchBudget
+from hierdraft.drafting.candidates import DEEPEST
 from hierdraft.drafting.chain import SURE
 from hierdraft.drafting.evidence import Weights
+from hierdraft.drafting.near import SHORT, is_bare
 from hierdraft.drafting.slots import Slots
 from hierdraft.engines.costs import RunningCosts
 from hierdraft.tree import LEVELS, Int32
@@ -34,7 +37,7 @@ def unknown(first: int, last: int) -> NDArray[np.float64]:
     return np.zeros(last - first + 1)
 
 
-def table(texts: list[list[int]], width: int = 1200) -> tuple[Int32, NDArray[np.int64]]:
+def table(texts: list[list[int]], width: int = SHORT + 400) -> tuple[Int32, NDArray[np.int64]]:
     """Rows as an engine holds them, behind each text whatever was there before."""
     ids = np.full((len(texts), width), 7, dtype=np.int32)
     for row, text in zip(ids, texts, strict=True):
@@ -58,9 +61,19 @@ TEXT = st.lists(st.integers(0, 4), min_size=1, max_size=60) | st.integers(1, 9).
 )
 
 
+@pytest.mark.parametrize("short", [0, SHORT])
 @settings(max_examples=40)
 @given(st.lists(TEXT, min_size=1, max_size=4, unique_by=tuple), st.lists(TEXT, max_size=2), st.integers(1, 9))
 def test_chains_are_those_of_a_slow_twin(
+    tmp_path_factory: pytest.TempPathFactory, short: int, texts: list[list[int]], said: list[list[int]], depth: int
+) -> None:
+    """With an index for every text, and with one for none."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("hierdraft.drafting.slots.SHORT", short)
+        compare_with_twin(tmp_path_factory, texts, said, depth)
+
+
+def compare_with_twin(
     tmp_path_factory: pytest.TempPathFactory, texts: list[list[int]], said: list[list[int]], depth: int
 ) -> None:
     folder = tmp_path_factory.mktemp("packs")
@@ -82,6 +95,20 @@ def last_place(text: list[int], whole: list[int]) -> int:
     return -1
 
 
+def in_first_pack(texts: Texts, path: list[int]) -> list[int]:
+    """What all occurrences agree on behind the longest suffix, in the first pack that holds `ORDERS` tokens of it."""
+    whole = [*texts.context, *path]
+    for pack, _ in texts.packs:
+        for order in range(min(LONGEST + len(path), DEEPEST, len(whole)), ORDERS - 1, -1):
+            ends = [at for at in range(order, len(pack)) if pack[at - order : at] == whole[-order:]]
+            if ends:
+                agreed = list[int]()
+                while len(next_ones := {pack[end + len(agreed)] for end in ends}) == 1 and next_ones != {-1}:
+                    agreed += next_ones
+                return agreed
+    return []
+
+
 def check_chain(texts: Texts, chain: list[int], depth: int, weights: Weights) -> None:
     """Every token is the likeliest there, or what followed the newest earlier place of the eight before it."""
     text, path, reach = texts.context, list[int](), 1.0
@@ -96,13 +123,15 @@ def check_chain(texts: Texts, chain: list[int], depth: int, weights: Weights) ->
         if abs(prob - SURE) < 1e-3:
             return  # too close to tell
         place = last_place(text, text + path) if prob > SURE else -1
-        if place >= 0 and len(path) < depth and reach * prob >= 0.01 * (1 + 1e-4):
+        on = in_first_pack(texts, path) if prob > SURE and place < 0 else []
+        if (place >= 0 or on) and len(path) < depth and reach * prob >= 0.01 * (1 + 1e-4):
             more = len(chain) - len(path)
-            for at in range(place, place + more):
-                path.append((text + path)[at])
+            for at in range(more):
+                path.append((text + path)[place + at] if place >= 0 else on[at])
             assert chain == path
             assert reach * prob**more >= 0.01 * (1 - 1e-4)
-            assert len(chain) == depth or reach * prob ** (more + 1) < 0.01 * (1 + 1e-4)
+            ended = len(chain) == depth or reach * prob ** (more + 1) < 0.01 * (1 + 1e-4)
+            assert ended or (place < 0 and more == len(on))
             return
     if len(path) < depth:
         rest = probabilities(texts, path, reach, weights)
@@ -119,12 +148,13 @@ def check_texts(slots: Slots, rows: NDArray[np.int64], texts: list[list[int]], *
             once, grown = HashChains(8), HashChains(8)
             once.extend(text)
             grown.chains, grown._length = held, len(text)
-            assert grown.match(text) == once.match(text)
+            assert is_bare(held) or grown.match(text) == once.match(text)
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_requests_are_recognised_wherever_their_rows_are(seed: int) -> None:
+def test_requests_are_recognised_wherever_their_rows_are(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows begin, end, change places, are left out for a step and come back, and grow by several tokens."""
+    monkeypatch.setattr("hierdraft.drafting.slots.SHORT", 100 * (seed % 3))  # where texts begin to have an index
     chance = random.Random(seed)
     drafter = BatchDrafter(4)
     told = step_number = 0
@@ -156,6 +186,42 @@ def test_requests_are_recognised_wherever_their_rows_are(seed: int) -> None:
             away.append((step_number + 1, live.pop()))
     assert drafter.slots.begun == told
     assert len(drafter.slots) <= 30
+
+
+@pytest.mark.parametrize("alphabet", [4, 300])
+def test_an_index_does_not_change_the_drafts(alphabet: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long texts, one of which outgrows what is read without an index."""
+    chance = random.Random(alphabet)
+    said = [chance.choices(range(alphabet), k=40) for _ in range(30)]
+    texts = [list[int]() for _ in range(4)]
+    for text, length in zip(texts, (SHORT - 150, 900, 64, 3), strict=True):
+        while len(text) < length:
+            text += chance.choice(said)[: chance.randint(1, 40)]
+    without = BatchDrafter(8)
+    with monkeypatch.context() as patched:
+        patched.setattr("hierdraft.drafting.slots.SHORT", 0)
+        indexed = BatchDrafter(8)
+        step(indexed, texts, [1] * 4)
+    step(without, texts, [1] * 4)
+    bare = set()
+    for _ in range(60):
+        fresh = [chance.randint(1, 9) for _ in texts]
+        for text, more in zip(texts, fresh, strict=True):
+            text += chance.choice(said)[:more]
+        with monkeypatch.context() as patched:
+            patched.setattr("hierdraft.drafting.slots.SHORT", 0)
+            expected = step(indexed, texts, fresh)
+        assert step(without, texts, fresh) == expected
+        for one, other in zip(without.slots._rows, indexed.slots._rows, strict=True):
+            made = without.slots.pool.made[one]
+            assert made == indexed.slots.pool.made[other]
+            for name in ("prob", "level"):
+                arrays = [
+                    getattr(d.slots.pool.space, name)[slot, :made] for d, slot in ((without, one), (indexed, other))
+                ]
+                assert np.array_equal(*arrays)
+        bare.add(sum(is_bare(chains) for chains in without.slots._chains if chains is not None))
+    assert bare == {4, 3}
 
 
 def test_two_requests_of_one_text_do_not_share_a_slot() -> None:

@@ -18,6 +18,9 @@ from hierdraft.tree import Int32
 ORDERS = 8
 """Longest suffix that is indexed, in tokens."""
 
+UNWRITTEN = -2
+"""What stands in `tokens` where no token is yet."""
+
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -139,7 +142,12 @@ def age_of(chains: Any, length: int, token: int, most: int) -> int:
         position = chains.prev[0, position]
     if position < 0:
         return most - 1
-    distance = length - position + 1
+    return power_of(length - position + 1, most)
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def power_of(distance: int, most: int) -> int:
+    """The power of two that a distance reaches, at most `most` - 2."""
     age = 0
     while distance > 1 and age < most - 2:
         distance >>= 1
@@ -178,7 +186,7 @@ def make_chains(capacity: int) -> Chains:
     capacity = max(16, capacity)
     buckets = 1 << (capacity - 1).bit_length()
     return Chains(
-        np.full(capacity, -1, dtype=np.int32),
+        np.full(capacity, UNWRITTEN, dtype=np.int32),
         np.full((ORDERS, buckets), -1, dtype=np.int32),
         np.full((ORDERS, capacity), -1, dtype=np.int32),
     )

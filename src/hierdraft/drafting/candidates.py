@@ -124,7 +124,7 @@ def ask_pack(
     length = shelf.length[pack]
     tokens = view(shelf.tokens[pack], length)
     suffixes = view(shelf.suffixes[pack], length)
-    order, step = _longest(shelf, pack, rows, row, parents)
+    order, step = longest_in_pack(shelf, pack, rows, row, parents)
     longest = min(int(order), LONGEST)
     limit = MOST_OCCURRENCES if reach >= LIKELY else OCCURRENCES
     rank = 0
@@ -150,7 +150,7 @@ def ask_pack(
 
 
 @njit(cache=True, nogil=True, forceinline=True)
-def _longest(shelf: Shelf, pack: int, rows: Rows, row: int, parents: Any) -> tuple[int, int]:
+def longest_in_pack(shelf: Shelf, pack: int, rows: Rows, row: int, parents: Any) -> tuple[int, int]:
     """The longest suffix of `row` that occurs in a pack; and from which length on a shorter one may occur elsewhere.
 
     It is at most one longer than the parent's; and where two of the parent's suffixes have one range, so do these.

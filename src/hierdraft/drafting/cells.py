@@ -31,26 +31,15 @@ _COUNT_MIDDLE = (1.0, 2.0, 3.5, 6.0, 12.0)
 @njit(cache=True, nogil=True)
 def count_bucket(count: int) -> int:
     """0..4 for a continuation met 1, 2, 3-4, 5-8, or more times."""
-    if count <= 2:
-        return count - 1
-    if count <= 4:
-        return 2
-    return 3 if count <= 8 else 4
+    return int(count > 1) + int(count > 2) + int(count > 4) + int(count > 8)  # no branch, which would be a coin toss
 
 
 @njit(cache=True, nogil=True)
 def share_bucket(count: int, total: int) -> int:
     """0..5 for a share below 1/8, 1/4, 1/2, 3/4, below 1, and exactly 1."""
-    if count == total:
-        return 5
     eighths = 8 * count
-    if eighths < total:
-        return 0
-    if eighths < 2 * total:
-        return 1
-    if eighths < 4 * total:
-        return 2
-    return 3 if eighths < 6 * total else 4
+    below = int(eighths >= total) + int(eighths >= 2 * total) + int(eighths >= 4 * total) + int(eighths >= 6 * total)
+    return below + int(count == total)
 
 
 @njit(cache=True, nogil=True)

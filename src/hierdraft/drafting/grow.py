@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from hierdraft.databases.hashchain import ORDERS, Chains, age_of
+from hierdraft.databases.hashchain import ORDERS, UNWRITTEN, Chains
 from hierdraft.databases.recycled import Successors
 from hierdraft.databases.suffixarray import LONGEST, Shelf, borrow
 from hierdraft.drafting.candidates import (
@@ -38,6 +38,7 @@ from hierdraft.drafting.evidence import (
     conclude,
     make_evidence,
 )
+from hierdraft.drafting.near import Near, age_in_context, ask_context, borrow_near, make_near
 from hierdraft.tree import LEVELS
 
 LAZY = 0.3
@@ -100,6 +101,7 @@ class Space(NamedTuple):
     evidence: Evidence
     pending: Pending
     found: Found
+    near: Near
 
 
 def make_space(nodes: int, packs: int) -> Space:
@@ -109,7 +111,7 @@ def make_space(nodes: int, packs: int) -> Space:
     pending = Pending(np.empty(most, dtype=np.float32), *(np.empty(most, dtype=np.int32) for _ in range(2)))
     return Space(
         ints[0], ints[1], np.empty(nodes, dtype=np.float32), np.empty(nodes, dtype=np.uint8), ints[2],
-        make_rows(nodes + 1, packs), make_evidence(nodes + 1), pending, make_found(),
+        make_rows(nodes + 1, packs), make_evidence(nodes + 1), pending, make_found(), make_near(),
     )  # fmt: skip
 
 
@@ -159,10 +161,15 @@ def expand(sources: Sources, space: Space, weights: Weights, row: int, depth: in
     near = far = 0
     texts = (sources.reference, sources.context, sources.recent, sources.older)
     for text in range(len(texts)):
+        if texts[text].tokens[0] == UNWRITTEN:
+            continue
         level = _REFERENCE if text == 0 else _CONTEXT if text == 1 else _MODEL
         expected = sources.expected + depth if text == 0 and sources.expected >= 0 else -1
         for source in (level, level + SKIP):
-            longest = ask_chains(texts[text], source, rows, row, expected, found, evidence, weights)
+            if text == 1:
+                longest = ask_context(texts[1], sources.length, source, space.near, rows, row, found, evidence, weights)
+            else:
+                longest = ask_chains(texts[text], source, rows, row, expected, found, evidence, weights)
             if source == level and text < 2:
                 near = max(near, longest)
             elif source == level:
@@ -176,7 +183,7 @@ def expand(sources: Sources, space: Space, weights: Weights, row: int, depth: in
         far = max(far, ask_pack(sources.shelf, pack, rows, row, space.parents, reach, found, evidence, weights))
         skip_in_pack(sources.shelf, pack, rows, row, space.parents, found, evidence, weights)
     for slot in range(evidence.held[row]):
-        evidence.age[row, slot] = age_of(sources.context, sources.length, evidence.token[row, slot], AGES)
+        evidence.age[row, slot] = age_in_context(sources.context, sources.length, evidence.token[row, slot], AGES)
     evidence.none[row] = near * (ORDERS + 1) + far
     conclude(evidence, weights, row)
 
@@ -214,7 +221,7 @@ def _borrow_space(space: Space) -> Any:
     found = Found(borrow(f.token), borrow(f.met), borrow(f.newest), borrow(f.entry))
     return Space(
         borrow(space.tokens), borrow(space.parents), borrow(space.prob), borrow(space.level), borrow(space.depth),
-        rows, borrow_evidence(space.evidence), pending, found,
+        rows, borrow_evidence(space.evidence), pending, found, borrow_near(space.near),
     )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from hierdraft.drafting.candidates import Found, Rows
 from hierdraft.drafting.chain import best_chain
 from hierdraft.drafting.evidence import Evidence, Weights, borrow_weights, teach
 from hierdraft.drafting.grow import Sources, Space, borrow_chains, borrow_shelf, make_space
+from hierdraft.drafting.near import Near, is_bare
 
 _PART = 256
 """Tokens that are compared at a time."""
@@ -59,7 +60,7 @@ class Common(NamedTuple):
 class Pool(NamedTuple):
     """What a call writes, per slot. The last slots are no request's: each thread has one to work in.
 
-    space       a `Space` for one chain, each array with the slots before its own dimensions
+    space       a `Space` for one chain, each array with the slots before its own dimensions; `near` with the threads
     low, high   int32[slots, 2, packs, LONGEST + 1]: as in `Sources`
     made        int32[slots]: how long the last chain was, -1 where none was asked for
     sent        int32[slots]: how much of it was sent to be verified
@@ -77,21 +78,23 @@ def make_texts(slots: int) -> Texts:
     return Texts(*np.zeros((6, slots), dtype=np.int64))
 
 
-def make_pool(slots: int, depth: int, packs: int) -> Pool:
-    """Room for chains of up to `depth` tokens over `packs` packs."""
+def make_pool(slots: int, threads: int, depth: int, packs: int) -> Pool:
+    """Room for chains of up to `depth` tokens over `packs` packs, for so many requests and for each thread."""
 
-    def pooled(part: Any) -> Any:
+    def pooled(part: Any, count: int) -> Any:
         if isinstance(part, tuple):
-            return type(part)(*(pooled(inner) for inner in part))
-        return np.zeros((slots, *part.shape), dtype=part.dtype)
+            return type(part)(*(pooled(inner, threads if isinstance(inner, Near) else count) for inner in part))
+        return np.zeros((count, *part.shape), dtype=part.dtype)
 
-    low, high = np.zeros((2, slots, 2, packs, LONGEST + 1), dtype=np.int32)
-    made = np.full(slots, -1, dtype=np.int32)
-    return Pool(pooled(make_space(depth, packs)), low, high, made, np.zeros(slots, dtype=np.int32))
+    count = slots + threads
+
+    low, high = np.zeros((2, count, 2, packs, LONGEST + 1), dtype=np.int32)
+    made = np.full(count, -1, dtype=np.int32)
+    return Pool(pooled(make_space(depth, packs), count), low, high, made, np.zeros(count, dtype=np.int32))
 
 
 @njit(cache=True, nogil=True)
-def _space_of(pool: Space, slot: int, work: int) -> Any:
+def _space_of(pool: Space, slot: int, work: int, thread: int) -> Any:
     """The space of one slot, all but the chain itself in slot `work`. Nothing here uses the heap."""
     r, f = pool.rows, pool.found
     rows = Rows(
@@ -99,9 +102,11 @@ def _space_of(pool: Space, slot: int, work: int) -> Any:
         borrow(r.longest)[work], borrow(r.wider)[work],
     )  # fmt: skip
     found = Found(borrow(f.token)[work], borrow(f.met)[work], borrow(f.newest)[work], borrow(f.entry)[work])
+    n = pool.near
+    near = Near(borrow(n.place)[thread], borrow(n.same)[thread], borrow(n.held)[thread])
     return Space(
         borrow(pool.tokens)[slot], borrow(pool.parents)[slot], borrow(pool.prob)[slot], borrow(pool.level)[slot],
-        borrow(pool.depth)[slot], rows, _evidence_of(pool.evidence, work), pool.pending, found,
+        borrow(pool.depth)[slot], rows, _evidence_of(pool.evidence, work), pool.pending, found, near,
     )  # fmt: skip
 
 
@@ -167,6 +172,7 @@ def learn_rows(
     kept   int64[levels]: counts of accepted tokens by level, added to
     """
     total = 0
+    weights = borrow_weights(weights)
     for row in range(len(slots)):
         slot = slots[row]
         if slot < 0 or pool.made[slot] < 0:
@@ -249,12 +255,13 @@ def draft_rows(
         text, length = _text_of(texts, slot), lengths[row]
         known = texts.length[slot]
         text.tokens[known:length] = ids[row, known:length]
-        insert(text, known, length)
+        if not is_bare(text):
+            insert(text, known, length)
         texts.length[slot] = length
         low, high = borrow(pool.low)[slot], borrow(pool.high)[slot]
         follow(shelf, low, high, text.tokens[max(known, length - LONGEST) : length])
         borrow(pool.space.evidence.held)[slot][:] = -1
-        space = _space_of(pool.space, slot, slot if row % every == turn else work)
+        space = _space_of(pool.space, slot, slot if row % every == turn else work, work - len(texts.length))
         pool.made[slot] = -1
         if depths[row] > 0:
             sources = Sources(none, -1, text, length, empty, recent, older, shelf, low, high)

@@ -10,8 +10,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from hierdraft.databases.hashchain import Chains, insert, make_chains
+from hierdraft.databases.hashchain import ORDERS, UNWRITTEN, Chains, insert, make_chains
 from hierdraft.databases.suffixarray import LONGEST, Shelf
+from hierdraft.drafting.near import BLOCK, SHORT, is_bare
 from hierdraft.drafting.paths import check_rows, follow, make_pool, make_texts, same_text
 from hierdraft.tree import Int32
 
@@ -37,7 +38,7 @@ class Slots:
         self._rows = np.zeros(0, dtype=np.int64)
         self.shelf = shelf
         self.texts = make_texts(0)
-        self.pool = make_pool(threads, depth, len(shelf.length))
+        self.pool = make_pool(0, threads, depth, len(shelf.length))
         self.begun = 0
         self._add(_FIRST)
 
@@ -87,7 +88,7 @@ class Slots:
         slot = free[0]
         self.begun += 1
         self._prompts[slot] = length
-        self._put(slot, make_chains(length + _ROOM))
+        self._put(slot, _chains_for(length + _ROOM))
         self.texts.length[slot] = 0
         self.pool.made[slot] = -1
         self.pool.low[slot] = self.pool.high[slot] = 0
@@ -101,10 +102,12 @@ class Slots:
 
     def _grow(self, slot: int, needed: int) -> None:
         old, length = self._chains[slot], int(self.texts.length[slot])
-        chains = make_chains(max(needed, 2 * int(self.texts.capacity[slot])))
+        capacity = max(needed, 2 * int(self.texts.capacity[slot]))
+        chains = _chains_for(min(capacity, SHORT) if needed <= SHORT else capacity)
         if old is not None:
             chains.tokens[:length] = old.tokens[:length]
-            insert(chains, 0, length)
+            if not is_bare(chains):
+                insert(chains, 0, length)
         self._put(slot, chains)
 
     def _add(self, more: int) -> None:
@@ -125,7 +128,7 @@ class Slots:
         self._new_pool()
 
     def _new_pool(self) -> None:
-        self.pool = make_pool(len(self._chains) + self._threads, self._depth, len(self.shelf.length))
+        self.pool = make_pool(len(self._chains), self._threads, self._depth, len(self.shelf.length))
         for slot, chains in enumerate(self._chains):
             if chains is not None:
                 length = int(self.texts.length[slot])
@@ -143,3 +146,11 @@ class Slots:
         self.texts.length[slot] = 0
         tokens = chains.tokens[:length].copy() if chains is not None else np.zeros(0, dtype=np.int32)
         return tokens[:prompt], tokens[prompt:]
+
+
+def _chains_for(capacity: int) -> Chains:
+    """Room for a text, with an index where it can be long."""
+    if capacity > SHORT:
+        return make_chains(capacity)
+    none = np.zeros((ORDERS, 0), dtype=np.int32)
+    return Chains(np.full(max(BLOCK, capacity), UNWRITTEN, dtype=np.int32), none, none)
