@@ -2,7 +2,8 @@
 
     python benchmarks/batch_drafting.py [--pack python.safetensors] [--rows 1 4 16 64]
 
-The texts are answers of the pack that comes with smollm2-135m, so drafts are long; `--pack` adds a statistics level.
+The texts are answers of the pack that comes with smollm2-135m, which then holds every word of them; for `other texts`
+half of it is the pack and the texts are from the other half. `--pack` adds a statistics level.
 benchmarks/batch-drafting.json is the result.
 """
 
@@ -11,14 +12,16 @@ from __future__ import annotations
 import argparse
 import random
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
 from common import machine, quantiles, write
 from hierdraft.databases.levels import Databases
-from hierdraft.databases.pack import Pack
+from hierdraft.databases.pack import Pack, PackInfo, write_pack
 from hierdraft.databases.suffixarray import END
+from hierdraft.databases.suffixsort import build
 from hierdraft.drafting.batch import BatchDrafter
 from hierdraft.drafting.budget import BatchBudget
 from hierdraft.engines.costs import RunningCosts
@@ -61,6 +64,15 @@ def measure(packs: list[Pack], text: Any, rows: int, threads: int) -> dict[str, 
     }  # fmt: skip
 
 
+def halves(pack: Pack, folder: Path) -> tuple[Pack, Any]:
+    """The first half of a pack's documents as a pack, and the tokens of the others."""
+    tokens = pack.index.tokens
+    middle = int(np.flatnonzero(tokens[: len(tokens) // 2] == END)[-1]) + 1
+    index = build(np.ascontiguousarray(tokens[:middle]), pack.info.vocab_size)
+    half = write_pack(folder / "half.safetensors", index, PackInfo("model", pack.info.vocab_size))
+    return half, tokens[middle:][tokens[middle:] != END]
+
+
 def taken(row: Any, length: int, draft: list[int]) -> int:
     """How many drafted tokens the text goes on with."""
     return next((i for i, token in enumerate(draft) if row[length + i] != token), len(draft))
@@ -76,15 +88,21 @@ def main() -> None:
         raise SystemExit("the pack that comes with smollm2-135m is missing")
     own = Pack.open(path)
     text = own.index.tokens[own.index.tokens != END]
-    levels = {"context": [], "context and model": [own]}
-    if args.pack:
-        levels["context, model and statistics"] = [own, Pack.open(args.pack)]
-    result = {
-        name: {
-            str(rows): {str(threads): measure(packs, text, rows, threads) for threads in (1, 2)} for rows in args.rows
+    with TemporaryDirectory() as folder:
+        half, others = halves(own, Path(folder))
+        levels = {
+            "context": ([], text), "context and model, texts it holds": ([own], text),
+            "context and model, other texts": ([half], others),
+        }  # fmt: skip
+        if args.pack:
+            levels["context, model and statistics, other texts"] = ([half, Pack.open(args.pack)], others)
+        result = {
+            name: {
+                str(rows): {str(threads): measure(packs, text, rows, threads) for threads in (1, 2)}
+                for rows in args.rows
+            }
+            for name, (packs, text) in levels.items()
         }
-        for name, packs in levels.items()
-    }
     for name, found in result.items():
         print(name, found)
     write("batch-drafting", {"machine": machine(), "context": CONTEXT, "depth": DEPTH, "levels": result})

@@ -156,11 +156,11 @@ def batch(record: dict[str, Any]) -> str:
     m = record["machine"]
     rows = [
         [name, count, *(f"{cell[n]['us']['median']:.0f} ({cell[n]['us']['p99']:.0f})" for n in ("1", "2")),
-         f"{cell['1']['tokens_a_row']:.1f}"]
+         f"{cell['1']['tokens_a_row']:.1f}", f"{cell['1']['accepted_a_row']:.1f}"]
         for name, found in record["levels"].items()
         for count, cell in found.items()
     ]  # fmt: skip
-    head = ["levels", "rows", "1 thread, us (99 %)", "2 threads", "drafted tokens a row"]
+    head = ["levels", "rows", "1 thread, us (99 %)", "2 threads", "drafted tokens a row", "accepted"]
     return "\n".join([
         f"{m['cpu']}, texts of {record['context']} tokens and more, chains of up to {record['depth']}. "
         f"Commit {m['commit'][:8]}.", "", table(head, rows),
