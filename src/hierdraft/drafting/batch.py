@@ -28,8 +28,11 @@ TEACHERS = 2
 UNLIKELY = 0.5
 """Chains end where they are less likely than this part of what was sent at last, or than this where nothing was."""
 
-ALONE = 8
+ALONE = 24
 """Rows that one thread serves before another is worth its while."""
+
+HEAD_START = 4
+"""Rows that the calling thread serves while the others wake up and report back."""
 
 BatchCost = Callable[[int, int], NDArray[np.float64]]
 """(first, last) -> float64[last - first + 1]: seconds of a step that scores so many tokens; zeros while not known."""
@@ -91,8 +94,8 @@ class BatchDrafter:
         self._learn(slots, ids, lengths)
         self._draft(slots, ids, lengths, np.clip(room, 0, self.depth).astype(np.int32))
         sent = self._share(slots, cost, perf_counter() - started)
-        drafts = self.slots.pool.space.tokens
-        result = [drafts[slot, :n].tolist() if n else [] for slot, n in zip(slots.tolist(), sent.tolist(), strict=True)]
+        drafts = self.slots.pool.space.tokens[slots].tolist()
+        result = [draft[:n] for draft, n in zip(drafts, sent.tolist(), strict=True)]
         self._let_go(self.counts.steps - PATIENCE)
         self.counts.seconds += perf_counter() - started
         return result
@@ -120,7 +123,7 @@ class BatchDrafter:
         if self._workers is None or parts < 2:
             draft_rows(*given, 0, rows, spare)
             return
-        bounds = np.linspace(0, rows, parts + 1).astype(int).tolist()
+        bounds = [0, *np.linspace(HEAD_START, rows, parts + 1).astype(int).tolist()[1:]]
         shares = [(*given, bounds[i], bounds[i + 1], spare + i) for i in range(parts)]
         others = [self._workers.submit(draft_rows, *share) for share in shares[1:]]
         draft_rows(*shares[0])
