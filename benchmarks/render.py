@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from tables import arctic, batch, budgets, gpu, lossless, mutation, openvino, peers, spec_bench, table, vllm
+from tables import arctic, batch, budgets, gpu, law, lossless, mutation, openvino, peers, spec_bench, table, vllm
 
 ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"(<!-- figures: (benchmarks/[\w.-]+\.json) -->\n)(.*?)(<!-- end figures -->)", re.DOTALL)
@@ -245,6 +245,7 @@ TABLES = {
     "vllm": vllm,
     "budgets": budgets,
     "gpu": gpu,
+    "law": law,
     "mutation": mutation,
     "replay": replay,
     "databases": databases,

@@ -84,6 +84,23 @@ def budgets(record: dict[str, Any]) -> str:
     ])  # fmt: skip
 
 
+def law(record: dict[str, Any]) -> str:
+    """The automatic budget against each fixed one, by kind of work."""
+    m, s, found = record["machine"], record["settings"], record["budgets"]
+    kinds = list(found["auto"]["auto_over"])
+    rows = [
+        [name, f"{one['accepted_length']:.2f}", f"{one['nodes']:.1f}",
+         *(f"{one['auto_over'][kind]['median']:.2f}" for kind in kinds)]
+        for name, one in found.items()
+    ]  # fmt: skip
+    head = ["budget", "accepted length", "nodes a step", *(f"{kind.replace('_', ' ')}" for kind in kinds)]
+    return "\n".join([
+        f"{m['cpu']}, {s['engine']} engine, {s['dtype']}, {s['threads']} threads, {record['answers']} prompts. Commit "
+        f"{m['commit'][:8]}. How many times the tokens per second of that budget `auto` has, median over prompts:",
+        "", table(head, rows),
+    ])  # fmt: skip
+
+
 def gpu(record: dict[str, Any]) -> str:
     """Forward costs by rows, and the replay at their pace."""
     costs = [
