@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
+from functools import cache
 
 import numpy as np
 import pytest
@@ -34,6 +35,16 @@ def plain(engine: ToyEngine, prompt: list[int], limit: int) -> list[int]:
     return run(engine, PlainDrafter(), prompt, Options(limit))[0]
 
 
+@cache
+def case(seed: int) -> tuple[list[int], int, list[int]]:
+    """A prompt, how many tokens at most, and plain decoding's answer, which is the same whatever the drafter."""
+    memory, eos, _ = SETTINGS[seed % len(SETTINGS)]
+    rng = np.random.default_rng(seed)
+    prompt = rng.integers(0, VOCABULARY, int(rng.integers(1, 40))).tolist()
+    limit = int(rng.choice([1, 2, 3, 17, LENGTH, 2 * LENGTH]))
+    return prompt, limit, plain(ToyEngine(seed, VOCABULARY, memory, eos_ids=eos), prompt, limit)
+
+
 def sweep(make: type[Base] | None, real: str | None = None) -> int:
     """Decode with one kind of drafter over all settings until its share of tokens is reached; tokens compared."""
     drafter: Drafter | None = REAL[real]() if real else None
@@ -41,11 +52,8 @@ def sweep(make: type[Base] | None, real: str | None = None) -> int:
     seed = 0
     while compared < TOKENS_PER_DRAFTER:
         memory, eos, budget = SETTINGS[seed % len(SETTINGS)]
-        rng = np.random.default_rng(seed)
         engine = ToyEngine(seed, VOCABULARY, memory, eos_ids=eos)
-        prompt = rng.integers(0, VOCABULARY, int(rng.integers(1, 40))).tolist()
-        limit = int(rng.choice([1, 2, 3, 17, LENGTH, 2 * LENGTH]))
-        expected = plain(engine, prompt, limit)
+        prompt, limit, expected = case(seed)
         one = drafter or make(VOCABULARY, prompt + expected, seed)  # type: ignore[misc]
         got, steps = run(engine, one, prompt, Options(limit, budget=law(budget)))
         assert got == expected, f"seed {seed}, memory {memory}, eos {eos}, budget {budget}, limit {limit}"

@@ -36,7 +36,7 @@ BESIDE = ((2, 1), (2, 3), (3, 2), (4, 4), (5, 1), (8, 16))
 MORE = 24
 """Passes of random shapes after these, as long as they do not explain a difference: some noise is rare."""
 
-FAR = 3.0
+FAR = 4.0
 """Noise of this many times plain decoding's own distance from float32 is still rounding."""
 
 _LEADERS = 16
