@@ -43,7 +43,7 @@ def measure(packs: list[Pack], text: Any, rows: int, threads: int) -> dict[str, 
     lengths = np.full(rows, CONTEXT, dtype=np.int64)
     costs, room = RunningCosts(), np.full(rows, 10_000)
     for drafted in range(0, 4 * rows, rows):
-        costs.record(rows + drafted, 0.02 + 2e-5 * drafted)
+        costs.record(rows, rows + drafted, 0.02 + 2e-5 * drafted)
     fresh = np.ones(rows, dtype=np.int64)
     seconds, tokens, accepted = list[float](), 0, 0
     for _ in range(STEPS):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +20,9 @@ from hierdraft.databases.pack import Pack, PackInfo, write_pack
 from hierdraft.databases.store import StoreOptions
 from hierdraft.databases.suffixarray import LONGEST
 from hierdraft.databases.suffixsort import build
-from hierdraft.drafting.batch import PATIENCE, BatchDrafter
+from hierdraft.drafting.batch import PATIENCE, SURE, BatchDrafter
 from hierdraft.drafting.budget import BatchBudget
 from hierdraft.drafting.candidates import DEEPEST
-from hierdraft.drafting.chain import SURE
 from hierdraft.drafting.evidence import Weights
 from hierdraft.drafting.near import SHORT, is_bare
 from hierdraft.drafting.slots import Slots
@@ -61,20 +62,22 @@ TEXT = st.lists(st.integers(0, 4), min_size=1, max_size=60) | st.integers(1, 9).
 )
 
 
-@pytest.mark.parametrize("short", [0, SHORT])
+@pytest.mark.parametrize(("short", "many"), [(0, 0), (SHORT, 0), (0, 24)])
 @settings(max_examples=40)
 @given(st.lists(TEXT, min_size=1, max_size=4, unique_by=tuple), st.lists(TEXT, max_size=2), st.integers(1, 9))
 def test_chains_are_those_of_a_slow_twin(
-    tmp_path_factory: pytest.TempPathFactory, short: int, texts: list[list[int]], said: list[list[int]], depth: int
-) -> None:
-    """With an index for every text, and with one for none."""
+    tmp_path_factory: pytest.TempPathFactory, short: int, many: int, texts: list[list[int]], said: list[list[int]],
+    depth: int,
+) -> None:  # fmt: skip
+    """With an index for every text, and with one for none; in a hurry, and not."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("hierdraft.drafting.slots.SHORT", short)
-        compare_with_twin(tmp_path_factory, texts, said, depth)
+        patched.setattr("hierdraft.drafting.batch.MANY", many)
+        compare_with_twin(tmp_path_factory, texts, said, depth, SURE if many == 0 else math.inf)
 
 
 def compare_with_twin(
-    tmp_path_factory: pytest.TempPathFactory, texts: list[list[int]], said: list[list[int]], depth: int
+    tmp_path_factory: pytest.TempPathFactory, texts: list[list[int]], said: list[list[int]], depth: int, sure: float
 ) -> None:
     folder = tmp_path_factory.mktemp("packs")
     names = ("model", "statistics")
@@ -84,7 +87,7 @@ def compare_with_twin(
     weights = drafter.calibration.weights("")
     levelled = [([*tokens, -1], level) for tokens, level in zip(said, (MODEL, STATISTICS), strict=False)]
     for row, text in enumerate(texts):
-        check_chain(Texts(text, packs=levelled), drafts[row], depth, weights)
+        check_chain(Texts(text, packs=levelled), drafts[row], depth, weights, sure)
 
 
 def last_place(text: list[int], whole: list[int]) -> int:
@@ -109,7 +112,7 @@ def in_first_pack(texts: Texts, path: list[int]) -> list[int]:
     return []
 
 
-def check_chain(texts: Texts, chain: list[int], depth: int, weights: Weights) -> None:
+def check_chain(texts: Texts, chain: list[int], depth: int, weights: Weights, sure: float) -> None:
     """Every token is the likeliest there, or what followed the newest earlier place of the eight before it."""
     text, path, reach = texts.context, list[int](), 1.0
     while path != chain:
@@ -120,10 +123,10 @@ def check_chain(texts: Texts, chain: list[int], depth: int, weights: Weights) ->
         reach *= prob
         path.append(token)
         assert reach >= 0.01 * (1 - 1e-4)
-        if abs(prob - SURE) < 1e-3:
+        if abs(prob - sure) < 1e-3:
             return  # too close to tell
-        place = last_place(text, text + path) if prob > SURE else -1
-        on = in_first_pack(texts, path) if prob > SURE and place < 0 else []
+        place = last_place(text, text + path) if prob > sure else -1
+        on = in_first_pack(texts, path) if prob > sure and place < 0 else []
         if (place >= 0 or on) and len(path) < depth and reach * prob >= 0.01 * (1 + 1e-4):
             more = len(chain) - len(path)
             for at in range(more):
@@ -259,7 +262,8 @@ def test_threads_do_not_change_the_drafts() -> None:
     three.close()
 
 
-def test_chains_end_where_nothing_so_unlikely_is_sent() -> None:
+def test_chains_end_where_nothing_so_unlikely_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hierdraft.drafting.batch.MANY", 0)
     drafter, chance = BatchDrafter(8, budget=BatchBudget()), random.Random(1)
     text = [chance.randrange(3) for _ in range(200)]
     dear = [0.0, 1.0]  # seconds of a token more, at first and later
@@ -389,8 +393,10 @@ def test_what_is_not_kept_is_not_believed() -> None:
     assert 2 <= tried <= 12  # a look now and then, to see whether that has changed
 
 
-def test_while_costs_are_unknown_all_is_sent() -> None:
+def test_while_costs_are_unknown_as_many_are_sent_as_there_are_rows() -> None:
     made = np.array([2, 0, 1])
+    prob = np.array([[0.9, 0.8], [0.7, 0.1]], dtype=np.float32)
+    assert BatchBudget().share(prob, np.array([2, 2]), unknown, 0.0).tolist() == [2, 0]
     assert BatchBudget().share(np.full((3, 2), 0.3, dtype=np.float32), made, unknown, 0.0).tolist() == [2, 0, 1]
     assert BatchBudget().share(np.zeros((2, 2), dtype=np.float32), np.zeros(2, int), unknown, 0.0).tolist() == [0, 0]
 
@@ -404,18 +410,66 @@ def test_costs_follow_the_steps() -> None:
     assert costs(4, 6).tolist() == [0.0, 0.0, 0.0]
     for _ in range(300):
         rows = chance.randint(4, 60)
-        costs.record(rows, (0.02 + 0.001 * rows) * chance.uniform(0.95, 1.05))
+        costs.record(4, rows, (0.02 + 0.001 * rows) * chance.uniform(0.95, 1.05))
     assert costs(10, 50) == pytest.approx(0.02 + 0.001 * np.arange(10, 51), rel=0.1)
     for _ in range(300):
-        costs.record(20, 0.08)  # always the same size: the level moves, the slope stays
+        costs.record(4, 20, 0.08)  # always the same size: the level moves, the slope stays
     now = costs(20, 40)
     assert now[0] == pytest.approx(0.08, rel=0.05)
     assert now[20] - now[0] == pytest.approx(0.02, rel=0.2)
 
 
+def law_beside_none(curve: Callable[[int, int], float], rows: int, before: Callable[[int, int], float] | None) -> float:
+    """Tokens per second of 400 noisy steps under the law, over those without drafts. `before`: what came before."""
+    chance = np.random.default_rng(0)
+    law, costs = BatchBudget(), RunningCosts()
+    for tokens in chance.integers(1, 9, 150 if before else 0):
+        costs.record(1, int(tokens), (before or curve)(1, int(tokens)) * chance.lognormal(0, 0.05))
+    seconds = plain = 0.0
+    emitted = 0
+    for _ in range(400):
+        each = np.clip(chance.beta(0.8, 0.8, (rows, 1)) * chance.uniform(0.7, 1.1, (rows, 8)), 0.02, 0.98)
+        prob = np.cumprod(each, axis=1).astype(np.float32)
+        sent = law.share(prob, (prob > 0.05).sum(axis=1), costs, 0.0)
+        taken = np.cumprod(chance.random(each.shape) < each, axis=1) * (np.arange(8) < sent[:, None])
+        law.learn(int(taken.sum()))
+        tokens = rows + int(sent.sum())
+        took = curve(rows, tokens) * chance.lognormal(0, 0.05)
+        costs.record(rows, tokens, took)
+        seconds += took
+        emitted += rows + int(taken.sum())
+        plain += curve(rows, rows)
+    return float(emitted / seconds * plain / (400 * rows))
+
+
+def flat(_rows: int, tokens: int) -> float:
+    """Steps that wait for memory."""
+    return 0.03 + 0.0003 * tokens
+
+
+def steep(_rows: int, tokens: int) -> float:
+    """Steps that compute."""
+    return 0.008 + 0.0068 * tokens
+
+
+def stepped(rows: int, tokens: int) -> float:
+    """Any draft begins another block of rows."""
+    return 0.12 + (0.04 if tokens > rows else 0.0) + 0.003 * (tokens - rows)
+
+
+@pytest.mark.parametrize("before", [None, flat])
+@pytest.mark.parametrize(
+    ("curve", "rows", "least"), [(flat, 1, 2.1), (flat, 16, 1.5), (steep, 16, 0.96), (stepped, 16, 0.96)]
+)
+def test_drafts_are_sent_where_they_pay(
+    curve: Callable[[int, int], float], rows: int, least: float, before: Callable[[int, int], float] | None
+) -> None:
+    assert law_beside_none(curve, rows, before) >= least
+
+
 def test_one_long_step_hardly_counts() -> None:
     costs = RunningCosts()
     for rows in range(4, 64):
-        costs.record(rows, 0.01)
-    costs.record(30, 60.0)
+        costs.record(4, rows, 0.01)
+    costs.record(4, 30, 60.0)
     assert float(costs(30, 30)[0]) < 0.02

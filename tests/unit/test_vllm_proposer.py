@@ -46,7 +46,7 @@ def test_rows_are_drafted_for() -> None:
     proposer = Proposer(config())
     lengths, ids = rows([1, 2, 3, 1, 2], [5, 5, 5], [8, 9])
     drafts = proposer.propose([[2], [5], []], lengths, ids, slot_mappings=None)
-    assert [draft[:3] for draft in drafts] == [[3, 1, 2], [5, 5, 5], []]
+    assert drafts == [[3, 1], [5], []]  # as many tokens as there are rows, while costs are unknown
     assert all(len(draft) <= 4 for draft in drafts)
     proposer.close()
 

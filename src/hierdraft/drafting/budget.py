@@ -24,6 +24,9 @@ _PRIOR = 3.0
 _MEMORY = 0.95
 _IDLE = 0.99
 _LOOK = 64
+_SOON = 4
+_OTHER = 0.25
+_CLEAR = 1.3
 _EASE = 0.9
 _FEW = 16
 
@@ -124,12 +127,16 @@ class BatchBudget(AutoBudget):
 
     A step of B rows that scores m drafted tokens emits B + the sum of their path probabilities, and costs
     cost(B + m) + drafting time; the m likeliest of all rows are the best m, and the best m has the most tokens a
-    second. Every `_LOOK` steps without drafts a few are sent all the same, to see whether that still holds.
+    second. Every `_LOOK` steps without drafts a few are sent all the same, and as often none are where some would be,
+    to see whether that still holds; sooner where the number of rows has changed.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._idle = 0
+        self._same = 0
+        self._patience = _SOON
+        self._rows = 0
+        self._drafts = False
         self._pending = 0.0
 
     def learn(self, accepted: int) -> None:
@@ -153,15 +160,27 @@ class BatchBudget(AutoBudget):
         reach = np.where(np.arange(prob.shape[1]) < made[:, None], prob, -1.0).ravel()
         order = np.argsort(-reach, kind="stable")[:total]
         seconds = cost(rows, rows + total)
-        best = total
+        best = min(total, rows)  # while costs are unknown
         if total and seconds[0] > 0.0:
             expected = rows + self.trust * np.concatenate(([0.0], np.cumsum(reach[order], dtype=np.float64)))
-            best = int(np.argmax(expected / (seconds + drafting)))
-            self._idle = 0 if best else self._idle + 1
-            if self._idle == _LOOK:
-                self._idle, best = 0, min(total, rows)
+            rate = expected / (seconds + drafting)
+            best = int(np.argmax(rate))
+            if self._looks_around(rows, best > 0, bool(rate[best] > _CLEAR * rate[0])):
+                best = 0 if best else min(total, max(1, rows // 4))
         self._pending = float(reach[order[:best]].sum())
         return np.bincount(order[:best] // prob.shape[1], minlength=rows)
+
+    def _looks_around(self, rows: int, drafts: bool, clear: bool) -> bool:
+        """Whether this step does the opposite of what seems best, rarely where that is clear."""
+        if abs(rows - self._rows) > _OTHER * self._rows:
+            self._rows, self._patience, self._same = rows, _SOON, 0
+        self._same = self._same + 1 if drafts == self._drafts else 1
+        self._drafts = drafts
+        if self._same < self._patience:
+            return False
+        more = 4 if clear else 1
+        self._same, self._patience = 0, min(more * _LOOK, 2 * more * self._patience)
+        return True
 
 
 def make_budget(budget: int | str) -> BudgetLaw:

@@ -14,15 +14,17 @@ from hierdraft.drafting.grow import Sources, Space, begin, expand, extend_suffix
 from hierdraft.drafting.near import is_bare, look, newest_behind_all
 from hierdraft.tree import LEVELS
 
-SURE = 0.8
-"""Probability from which a chain runs on without asking, as a text did that holds its last `ORDERS` tokens."""
-
 _CONTEXT = LEVELS.index("context")
 
 
 @njit(cache=True, nogil=True)
-def best_chain(sources: Sources, suffix: Any, weights: Weights, space: Space, depth: int, least: float) -> int:
-    """Go on with the likeliest candidate, row by row; returns the length of the chain."""
+def best_chain(
+    sources: Sources, suffix: Any, weights: Weights, space: Space, depth: int, least: float, sure: float
+) -> int:
+    """Go on with the likeliest candidate, row by row; returns the length of the chain.
+
+    sure   probability from which it runs on without asking, as a text did that holds its last `ORDERS` tokens
+    """
     begin(sources, suffix, space.rows)
     evidence, text, rows = space.evidence, sources.context, space.rows
     bare = is_bare(text)
@@ -46,7 +48,7 @@ def best_chain(sources: Sources, suffix: Any, weights: Weights, space: Space, de
         extend_suffix(rows, made, made + 1, space.tokens[made])
         if bare:
             look(text.tokens, sources.length, rows.suffix[made + 1], rows.known[made + 1], space.near, made + 1)
-        if prob >= SURE:
+        if prob >= sure:
             ran = _run_on(sources, space, made + 1, depth, reach, prob, least)
             if ran > made + 1:
                 return ran

@@ -9,7 +9,6 @@ import statistics
 from bisect import bisect_right
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +23,9 @@ _FADE = 0.98
 _FIRST_SLOPE = 1 / 64
 _STIFFNESS = 0.05
 _ENOUGH = 4.0
+_OTHER = 0.25
+_FORGET = 0.1
+_FOLLOW = 0.25
 
 
 class StepCosts:
@@ -128,38 +130,55 @@ class StepCosts:
 
 
 class RunningCosts:
-    """Seconds of a serving engine's step as a straight line over its tokens, learned from the steps themselves.
+    """Seconds of a serving engine's step by its tokens, learned from the steps themselves.
 
-    The slope comes from neighbouring steps, by least squares of the change in seconds over the change in tokens: a
-    machine that has become slower as a whole does not bend it. While steps hardly differ in size, the slope known
-    before stays. The level is a mean. Older steps count less and less.
+    A straight line, and what any drafts at all cost on top of it: kernels that take rows in blocks are slow from one
+    block to the next. Both come from neighbouring steps, the slope by least squares of the change in seconds over the
+    change in tokens: a machine that has become slower as a whole does not bend it. While steps hardly differ in size,
+    the slope known before stays. The level is a mean. Older steps count less and less, and those with another number
+    of requests hardly at all.
     """
 
     def __init__(self) -> None:
         """Nothing is known."""
         self._sums = np.zeros(5)
-        self._slope = 0.0
-        self._last = (0, 0.0)
+        self._slope = self._jump = 0.0
+        self._last = (0, 0, 0.0)
 
-    def record(self, rows: int, seconds: float) -> None:
-        """A step that scored `rows` tokens took `seconds`; one outlier counts at most fourfold."""
+    def record(self, rows: int, tokens: int, seconds: float) -> None:
+        """A step of `rows` requests that scored `tokens` took `seconds`; one outlier counts at most fourfold."""
         if self._sums[0] == 0.0:
-            self._slope, self._last = _FIRST_SLOPE * seconds / rows, (rows, seconds)
+            self._slope, self._last = _FIRST_SLOPE * seconds / tokens, (rows, tokens, seconds)
         else:
-            seconds = min(seconds, 4.0 * float(self._line(np.array([rows]))[0]))
-        more, longer = rows - self._last[0], seconds - self._last[1]
-        self._sums = _FADE * self._sums + np.array([1.0, rows, seconds, more * more, more * longer])
-        self._last = (rows, seconds)
-        stiff = (_STIFFNESS * self._sums[1] / self._sums[0]) ** 2
-        self._slope = max(0.0, float((self._sums[4] + stiff * self._slope) / (self._sums[3] + stiff)))
+            seconds = min(seconds, 4.0 * float(self._curve(rows, tokens)[-1]))
+        before, fewer, shorter = self._last
+        self._last = (rows, tokens, seconds)
+        more, longer = tokens - fewer, seconds - shorter
+        drafted, drafted_before = int(tokens > rows), int(fewer > before)
+        if abs(rows - before) > _OTHER * before:
+            self._sums[3:] *= _FORGET
+        self._sums *= _FADE
+        if drafted == drafted_before:
+            self._sums[3:] += more * more, more * longer
+            stiff = (_STIFFNESS * tokens) ** 2
+            self._slope = max(0.0, float((self._sums[4] + stiff * self._slope) / (self._sums[3] + stiff)))
+        else:
+            seen = (drafted - drafted_before) * (longer - self._slope * more)
+            self._jump = max(0.0, self._jump + _FOLLOW * (seen - self._jump))
+        self._sums[:3] += 1.0, tokens, seconds - drafted * self._jump
 
-    def _line(self, rows: NDArray[Any]) -> NDArray[np.float64]:
-        mean, level = self._sums[1:3] / self._sums[0]
-        line: NDArray[np.float64] = np.maximum(level + self._slope * (rows - mean), 1e-9)
-        return line
+    def __call__(self, rows: int, tokens: int) -> NDArray[np.float64]:
+        """float64[tokens - rows + 1]: seconds of a step of `rows` requests that scores rows..tokens tokens.
 
-    def __call__(self, first: int, last: int) -> NDArray[np.float64]:
-        """float64[last - first + 1]: seconds of steps of first..last tokens; zeros while nothing is known."""
+        Zeros while nothing is known.
+        """
         if self._sums[0] < _ENOUGH:
-            return np.zeros(last - first + 1)
-        return self._line(np.arange(first, last + 1))
+            return np.zeros(tokens - rows + 1)
+        return self._curve(rows, tokens)
+
+    def _curve(self, rows: int, tokens: int) -> NDArray[np.float64]:
+        mean, level = self._sums[1:3] / self._sums[0]
+        line = level + self._slope * (np.arange(rows, tokens + 1) - mean)
+        line[1:] += self._jump
+        found: NDArray[np.float64] = np.maximum(line, 1e-9)
+        return found

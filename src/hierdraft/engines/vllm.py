@@ -100,7 +100,7 @@ class Proposer:
         self.costs = RunningCosts()
         self._exported = Exported(self.drafter)
         self._ended: float | None = None
-        self._scored = 0
+        self._scored = (0, 0)
         atexit.register(self.close)
 
     def load_model(self, *args: Any, **kwargs: Any) -> None:
@@ -139,8 +139,8 @@ class Proposer:
         drafts = self.drafter.propose(ids, lengths, fresh, self._longest - lengths - 1, self.costs)
         steady = fresh.all() and self.drafter.slots.begun == begun
         if self._ended is not None and steady:
-            self.costs.record(self._scored, started - self._ended)
-        self._scored = rows + sum(map(len, drafts))
+            self.costs.record(*self._scored, started - self._ended)
+        self._scored = (rows, rows + sum(map(len, drafts)))
         self._exported.update()
         self._ended = perf_counter()
         return drafts
