@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import os
 from collections.abc import Iterator
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -35,7 +36,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "hierdraft": {"speculative_config": OURS, "additional_config": {"hierdraft": {"model": "smollm2-135m"}}},
     "hierdraft, one tenant": {
         "speculative_config": OURS,
-        "additional_config": {"hierdraft": {"model": "smollm2-135m", "tenant": "benchmark"}},
+        "additional_config": {"hierdraft": {"model": "smollm2-135m", "tenant": f"benchmark-{os.getpid()}"}},
     },
 }  # fmt: skip
 
@@ -63,6 +64,7 @@ def serve(pipe: Any, model: str, dtype: str, method: str) -> None:
                 **{name: after[name] - before[name] for name in after},
             }
         )
+    llm.llm_engine.engine_core.shutdown()
 
 
 def questions(file: str) -> Iterator[str]:
