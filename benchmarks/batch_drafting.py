@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from common import machine, quantiles, write
 from hierdraft.databases.levels import Databases
@@ -24,7 +25,6 @@ from hierdraft.databases.suffixarray import END
 from hierdraft.databases.suffixsort import build
 from hierdraft.drafting.batch import BatchDrafter
 from hierdraft.drafting.budget import BatchBudget
-from hierdraft.engines.costs import RunningCosts
 from hierdraft.holdings import embedded_pack
 
 CONTEXT = 2000
@@ -41,9 +41,12 @@ def measure(packs: list[Pack], text: Any, rows: int, threads: int) -> dict[str, 
     for row, start in zip(ids, starts, strict=True):
         row[:] = text[start : start + len(row)]
     lengths = np.full(rows, CONTEXT, dtype=np.int64)
-    costs, room = RunningCosts(), np.full(rows, 10_000)
-    for drafted in range(0, 4 * rows, rows):
-        costs.record(rows, rows + drafted, 0.02 + 2e-5 * drafted)
+    room = np.full(rows, 10_000)
+
+    def costs(first: int, last: int) -> NDArray[np.float64]:
+        """Seconds of steps of first..last tokens, of which the first `rows` are not drafted."""
+        return 0.02 + 8e-6 * (np.arange(first, last + 1) - rows)
+
     fresh = np.ones(rows, dtype=np.int64)
     seconds, tokens, accepted = list[float](), 0, 0
     for _ in range(STEPS):
