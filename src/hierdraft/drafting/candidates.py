@@ -81,6 +81,17 @@ def make_rows(rows: int, packs: int) -> Rows:
 
 
 @njit(cache=True, nogil=True, forceinline=True)
+def note_found(
+    found: Found, distinct: int, total: int, source: int, order: int, rank: int, row: int, evidence: Evidence,
+    weights: Weights,
+) -> None:  # fmt: skip
+    """Note what a look in a text has found: `distinct` continuations, from `total` occurrences."""
+    for slot in range(distinct):
+        cell = cell_of(source, order, found.met[slot], total, found.newest[slot] == 0)
+        note(evidence, weights, row, found.token[slot], cell, rank)
+
+
+@njit(cache=True, nogil=True, forceinline=True)
 def ask_chains(
     chains: Chains, source: int, rows: Rows, row: int, expected: int, found: Found, evidence: Evidence, weights: Weights
 ) -> int:
@@ -103,9 +114,7 @@ def ask_chains(
             continue  # the same occurrences as the longer suffix had, which says more
         before = total
         longest = max(longest, order)
-        for slot in range(distinct):
-            cell = cell_of(source, order, found.met[slot], total, found.newest[slot] == 0)
-            note(evidence, weights, row, found.token[slot], cell, rank)
+        note_found(found, distinct, total, source, order, rank, row, evidence, weights)
         rank += 1
         if total == OCCURRENCES or rank == RANKS or skipping:
             break

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from hierdraft.databases.hashchain import ORDERS, Chains, age_of, power_of
 from hierdraft.databases.suffixarray import borrow
-from hierdraft.drafting.candidates import OCCURRENCES, Found, Rows, ask_chains
-from hierdraft.drafting.cells import SKIP, cell_of
-from hierdraft.drafting.evidence import RANKS, Evidence, Weights, note
+from hierdraft.drafting.candidates import OCCURRENCES, Found, Rows, ask_chains, note_found
+from hierdraft.drafting.cells import SKIP
+from hierdraft.drafting.evidence import RANKS, Evidence, Weights
 
 SHORT = 4096
 """Texts of up to so many tokens need no index."""
@@ -219,9 +219,7 @@ def ask_context(
             break
         before = total
         longest = max(longest, order)
-        for slot in range(distinct):
-            cell = cell_of(source, order, found.met[slot], total, found.newest[slot] == 0)
-            note(evidence, weights, row, found.token[slot], cell, rank)
+        note_found(found, distinct, total, source, order, rank, row, evidence, weights)
         rank += 1
         if total == OCCURRENCES or rank == RANKS or skipping:
             break
