@@ -183,6 +183,17 @@ def test_preempted_requests_say_the_same(start: Any, plain: Any) -> None:
     assert metric(llm, "vllm:num_preemptions") > 0
 
 
+def test_tensor_parallel_ranks_say_the_same(start: Any, plain: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three ranks, since the model has three heads of keys and values."""
+    cores = sorted(os.sched_getaffinity(0))
+    monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "|".join(str(cores[rank % len(cores)]) for rank in range(3)))
+    llm = start(tensor_parallel_size=3, enforce_eager=True)
+    chats = prompts(6)
+    got = say(llm, chats, [60] * 6, ignore_eos=True)
+    assert check_same(say(plain, chats, [60] * 6, logprobs=2, ignore_eos=True), got) <= 1
+    assert metric(llm, "vllm:spec_decode_num_accepted_tokens") > 0
+
+
 def test_a_proposer_that_fails_ends_drafting_only(start: Any, plain: Any, capfd: pytest.CaptureFixture[str]) -> None:
     llm = start("tests.vllm.probes.Broken")
     chats = prompts(6)
