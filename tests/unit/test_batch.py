@@ -20,9 +20,10 @@ from hierdraft.databases.pack import Pack, PackInfo, write_pack
 from hierdraft.databases.store import StoreOptions
 from hierdraft.databases.suffixarray import LONGEST
 from hierdraft.databases.suffixsort import build
-from hierdraft.drafting.batch import PATIENCE, SURE, BatchDrafter
+from hierdraft.drafting.batch import PATIENCE, BatchDrafter
 from hierdraft.drafting.budget import BatchBudget
 from hierdraft.drafting.candidates import DEEPEST
+from hierdraft.drafting.chain import SURE
 from hierdraft.drafting.evidence import Weights
 from hierdraft.drafting.near import SHORT, is_bare
 from hierdraft.drafting.slots import Slots
@@ -73,11 +74,11 @@ def test_chains_are_those_of_a_slow_twin(
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("hierdraft.drafting.slots.SHORT", short)
         patched.setattr("hierdraft.drafting.batch.MANY", many)
-        compare_with_twin(tmp_path_factory, texts, said, depth, SURE if many == 0 else math.inf)
+        compare_with_twin(tmp_path_factory, texts, said, depth, many == 0)
 
 
 def compare_with_twin(
-    tmp_path_factory: pytest.TempPathFactory, texts: list[list[int]], said: list[list[int]], depth: int, sure: float
+    tmp_path_factory: pytest.TempPathFactory, texts: list[list[int]], said: list[list[int]], depth: int, hurried: bool
 ) -> None:
     folder = tmp_path_factory.mktemp("packs")
     names = ("model", "statistics")
@@ -87,7 +88,7 @@ def compare_with_twin(
     weights = drafter.calibration.weights("")
     levelled = [([*tokens, -1], level) for tokens, level in zip(said, (MODEL, STATISTICS), strict=False)]
     for row, text in enumerate(texts):
-        check_chain(Texts(text, packs=levelled), drafts[row], depth, weights, sure)
+        check_chain(Texts(text, packs=levelled), drafts[row], depth, weights, hurried)
 
 
 def last_place(text: list[int], whole: list[int]) -> int:
@@ -112,11 +113,12 @@ def in_first_pack(texts: Texts, path: list[int]) -> list[int]:
     return []
 
 
-def check_chain(texts: Texts, chain: list[int], depth: int, weights: Weights, sure: float) -> None:
+def check_chain(texts: Texts, chain: list[int], depth: int, weights: Weights, hurried: bool) -> None:
     """Every token is the likeliest there, or what followed the newest earlier place of the eight before it."""
     text, path, reach = texts.context, list[int](), 1.0
+    sure = SURE if hurried else math.inf
     while path != chain:
-        found = probabilities(texts, path, reach, weights)
+        found = probabilities(texts, path, reach, weights, hurried)
         token = chain[len(path)]
         prob = found[token]
         assert prob >= max(found.values()) * (1 - 1e-4)
@@ -137,7 +139,7 @@ def check_chain(texts: Texts, chain: list[int], depth: int, weights: Weights, su
             assert ended or (place < 0 and more == len(on))
             return
     if len(path) < depth:
-        rest = probabilities(texts, path, reach, weights)
+        rest = probabilities(texts, path, reach, weights, hurried)
         assert reach * max(rest.values(), default=0.0) < 0.01 * (1 + 1e-4)
 
 

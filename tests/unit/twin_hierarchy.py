@@ -104,7 +104,7 @@ def in_pack(pack: list[int], level: int, whole: list[int], depth: int, reach: fl
     return notes, longest
 
 
-def row_notes(texts: Texts, path: list[int], reach: float) -> tuple[list[Note], int, int]:
+def row_notes(texts: Texts, path: list[int], reach: float, hurried: bool) -> tuple[list[Note], int, int]:
     """Everything noted about a row, in order, and the longest suffixes found near and far."""
     whole = [*texts.context, *path]
     suffix = whole[-ORDERS:]
@@ -128,9 +128,11 @@ def row_notes(texts: Texts, path: list[int], reach: float) -> tuple[list[Note], 
             notes += [(token, rank_cell(RECYCLED, order, i, confirmed), rank) for i, token in enumerate(ids)]
             rank += 1
     for pack, level in texts.packs:
-        found, longest = in_pack(pack, level, whole, len(path), reach)
+        found, longest = in_pack(pack, level, whole, len(path), 0.0 if hurried else reach)
         notes += found
         far = max(far, longest)
+    if hurried:
+        notes = [note for note in notes if source_of(note[1]) < SKIP]
     return notes, near, far
 
 
@@ -140,9 +142,11 @@ def age_in(text: list[int], token: int) -> int:
     return min(AGES - 2, int(math.log2(len(text) - places[-1]))) if places else AGES - 1
 
 
-def probabilities(texts: Texts, path: list[int], reach: float, weights: Weights) -> dict[int, float]:
+def probabilities(
+    texts: Texts, path: list[int], reach: float, weights: Weights, hurried: bool = False
+) -> dict[int, float]:
     """Softmax over the candidates of a row and "none of them"."""
-    notes, near, far = row_notes(texts, path, reach)
+    notes, near, far = row_notes(texts, path, reach, hurried)
     looks: dict[int, list[tuple[int, int]]] = {}
     for token, cell, rank in notes:
         if token in looks or len(looks) < BRANCHES:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -30,13 +29,10 @@ ALONE = 24
 """Rows that one thread serves before another is worth its while."""
 
 MANY = 24
-"""Rows beyond which time is short: chains then end early, and run on without asking."""
+"""Rows beyond which time is short: chains then end early, run on without asking, and fewer questions are asked."""
 
 UNLIKELY = 0.5
 """Chains end where they are less likely than this part of what was sent at last, or than this where nothing was."""
-
-SURE = 0.8
-"""Probability from which a chain runs on without asking."""
 
 HEAD_START = 4
 """Rows that the calling thread serves while the others wake up and report back."""
@@ -122,10 +118,11 @@ class BatchDrafter:
         rows = len(slots)
         parts = min(self._threads, -(-rows // ALONE))
         every = max(1, -(-rows // TEACHERS))
-        least, sure = (self._likely, SURE) if rows > MANY else (self._least, math.inf)
+        hurried = rows > MANY
+        least = self._likely if hurried else self._least
         given = (
             self.slots.texts, self.slots.pool, self._common, self._weights, slots, ids, lengths, depths, least,
-            sure, every, self.counts.steps % every,
+            hurried, every, self.counts.steps % every,
         )  # fmt: skip
         spare = self.slots.spare
         if self._workers is None or parts < 2:

@@ -14,26 +14,31 @@ from hierdraft.drafting.grow import Sources, Space, begin, expand, extend_suffix
 from hierdraft.drafting.near import is_bare, look, newest_behind_all
 from hierdraft.tree import LEVELS
 
+SURE = 0.8
+"""Probability from which a hurried chain runs on without asking."""
+
 _CONTEXT = LEVELS.index("context")
 
 
 @njit(cache=True, nogil=True)
 def best_chain(
-    sources: Sources, suffix: Any, weights: Weights, space: Space, depth: int, least: float, sure: float
+    sources: Sources, suffix: Any, weights: Weights, space: Space, depth: int, least: float, hurried: bool
 ) -> int:
     """Go on with the likeliest candidate, row by row; returns the length of the chain.
 
-    sure   probability from which it runs on without asking, as a text did that holds its last `ORDERS` tokens
+    hurried   ask each row less; and behind a token of probability `SURE` run on without asking, as a text did that
+              holds the last `ORDERS` tokens
     """
     begin(sources, suffix, space.rows)
     evidence, text, rows = space.evidence, sources.context, space.rows
     bare = is_bare(text)
+    if bare and not hurried:  # the row above the first is for skip looks
+        look(text.tokens, sources.length, rows.suffix[0], rows.known[0] - 1, space.near, 1)
     if bare:
-        look(text.tokens, sources.length, rows.suffix[0], rows.known[0] - 1, space.near, 1)  # the row above the first
         look(text.tokens, sources.length, rows.suffix[0], rows.known[0], space.near, 0)
     reach = 1.0
     for made in range(depth):
-        expand(sources, space, weights, made, made)
+        expand(sources, space, weights, made, made, hurried)
         best = 0
         for slot in range(1, evidence.held[made]):
             if evidence.prob[made, slot] > evidence.prob[made, best]:
@@ -48,7 +53,7 @@ def best_chain(
         extend_suffix(rows, made, made + 1, space.tokens[made])
         if bare:
             look(text.tokens, sources.length, rows.suffix[made + 1], rows.known[made + 1], space.near, made + 1)
-        if prob >= sure:
+        if hurried and prob >= SURE:
             ran = _run_on(sources, space, made + 1, depth, reach, prob, least)
             if ran > made + 1:
                 return ran

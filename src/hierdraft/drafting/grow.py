@@ -154,8 +154,11 @@ def _drop_top(heap: Pending, size: int) -> int:
 
 
 @njit(cache=True, nogil=True, forceinline=True)
-def expand(sources: Sources, space: Space, weights: Weights, row: int, depth: int) -> None:
-    """Ask every source about `row`, `depth` tokens behind the committed text, and weigh what they say."""
+def expand(sources: Sources, space: Space, weights: Weights, row: int, depth: int, hurried: bool) -> None:
+    """Ask every source about `row`, `depth` tokens behind the committed text, and weigh what they say.
+
+    hurried   leave out skip looks, and look in packs as for an unlikely row
+    """
     rows, found, evidence = space.rows, space.found, space.evidence
     evidence.held[row] = 0
     near = far = 0
@@ -166,6 +169,8 @@ def expand(sources: Sources, space: Space, weights: Weights, row: int, depth: in
         level = _REFERENCE if text == 0 else _CONTEXT if text == 1 else _MODEL
         expected = sources.expected + depth if text == 0 and sources.expected >= 0 else -1
         for source in (level, level + SKIP):
+            if hurried and source >= SKIP:
+                continue
             if text == 1:
                 longest = ask_context(texts[1], sources.length, source, space.near, rows, row, found, evidence, weights)
             else:
@@ -178,10 +183,11 @@ def expand(sources: Sources, space: Space, weights: Weights, row: int, depth: in
         place = sources.expected + depth
         ask_place(sources.reference, _REFERENCE + SKIP, rows, row, place, evidence, weights)
     ask_successors(sources.recycled, _RECYCLED, rows, row, evidence, weights)
-    reach = np.float32(1.0) if row == 0 else space.prob[row - 1]
+    reach = np.float32(0.0) if hurried else np.float32(1.0) if row == 0 else space.prob[row - 1]
     for pack in range(len(sources.shelf.length)):
         far = max(far, ask_pack(sources.shelf, pack, rows, row, space.parents, reach, found, evidence, weights))
-        skip_in_pack(sources.shelf, pack, rows, row, space.parents, found, evidence, weights)
+        if not hurried:
+            skip_in_pack(sources.shelf, pack, rows, row, space.parents, found, evidence, weights)
     for slot in range(evidence.held[row]):
         evidence.age[row, slot] = age_in_context(sources.context, sources.length, evidence.token[row, slot], AGES)
     evidence.none[row] = near * (ORDERS + 1) + far
@@ -247,7 +253,7 @@ def grow(sources: Sources, suffix: Any, weights: Weights, space: Space, nodes: i
             if row > 0:
                 reach, below = space.prob[row - 1], space.depth[row - 1]
                 extend_suffix(space.rows, space.parents[row - 1] + 1, row, space.tokens[row - 1])
-            expand(sources, space, weights, row, below)
+            expand(sources, space, weights, row, below, False)
             for candidate in range(evidence.held[row]):
                 prob = reach * evidence.prob[row, candidate]
                 if prob >= least:

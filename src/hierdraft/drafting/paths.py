@@ -234,14 +234,14 @@ def follow(shelf: Shelf, low: Any, high: Any, added: Any) -> None:
 @njit(cache=True, nogil=True)
 def draft_rows(
     texts: Texts, pool: Pool, common: Common, weights: Weights, slots: Any, ids: Any, lengths: Any, depths: Any,
-    least: float, sure: float, every: int, turn: int, start: int, stop: int, work: int,
+    least: float, hurried: bool, every: int, turn: int, start: int, stop: int, work: int,
 ) -> None:  # fmt: skip
     """Index what came, and draft a chain, for the rows start..stop-1; what is learned must not change meanwhile.
 
     slots    int64[rows]: the slot of each row, -1: none
     depths   int32[rows]: longest chain, at most the pool's; 0: only index
     least    path probability below which nothing is drafted
-    sure     see `best_chain`
+    hurried   see `best_chain`
     every, turn   rows whose number is `turn` modulo `every` keep their evidence, for `learn_rows`
     work     the slot that all others are worked out in; it stays in the processor's cache
     """
@@ -267,4 +267,4 @@ def draft_rows(
         if depths[row] > 0:
             sources = Sources(none, -1, text, length, empty, recent, older, shelf, low, high)
             suffix = text.tokens[max(0, length - ORDERS) : length]
-            pool.made[slot] = best_chain(sources, suffix, weights, space, depths[row], least, sure)
+            pool.made[slot] = best_chain(sources, suffix, weights, space, depths[row], least, hurried)
