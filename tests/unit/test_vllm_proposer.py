@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -119,6 +120,14 @@ def test_versions() -> None:
     assert not supported(SUPPORTED[1] + ".0")
     assert not supported("0.9.2")
     assert not supported("1.0.0")
+
+
+@pytest.mark.usefixtures("_no_databases")
+def test_another_version_is_refused_unless_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(__version__="99.1.0"))
+    with pytest.raises(SettingsError, match=r"installed is 99\.1\.0.*any_version"):
+        Proposer(config())
+    Proposer(config({"any_version": True})).close()
 
 
 def test_the_class_is_where_its_name_says() -> None:

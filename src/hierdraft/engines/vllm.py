@@ -42,6 +42,7 @@ class Options(BaseModel):
     threads    threads that draft for a large batch; None: half of the CPUs, at most 4
     budget     `auto`: as much as pays, from measured step times; `all`: every drafted token is sent
     least      path probability below which nothing is drafted
+    any_version   do not refuse a vLLM that this was not tried with
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -52,6 +53,7 @@ class Options(BaseModel):
     threads: int | None = Field(default=None, ge=1)
     budget: str = Field(default="auto", pattern="^(auto|all)$")
     least: float = Field(default=0.02, gt=0.0, lt=1.0)
+    any_version: bool = False
 
 
 def supported(version: str) -> bool:
@@ -85,9 +87,10 @@ class Proposer:
         self._idle = _rank() != 0
         if self._idle:  # only the first tensor-parallel rank's drafts are used
             return
-        _refuse_other_versions()
-        warm_up()
         options = read_options((vllm_config.additional_config or {}).get("hierdraft", {}))
+        if not options.any_version:
+            _refuse_other_versions()
+        warm_up()
         threads = options.threads or max(1, min(4, (os.cpu_count() or 2) // 2))
         self.drafter = BatchDrafter(
             int(vllm_config.speculative_config.num_speculative_tokens),
@@ -175,8 +178,8 @@ def _refuse_other_versions() -> None:
         return
     if not supported(vllm.__version__):
         raise SettingsError(
-            f"hierdraft knows the proposer interface of vLLM {SUPPORTED[0]} to before {SUPPORTED[1]}; "
-            f"installed is {vllm.__version__}."
+            f"hierdraft was tried with vLLM {SUPPORTED[0]} to before {SUPPORTED[1]}; installed is {vllm.__version__}. "
+            'To try it all the same: additional_config {"hierdraft": {"any_version": true}}.'
         )
 
 
