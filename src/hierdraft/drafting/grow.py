@@ -168,9 +168,7 @@ def expand(sources: Sources, space: Space, weights: Weights, row: int, depth: in
             continue
         level = _REFERENCE if text == 0 else _CONTEXT if text == 1 else _MODEL
         expected = sources.expected + depth if text == 0 and sources.expected >= 0 else -1
-        for source in (level, level + SKIP):
-            if hurried and source >= SKIP:
-                continue
+        for source in range(level, level + (1 if hurried else SKIP + 1), SKIP):
             if text == 1:
                 longest = ask_context(texts[1], sources.length, source, space.near, rows, row, found, evidence, weights)
             else:
