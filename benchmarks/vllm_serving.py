@@ -155,7 +155,13 @@ def main() -> None:
     parser.add_argument("--groups", type=int, default=3, help="groups of prompts for each number of requests")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     args = parser.parse_args()
-    methods = [name for name in args.methods if name != "suffix" or find_spec("arctic_inference")]
+    methods = [name for name in args.methods if not name.startswith("suffix") or find_spec("arctic_inference")]
+    if "none" not in methods:
+        parser.error("--methods must name 'none', which the others are compared with")
+    texts = list(questions(args.questions))
+    sizes = {concurrency: max(LEAST, ROUNDS * concurrency) for concurrency in args.concurrency}
+    if (needed := args.groups * sum(sizes.values())) > len(texts):
+        parser.error(f"{needed} prompts are needed, and there are {len(texts)}: fewer --groups or --concurrency")
     context = multiprocessing.get_context("spawn")
     pipes, engines = {}, []
     for method in methods:
@@ -168,11 +174,9 @@ def main() -> None:
     for pipe in pipes.values():  # compiled kernels are loaded, and step times seen, before anything counts
         pipe.send((WARM_UP, len(WARM_UP)))
         pipe.recv()
-    texts = questions(args.questions)
     runs = {}
-    for concurrency in args.concurrency:
-        size = max(LEAST, ROUNDS * concurrency)
-        groups = [[next(texts) for _ in range(size)] for _ in range(args.groups)]
+    for concurrency, size in sizes.items():
+        groups = [[texts.pop(0) for _ in range(size)] for _ in range(args.groups)]
         runs[str(concurrency)] = measure(pipes, groups, concurrency)
     from common import machine, write
 
