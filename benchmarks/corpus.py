@@ -14,7 +14,8 @@ import numpy as np
 from numba import njit
 
 from hierdraft.cli.db_build import load_tokenizer
-from hierdraft.corpus import find_files, read_texts, tokenize
+from hierdraft.corpus.files import find_files, read_texts
+from hierdraft.corpus.tokens import tokenize
 from hierdraft.databases.pack import join
 from hierdraft.tree import Int32
 

@@ -73,7 +73,7 @@ def tokenise(work: Path, size: int, level: str) -> dict[str, Any]:  # noqa: ARG0
     """Our way from texts to documents beside the tokenizers library alone on the same texts, taking turns."""
     from corpus import MODEL
     from hierdraft.cli.db_build import load_tokenizer
-    from hierdraft.corpus import tokenize
+    from hierdraft.corpus.tokens import tokenize
 
     texts, tokenizer = library_texts(), load_tokenizer(MODEL)
     ours, theirs, tokens = [], [], 0

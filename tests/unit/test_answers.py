@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from hierdraft import answers
-from hierdraft.answers import answer_prompts, read_prompts
+from hierdraft.corpus import answers
+from hierdraft.corpus.answers import answer_prompts, read_prompts
 from hierdraft.errors import CorpusError
 from tests.lossless.tiny import VOCABULARY, tiny
 

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hierdraft.corpus import find_files, read_ids, read_ngrams, read_texts, tokenize
+from hierdraft.corpus.files import find_files, read_texts
+from hierdraft.corpus.ids import read_ids, read_ngrams
+from hierdraft.corpus.tokens import tokenize
 from hierdraft.errors import CorpusError
 from tests.unit.byte_tokenizer import Bytes
 

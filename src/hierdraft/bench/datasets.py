@@ -12,7 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from hierdraft.answers import read_jsonl
+from hierdraft.corpus.records import read_jsonl
 from hierdraft.errors import CorpusError, UsageError
 
 SPEC_BENCH = "https://raw.githubusercontent.com/hemingkx/Spec-Bench/main/data/spec_bench/question.jsonl"

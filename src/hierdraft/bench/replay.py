@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from hierdraft.answers import read_jsonl
 from hierdraft.bench.metrics import interval
+from hierdraft.corpus.records import read_jsonl
 from hierdraft.databases.levels import Databases
 from hierdraft.databases.namespace import Namespaces
 from hierdraft.databases.pack import Pack, PackInfo, join

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hierdraft.answers import read_jsonl
+from hierdraft.corpus.records import read_jsonl
 from hierdraft.errors import CorpusError
 from hierdraft.verify.sampling import Sampling
 

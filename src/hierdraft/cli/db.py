@@ -154,7 +154,7 @@ def import_(
 
       hierdraft db import train_5.json --vocab-size 32000 --out history.safetensors
     """
-    from hierdraft.corpus import read_ids, read_ngrams
+    from hierdraft.corpus.ids import read_ids, read_ngrams
     from hierdraft.databases.pack import PackInfo
 
     if level not in {"model", "statistics"}:

@@ -52,7 +52,7 @@ def build(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
 ) -> None:
     """Build a pack: one file that holds a database to draft from."""
-    from hierdraft.corpus import find_files
+    from hierdraft.corpus.files import find_files
     from hierdraft.databases.pack import PackInfo
 
     if level not in {"model", "statistics"}:
@@ -109,7 +109,7 @@ def named(info: PackInfo, name: str | None, vocab_size: int | None) -> tuple[Pac
 def _from_ids(
     info: PackInfo, tokenizer: str | None, vocab_size: int | None, ids: Path, field: str
 ) -> tuple[PackInfo, list[Int32]]:
-    from hierdraft.corpus import read_ids
+    from hierdraft.corpus.ids import read_ids
 
     info, _ = named(info, tokenizer, vocab_size)
     return info, list(read_ids(ids, field, info.vocab_size))
@@ -118,7 +118,8 @@ def _from_ids(
 def _from_text(
     tokenizer: tuple[PackInfo, Any], files: list[Path], skip_bad: bool, skipped: list[str]
 ) -> tuple[PackInfo, list[Int32]]:
-    from hierdraft.corpus import read_texts, tokenize
+    from hierdraft.corpus.files import read_texts
+    from hierdraft.corpus.tokens import tokenize
 
     info, found = tokenizer
     if found is None:
@@ -131,7 +132,7 @@ def _from_text(
 def _answers(
     info: PackInfo, model: str | None, prompts: Path, out: Path, size: tuple[int, int], dtype: str, threads: int | None
 ) -> tuple[PackInfo, list[Int32]]:
-    from hierdraft.answers import answer_prompts, read_prompts
+    from hierdraft.corpus.answers import answer_prompts, read_prompts
     from hierdraft.engines.hf_load import load_hf
     from hierdraft.models import resolve
     from hierdraft.settings import load_settings

@@ -100,7 +100,7 @@ generate.__doc__ = (generate.__doc__ or "") + _EXAMPLES
 
 def _text_of(path: Path) -> str:
     """A reference file. Raises CorpusError where it cannot be read or is not UTF-8."""
-    from hierdraft.corpus import read_texts
+    from hierdraft.corpus.files import read_texts
 
     return "".join(read_texts([path], skip_bad=False, skipped=[], report=lambda _done, _all: None))
 

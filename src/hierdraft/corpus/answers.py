@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from hierdraft.corpus.records import read_jsonl
 from hierdraft.databases.levels import LEAD
 from hierdraft.errors import CorpusError
 from hierdraft.text import encode_prompt
@@ -33,27 +34,6 @@ def read_prompts(path: Path) -> list[str]:
     if not prompts:
         raise CorpusError(f"{path} holds no prompts.")
     return prompts
-
-
-def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number, object) of every line that is not empty. Raises CorpusError with file and line."""
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield number, _parse(path, number, line)
-    except OSError as error:
-        raise CorpusError(f"{path} cannot be read: {error.strerror or error}.") from error
-
-
-def _parse(path: Path, number: int, line: bytes) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise CorpusError(f"{path}, line {number}: not JSON ({error}).") from error
-    if not isinstance(row, dict):
-        raise CorpusError(f"{path}, line {number}: not a JSON object.")
-    return row
 
 
 def answer_prompts(

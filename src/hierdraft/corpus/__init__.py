@@ -1,0 +1,1 @@
+"""From files, chat logs and answers to documents of token ids."""
