@@ -32,7 +32,7 @@ $(READY): pyproject.toml constraints.txt
 	@test -n "$(TORCH)" || { echo "constraints.txt has no line 'torch==VERSION': restore it." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) torch==$(TORCH)
-	$(PIP) -c constraints.txt -e '.[hf,structured,report,dev]'
+	$(PIP) -c constraints.txt -e '.[hf,adapters,structured,report,dev]'
 	@$(PIP) -c constraints.txt -e '.[openvino]' || \
 	  echo "OpenVINO cannot be installed here, so models run on transformers, which is slower." >&2
 	@touch $@

@@ -197,7 +197,7 @@ def load(
 ) -> LanguageModel:
     """Load a model for decoding with drafts.
 
-    name     a named model (fetched when missing), a local transformers folder, or a hub id
+    name     a named model (fetched when missing), a local transformers folder, or a hub id; an adapter's, too
     engine   `hf`: transformers; `openvino`: faster on a CPU; `auto`: OpenVINO on a CPU where it is installed
     dtype    `float32` (the exact grade), `bfloat16`, `float16`, with OpenVINO also `int8`; `auto`: float32 on a CPU,
              bfloat16 on CUDA

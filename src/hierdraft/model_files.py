@@ -190,17 +190,21 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
     A separate process does it: its memory is returned, and its progress bars, warnings and
     log settings stay out of the caller's process.
     """
-    home = str(Path(__file__).resolve().parents[1])
-    path = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
-    # -P: nothing in the current folder may shadow torch or transformers.
-    command = [sys.executable, "-P", "-m", "hierdraft.model_files", str(gguf), str(folder)]
-    done = _run(command, {**_QUIET, "PYTHONPATH": path})
+    done = run_module("hierdraft.model_files", str(gguf), str(folder))
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
         raise ModelError(
             f"Could not convert {gguf.name} for transformers ({lines[-1].rstrip('.')}): "
             "update transformers and gguf, check the free memory, then run the command again."
         )
+
+
+def run_module(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs a module of ours in a process of its own, offline and quietly, and captures what it prints."""
+    home = str(Path(__file__).resolve().parents[1])
+    path = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
+    # -P: nothing in the current folder may shadow torch or transformers.
+    return _run([sys.executable, "-P", "-m", module, *arguments], {**_QUIET, "PYTHONPATH": path})
 
 
 def _run(command: list[str], env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
@@ -280,7 +284,7 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _stop_with_parent() -> None:
+def stop_with_parent() -> None:
     """Ends this process when its parent's end of the standard input pipe closes, even by kill -9."""
 
     def wait() -> None:
@@ -292,5 +296,5 @@ def _stop_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    _stop_with_parent()
+    stop_with_parent()
     _save_as_transformers(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict, cast
 
+from hierdraft import model_adapter as adapters
 from hierdraft import model_files as files
 from hierdraft.errors import ModelError
 from hierdraft.model_pull import (
@@ -145,7 +146,8 @@ def resolve(
 ) -> ResolvedModel:
     """Finds, and if need be fetches, the folder of a model: a known name, a local folder or `owner/name`.
 
-    A known name wins over a folder of that name (write ./NAME for the folder). Raises ModelError if there
+    A known name wins over a folder of that name (write ./NAME for the folder). An adapter is merged into its base
+    model, which is found in the same way, and the result is kept in the cache. Raises ModelError if there
     is no such model, it cannot be fetched, or its files are damaged.
     """
     folder = Path(name_or_path).expanduser()
@@ -153,13 +155,27 @@ def resolve(
         path = _pulled(table[name_or_path], cache_dir, pull_missing, progress, steps)
         return ResolvedModel(path, name_or_path)
     if name_or_path and folder.is_dir():
+        if adapters.is_adapter(folder):
+            return _with_base(folder.resolve(), cache_dir, pull_missing, progress)
         _check(folder, "restore or download that folder again.")
         return ResolvedModel(folder.resolve(), folder.resolve().name)
     if _HUB_NAME.fullmatch(name_or_path):
         path = _snapshot(name_or_path, pull_missing)
+        if adapters.is_adapter(path):
+            return _with_base(path, cache_dir, pull_missing, progress)
         _check(path, "delete that folder to download it again, or choose a model that has such weights.")
         return ResolvedModel(path, name_or_path)
     raise _unknown(name_or_path, table)
+
+
+def _with_base(folder: Path, cache_dir: Path, pull_missing: bool, progress: Progress | None) -> ResolvedModel:
+    """The model that an adapter and its base make together."""
+    base = adapters.base_of(folder)
+    try:
+        found = resolve(base, cache_dir, pull_missing, progress)
+    except ModelError as error:
+        raise ModelError(f"The base model of the adapter in {folder} cannot be used: {error}") from error
+    return ResolvedModel(adapters.merged(folder, found.path, cache_dir), folder.name)
 
 
 def _pulled(
