@@ -1,0 +1,16 @@
+"""Between text and token ids: prompts, text as it streams, stop strings. The core never sees text."""
+
+from hierdraft.text.fingerprint import tokenizer_fingerprint
+from hierdraft.text.prompts import encode_prompt, encode_references
+from hierdraft.text.stops import StopStrings
+from hierdraft.text.visible import TextStream, VisibleText, token_texts
+
+__all__ = [
+    "StopStrings",
+    "TextStream",
+    "VisibleText",
+    "encode_prompt",
+    "encode_references",
+    "token_texts",
+    "tokenizer_fingerprint",
+]
