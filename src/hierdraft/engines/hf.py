@@ -16,14 +16,14 @@ import torch
 from numpy.typing import NDArray
 
 from hierdraft.engines.costs import StepCosts
-from hierdraft.engines.hf_facts import context_length, eos_ids
+from hierdraft.engines.hf_facts import context_length, drops_out, eos_ids, vocabulary
 from hierdraft.engines.hf_generate import decode
 from hierdraft.engines.kvcache import GROWTH, TreeCache, layer_windows
-from hierdraft.engines.lean import ATTENTION, make_lean
+from hierdraft.engines.lean import ATTENTION, check_packed, make_lean
 from hierdraft.engines.measure import attends_as_told, measured_costs
 from hierdraft.engines.topids import top_ids
 from hierdraft.engines.treemask import full_mask, positions, sliding_mask
-from hierdraft.errors import UnsupportedModelError
+from hierdraft.errors import UnsupportedModelError, UsageError
 from hierdraft.tree import DraftTree, Int32
 
 __all__ = ["HFEngine", "decode", "make_lean"]
@@ -43,6 +43,9 @@ class HFEngine:
         Raises UnsupportedModelError, saying why, for a model that cannot be verified against a draft tree.
         """
         self.windows = layer_windows(model)
+        check_packed(model)
+        if drops_out(model):
+            raise UsageError(f"{model.__class__.__name__} is in training mode: call eval() on it first.")
         self.model = model
         self.name, self.architecture = "hf", str(model.__class__.__name__)
         self.dtype, self.device = str(model.dtype).removeprefix("torch."), str(model.device)
@@ -52,7 +55,7 @@ class HFEngine:
                 f"Attention {self._attention!r} takes no tree mask: load the model with attn_implementation='sdpa'."
             )
         text_config = model.config.get_text_config(decoder=True)
-        self.vocab_size = int(text_config.vocab_size)
+        self.vocab_size = vocabulary(model, text_config)
         self.max_length, self.bounded = context_length(model, text_config)
         self.eos_ids = eos_ids(model)
         self.fingerprint = _fingerprint(model)

@@ -29,3 +29,28 @@ def context_length(model: Any, text_config: Any) -> tuple[int, bool]:
             return int(first or getattr(text_config, "original_max_position_embeddings", None) or known), True
     tables = [m for m in model.modules() if isinstance(m, torch.nn.Embedding) and m is not model.get_input_embeddings()]
     return known, any(known <= table.num_embeddings <= known + 2 for table in tables)
+
+
+def vocabulary(model: Any, text_config: Any) -> int:
+    """How many token ids it scores: rows of its output layer, whatever its configuration says."""
+    head = model.get_output_embeddings()
+    rows = getattr(head, "out_features", None) or getattr(getattr(head, "weight", None), "shape", (None,))[0]
+    return int(rows or text_config.vocab_size)
+
+
+def made_for(model: Any) -> tuple[Any, ...]:
+    """What an engine of the model depends on; it differs after the model was resized, cast, moved or rebuilt."""
+    modules = sum(1 for _ in model.modules())
+    head = model.get_output_embeddings()
+    return (
+        model.dtype, model.device, tuple(getattr(getattr(head, "weight", None), "shape", ())), modules,
+        getattr(head, "out_features", None), model.config._attn_implementation, model.config.to_json_string(),
+        drops_out(model),
+    )  # fmt: skip
+
+
+def drops_out(model: Any) -> bool:
+    """Whether it is in training mode, where dropout changes what it says from one forward to the next."""
+    return bool(model.training) or any(
+        module.training and module.p > 0 for module in model.modules() if isinstance(module, torch.nn.Dropout)
+    )

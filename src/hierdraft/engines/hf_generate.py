@@ -6,22 +6,28 @@ be honoured is refused by name; nothing is ignored.
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import inspect
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from transformers import LogitsProcessorList, MaxLengthCriteria, StoppingCriteriaList
+from transformers import LogitsProcessorList, StoppingCriteriaList
 from transformers.generation import GenerateDecoderOnlyOutput
 
 from hierdraft.databases.levels import Databases
 from hierdraft.databases.namespace import Namespaces
 from hierdraft.databases.pack import Pack, PackInfo
 from hierdraft.drafting.budget import AutoBudget, BudgetLaw, make_budget
+from hierdraft.engines.hf_arguments import most_new_tokens, refuse, refuse_early
+from hierdraft.engines.hf_caller import given_to_generate, keep_tokenizer
+from hierdraft.engines.hf_facts import made_for
+from hierdraft.engines.hf_inputs import check_inputs
 from hierdraft.engines.hf_rules import ProcessorRule
 from hierdraft.engines.loop import Options
 from hierdraft.engines.loop import decode as decode_steps
@@ -36,15 +42,6 @@ if TYPE_CHECKING:
     from hierdraft.engines.hf import HFEngine
 
 _ANY_VOCABULARY = 2**31 - 2
-
-_IGNORABLE = (
-    "use_cache",
-    "logits_to_keep",
-    "attention_mask",
-    "position_ids",
-    "past_key_values",
-    "cache_position",
-)
 
 
 def decode(
@@ -80,36 +77,65 @@ def decode(
             raise UsageError(f"The method {drafter!r} does not draft from databases: leave out packs and learn.")
         namespaces = Namespaces(None, PackInfo("model", _ANY_VOCABULARY)) if learn else None
         made.attach(Databases(opened, namespaces))
-    return CustomGenerate(made, law, streamer, opened, reference)
+    arguments = {"budget": budget, "streamer": streamer, "packs": tuple(packs), "learn": learn}
+    return CustomGenerate(made, law, streamer, opened, reference, (drafter, arguments))
 
 
 class CustomGenerate:
-    """The callable that `generate` runs instead of its own loop."""
+    """The callable that `generate` runs instead of its own loop.
+
+    A copy, or what is unpickled, is a new object made with the same arguments: engines and what was learned stay
+    with the one that was copied.
+    """
 
     def __init__(
-        self, drafter: Drafter, budget: BudgetLaw, streamer: Any = None, packs: Sequence[Pack] = (),
-        reference: Sequence[Sequence[int]] = (),
+        self, drafter: Drafter, budget: BudgetLaw, streamer: Any, packs: Sequence[Pack],
+        reference: Sequence[Sequence[int]], made_from: tuple[Drafter | str, dict[str, Any]],
     ) -> None:  # fmt: skip
         self.drafter = drafter
         self.reference = reference
         self.packs = packs
         self.budget = budget
         self.streamer = streamer
-        self._engines: weakref.WeakKeyDictionary[Any, HFEngine] = weakref.WeakKeyDictionary()
+        self._made_from = made_from
+        self._engines: weakref.WeakKeyDictionary[Any, tuple[Any, HFEngine]] = weakref.WeakKeyDictionary()
         self._busy = threading.Lock()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        drafter, arguments = self._made_from
+        return _made_again, (drafter, {**arguments, "reference": self.reference, "streamer": self.streamer})
+
+    def __copy__(self) -> CustomGenerate:
+        return self.__deepcopy__({})
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> CustomGenerate:
+        make, (drafter, arguments) = self.__reduce__()
+        made: CustomGenerate = make(copy.deepcopy(drafter, memo), arguments)
+        return made
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        """Of the call. `generate` asks for it when it has just begun."""
+        caller = given_to_generate() if keep_tokenizer() else {}
+        if caller.get("streamer") is not None:
+            with _ended([caller["streamer"]], only_on_errors=True):
+                refuse_early(caller["self"], caller)
+        return inspect.signature(self.__call__)
+
     def engine(self, model: Any) -> HFEngine:
-        """The engine of `model`, made at its first use."""
+        """The engine of `model`, made at its first use and again whenever the model has changed."""
         from hierdraft.engines.hf import HFEngine
 
-        found = self._engines.get(model)
-        if found is None:
-            engine = HFEngine(weakref.proxy(model))
+        made, found = self._engines.get(model, (None, None))
+        now = made_for(model)
+        if found is None or made != now:
+            self._engines.pop(model, None)
+            found = HFEngine(weakref.proxy(model))
             for pack in self.packs:
-                pack.require(tokenizer="", vocab_size=engine.vocab_size, name=type(model).__name__)
-            found = self._engines[model] = engine
+                pack.require(tokenizer="", vocab_size=found.vocab_size, name=type(model).__name__)
             if isinstance(self.budget, AutoBudget):
                 found.measure_costs()
+            self._engines[model] = now, found
         return found
 
     def __call__(
@@ -119,43 +145,48 @@ class CustomGenerate:
         logits_processor: LogitsProcessorList | None = None,
         stopping_criteria: StoppingCriteriaList | None = None,
         generation_config: Any = None,
+        tokenizer: Any = None,  # noqa: ARG002 - generate has made a stopping criterion of it
         **model_kwargs: Any,
     ) -> Any:
         """int64[1, L + new] token ids, or a `GenerateDecoderOnlyOutput` if `return_dict_in_generate` is set.
 
-        Raises UsageError naming what cannot be honoured, EngineBusyError where another thread is inside.
+        Raises UsageError naming what cannot be honoured, UnsupportedModelError for a model that cannot be verified
+        against drafts, EngineBusyError where another thread is inside. Streamers end whatever happens.
         """
-        if not self._busy.acquire(blocking=False):
-            raise EngineBusyError("This decode() object is in use: make one for each thread.")
-        try:
-            return self._run(model, input_ids, logits_processor, stopping_criteria, generation_config, model_kwargs)
-        finally:
-            self._busy.release()
+        caller = given_to_generate()
+        streamers = [caller["streamer"]] if caller.get("streamer") is not None else []
+        with _ended(streamers):
+            if not self._busy.acquire(blocking=False):
+                raise EngineBusyError("This decode() object is in use: make one for each thread.")
+            try:
+                kwargs = model_kwargs | {name: caller.get(name) for name in ("assistant_model", "synced_gpus")}
+                own = [self.streamer] if self.streamer is not None else []
+                with _ended(own):
+                    config = generation_config or model.generation_config
+                    engine = self.engine(model)
+                    refuse(model, input_ids, config, kwargs)
+                    check_inputs(model, input_ids, model_kwargs, len(engine.windows))
+                    for streamer in own:
+                        streamer.put(input_ids.cpu())
+                    return self._run(
+                        engine, input_ids, logits_processor, stopping_criteria or StoppingCriteriaList(), config,
+                        [*own, *streamers],
+                    )  # fmt: skip
+            finally:
+                self._busy.release()
 
     def _run(
-        self,
-        model: Any,
-        input_ids: torch.Tensor,
-        logits_processor: LogitsProcessorList | None,
-        stopping_criteria: StoppingCriteriaList | None,
-        generation_config: Any,
-        model_kwargs: dict[str, Any],
-    ) -> Any:
-        config = generation_config or model.generation_config
-        criteria = stopping_criteria or StoppingCriteriaList()
-        engine = self.engine(model)
-        _refuse(input_ids, config, model_kwargs)
-        streamers = [s for s in (self.streamer, _streamer_of_caller()) if s is not None]
-        if self.streamer is not None:
-            self.streamer.put(input_ids.cpu())
+        self, engine: HFEngine, input_ids: torch.Tensor, logits_processor: LogitsProcessorList | None,
+        criteria: StoppingCriteriaList, config: Any, streamers: Sequence[Any],
+    ) -> Any:  # fmt: skip
         rule = _rule(engine, logits_processor, config)
         stop = _Criteria(criteria, input_ids.device, rule)
         prompt = input_ids[0].cpu().numpy()
-        limit = _limit(criteria, config, len(prompt))
+        limit = most_new_tokens(criteria, config, len(prompt))
         if engine.bounded and len(prompt) + limit > engine.max_length:
             raise UsageError(
                 f"{len(prompt)} prompt and {limit} new tokens exceed the {engine.max_length} positions of "
-                f"{model.__class__.__name__}: lower max_new_tokens."
+                f"{engine.architecture}: lower max_new_tokens."
             )
         sampler = Greedy() if rule is None else Sampler(engine.values, [rule], _seed() if config.do_sample else None)
         options = Options(
@@ -170,8 +201,27 @@ class CustomGenerate:
             sequences=sequences,
             scores=tuple(rule.scores[: len(tokens)]) if rule and config.output_scores else None,
             logits=tuple(rule.raw[: len(tokens)]) if rule and config.output_logits else None,
-            past_key_values=engine.cache.as_dynamic(model.config),
+            past_key_values=engine.cache.as_dynamic(engine.model.config),
         )
+
+
+def _made_again(drafter: Drafter | str, arguments: Mapping[str, Any]) -> CustomGenerate:
+    return decode(drafter, **arguments)
+
+
+@contextlib.contextmanager
+def _ended(streamers: Sequence[Any], *, only_on_errors: bool = False) -> Iterator[None]:
+    """Streamers end once, whether or not all goes well: nobody waits for what does not come."""
+    try:
+        yield
+    except BaseException:  # whatever it is goes on its way below
+        for one in streamers:
+            with contextlib.suppress(Exception):  # the error that is on its way says more
+                one.end()
+        raise
+    if not only_on_errors:
+        for one in streamers:
+            one.end()
 
 
 def _streamed(steps: Iterator[Step], streamers: Sequence[Any]) -> list[int]:
@@ -182,8 +232,6 @@ def _streamed(steps: Iterator[Step], streamers: Sequence[Any]) -> list[int]:
         for one in streamers:
             for token in step.tokens:
                 one.put(torch.tensor([token]))
-    for one in streamers:
-        one.end()
     return tokens
 
 
@@ -214,61 +262,3 @@ def _rule(engine: HFEngine, processors: LogitsProcessorList | None, config: Any)
 def _seed() -> int:
     """From torch's own generator, so that `torch.manual_seed` fixes the sample."""
     return int(torch.randint(1 << 62, (1,)))
-
-
-def _limit(criteria: StoppingCriteriaList, config: Any, prompt: int) -> int:
-    """The most new tokens, from the criteria that generate prepared."""
-    lengths = [c.max_length for c in criteria if isinstance(c, MaxLengthCriteria)]
-    if not lengths and config.max_length is None:
-        raise UsageError("generate needs max_new_tokens or max_length to know when to stop.")
-    longest: int = min(lengths or [config.max_length])
-    return max(1, longest - prompt)
-
-
-def _refuse(input_ids: torch.Tensor, config: Any, model_kwargs: dict[str, Any]) -> None:
-    """Everything that generate accepts and this loop does not honour."""
-    reasons = {
-        "num_beams > 1": (config.num_beams or 1) > 1,
-        "num_return_sequences > 1": (config.num_return_sequences or 1) > 1,
-        "a batch of several prompts": input_ids.shape[0] != 1,
-        "use_cache=False": config.use_cache is False,
-        "output_attentions": config.return_dict_in_generate and config.output_attentions,
-        "output_hidden_states": config.return_dict_in_generate and config.output_hidden_states,
-        "cache_implementation": config.cache_implementation not in (None, "dynamic"),
-        "prefill_chunk_size": config.prefill_chunk_size is not None,
-        "a padded attention_mask": _padded(model_kwargs.get("attention_mask")),
-        "a past_key_values that already holds text": _holds_text(model_kwargs.get("past_key_values")),
-        "custom position_ids": _moved(model_kwargs.get("position_ids")),
-    }
-    unknown = [k for k, v in model_kwargs.items() if k not in _IGNORABLE and v is not None]
-    wrong = [name for name, present in reasons.items() if present] + unknown
-    if wrong:
-        raise UsageError(f"hierdraft's custom_generate does not support {', '.join(wrong)}.")
-
-
-def _padded(mask: Any) -> bool:
-    return mask is not None and not bool((mask == 1).all())
-
-
-def _holds_text(cache: Any) -> bool:
-    return cache is not None and cache.get_seq_length() > 0
-
-
-def _moved(positions: Any) -> bool:
-    if positions is None:
-        return False
-    plain = torch.arange(positions.shape[-1], device=positions.device)
-    return not bool((positions == plain).all())
-
-
-def _streamer_of_caller() -> Any:
-    """The `streamer` that was passed to `generate`, which does not forward it to a custom callable.
-
-    generate has already put the prompt into it, so ignoring it would leave its reader waiting for ever.
-    """
-    frame = inspect.currentframe()
-    for _ in range(4):
-        frame = frame.f_back if frame else None
-        if frame is not None and frame.f_code.co_name == "generate" and "streamer" in frame.f_locals:
-            return frame.f_locals["streamer"]
-    return None

@@ -15,6 +15,8 @@ from torch.nn import functional
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 
+from hierdraft.errors import UsageError
+
 ATTENTION = "hierdraft_grouped_sdpa"
 _ROWS_HINT = 8
 
@@ -27,6 +29,7 @@ class PackedLinear(nn.Module):
         super().__init__()
         self.in_features, self.out_features = linear.in_features, linear.out_features
         weight = linear.weight.detach().contiguous()
+        self.dtype = weight.dtype
         self._packed = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS_HINT)
         self.bias = linear.bias
 
@@ -64,6 +67,16 @@ def make_lean(model: Any) -> bool:
         AttentionMaskInterface.register(ATTENTION, sdpa_mask)
         model.set_attn_implementation(ATTENTION)
     return True
+
+
+def check_packed(model: Any) -> None:
+    """Raises UsageError where a model was cast or moved after `make_lean`: packed weights stay what they were."""
+    here = next((m for m in model.modules() if isinstance(m, PackedLinear)), None)
+    if here is not None and (model.device.type != "cpu" or here.dtype != model.dtype):
+        raise UsageError(
+            f"{model.__class__.__name__} was packed by make_lean in {str(here.dtype).removeprefix('torch.')}, so it "
+            "cannot be cast or moved: load it again in the number type you want."
+        )
 
 
 def _pack_children(module: nn.Module) -> None:
