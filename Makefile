@@ -14,10 +14,11 @@ VLLM := .venv-vllm/$(VLLM_VERSION)
 PIP := $(BIN)/python -m pip install --disable-pip-version-check
 TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 MODEL := smollm2-135m
+BOUNDS := build/bounds
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup model demo test test-vllm fast lint types pack bench mutants clean
+.PHONY: help setup model demo test test-vllm fast bounds lint types pack bench mutants clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/\1|\2/p' Makefile | awk -F'|' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -48,6 +49,12 @@ test: model lint types fast ## all checks and all tests
 
 fast: $(READY) ## the tests that need no model
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not model"
+
+bounds: $(READY) ## the tests of compiled code with every index checked (minutes)
+	@rm -rf $(BOUNDS)
+	OMP_NUM_THREADS=1 NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=$(BOUNDS) $(BIN)/python -m pytest tests/unit/test_bounds.py \
+	  tests/unit/test_calibration.py tests/unit/test_hierarchy.py tests/unit/test_batch.py \
+	  tests/databases/test_hashchain.py tests/databases/test_suffixarray.py tests/databases/test_recycled.py
 
 lint: $(READY) ## style, format and the direction of imports
 	$(BIN)/ruff check .

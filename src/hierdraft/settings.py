@@ -6,6 +6,7 @@ Every field has an environment variable, HIERDRAFT_ and its name in capitals.
 
 from __future__ import annotations
 
+import codecs
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -24,6 +25,7 @@ Origin = Literal["default", "file", "environment", "argument"]
 
 _PREFIX = "HIERDRAFT_"
 _CONFIG = "HIERDRAFT_CONFIG"
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # what UTF-32 begins with too, in the one order that is met
 
 
 def _not_bool(value: object) -> object:
@@ -153,13 +155,16 @@ def _read_file(path: Path) -> dict[str, Any]:
     if not path.exists() and not os.environ.get(_CONFIG):
         return {}
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        data = path.read_bytes()
+        if data.startswith(_UTF16):
+            raise SettingsError(f"The settings file {path} is UTF-16 text: save it as UTF-8.")
+        return tomllib.loads(data.decode("utf-8-sig"))  # editors may begin a file with a byte-order mark
     except OSError as error:
         named = f" ({_CONFIG} names it)" if os.environ.get(_CONFIG) else ""
         reason = error.strerror or error
         raise SettingsError(f"The settings file {path}{named} cannot be read: {reason}.") from error
     except UnicodeDecodeError as error:
-        raise SettingsError(f"The settings file {path} is not UTF-8 text.") from error
+        raise SettingsError(f"The settings file {path} is not UTF-8 text: save it as UTF-8.") from error
     except tomllib.TOMLDecodeError as error:  # its text ends with the line and column
         raise SettingsError(f"The settings file {path} is not valid TOML: {error}.") from error
 

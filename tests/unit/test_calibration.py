@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from hierdraft.databases.hashchain import ORDERS
-from hierdraft.drafting.calibration import NAMESPACES, Calibration
+from hierdraft.databases.levels import Databases
+from hierdraft.drafting.calibration import NAMESPACES, Calibration, file_of
 from hierdraft.drafting.cells import (
     CELLS,
     COUNTS,
@@ -38,11 +39,15 @@ from hierdraft.drafting.evidence import (
     Evidence,
     Weights,
     conclude,
+    initial_weights,
     make_evidence,
     note,
     worth_of,
 )
+from hierdraft.drafting.hierarchy import HierarchyDrafter
 from hierdraft.errors import DraftWarning
+from hierdraft.registry import make_drafter
+from hierdraft.tree import LEVELS
 
 NOTES = [(7, 1000, 0), (7, 2050, 1), (3, 1003, 0), (9, 2051, 0), (3, 9, 0), (9, 4000, 0)]
 
@@ -230,6 +235,73 @@ def test_token_weights_stay_in_their_namespace() -> None:
     for number in range(NAMESPACES):
         calibration.weights(f"n{number}")
     assert not calibration.weights("a").token.any()  # the least recently used one was let go
+
+
+def learned(calibration: Calibration, choice: int, times: int) -> Calibration:
+    evidence, weights = filled(calibration)
+    for _ in range(times):
+        calibration.learn(evidence, weights, np.array([0]), np.array([choice], dtype=np.int32))
+    return calibration
+
+
+def test_what_two_drafters_learn_at_once_is_all_kept(tmp_path: Path) -> None:
+    """The one that stores last adds to what the other stored, and what it stores twice counts once."""
+    path = tmp_path / "c.safetensors"
+    before = Calibration()
+    before.save(path)
+    one, two = Calibration(), Calibration()
+    assert one.read(path)
+    assert two.read(path)
+    learned(one, 3, 30).save(path)
+    learned(two, 9, 20).save(path)
+    two.save(path)
+    kept = load_file(path)
+    for name in ("tried", "accepted"):
+        gained = sum(getattr(c, name) - getattr(before, name) for c in (one, two))
+        assert np.allclose(kept[name] - getattr(before, name), gained), name
+        assert gained.any()
+    start = initial_weights()
+    for name in ("look", "mask", "mix", "none"):
+        moved = [getattr(c.weights("b"), name) - start[name] for c in (one, two)]
+        assert np.allclose(kept[name] - start[name], sum(moved), atol=1e-6), name
+        assert all(change.any() for change in moved)
+    third = Calibration()
+    assert third.read(path)
+
+
+def test_a_damaged_file_is_replaced_when_something_is_stored(tmp_path: Path) -> None:
+    path = tmp_path / "c.safetensors"
+    path.write_bytes(b"not a file of tensors")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        learned(Calibration(), 3, 5).save(path)
+    assert Calibration().read(path)
+
+
+def test_other_levels_have_a_file_of_their_own(tmp_path: Path) -> None:
+    """`hierarchy` and `hierarchy:levels=...` see other evidence, whatever the order in which they end."""
+    shared = tmp_path / "c.safetensors"
+    for names in (("hierarchy", "hierarchy:levels=context"), ("hierarchy:levels=context", "hierarchy")):
+        drafters = [make_drafter(name) for name in names]
+        for drafter in drafters:
+            assert isinstance(drafter, HierarchyDrafter)
+            drafter.attach(Databases(calibration_file=shared))
+            learned(drafter.calibration, 3 if "levels" in names[drafters.index(drafter)] else 9, 40)
+            drafter.close()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["c.context.safetensors", "c.safetensors"]
+    ours, theirs = load_file(shared), load_file(tmp_path / "c.context.safetensors")
+    assert ours["accepted"][4000] > theirs["accepted"][4000]
+    assert ours["accepted"][1003] < theirs["accepted"][1003]
+
+
+def test_the_order_in_which_levels_are_named_is_no_difference() -> None:
+    path = Path("c.safetensors")
+    assert (
+        file_of(path, ("model", "context"))
+        == file_of(path, ("context", "model"))
+        == Path("c.context+model.safetensors")
+    )
+    assert file_of(path, LEVELS[: LEVELS.index("draft")]) == path
 
 
 def test_cells_per_look_hold_all_ranks() -> None:

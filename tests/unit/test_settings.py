@@ -111,8 +111,23 @@ def test_malformed_file_names_the_line(config: Path) -> None:
         load_settings()
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_byte_order_mark_is_no_part_of_the_file(config: Path, encoding: str) -> None:
+    config.write_text('method = "a"\r\nbudget = 3\r\n', encoding=encoding)
+    assert (load_settings().method, load_settings().budget) == ("a", 3)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32"])
+def test_wide_text_is_named(config: Path, encoding: str) -> None:
+    mark = b"\xfe\xff" if encoding == "utf-16-be" else b""
+    config.write_bytes(mark + 'method = "a"\n'.encode(encoding))
+    with pytest.raises(SettingsError, match="save it as UTF-8") as error:
+        load_settings()
+    assert "UTF-16" in one_sentence(error)
+
+
 def test_file_that_is_not_text(config: Path) -> None:
-    config.write_bytes(b"\xff\xfe\x00")
+    config.write_bytes(b'method = "caf\xe9"')
     with pytest.raises(SettingsError, match="UTF-8"):
         load_settings()
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from hierdraft.databases.hashchain import ORDERS
 from hierdraft.databases.suffixarray import borrow
-from hierdraft.drafting.cells import PER_LOOK, SHARES, SKIP, SOURCES, STRENGTHS, source_of, strength_of
+from hierdraft.drafting.cells import CELLS, PER_LOOK, SHARES, SKIP, SOURCES, STRENGTHS, source_of, strength_of
 from hierdraft.tree import LEVELS
 
 BRANCHES = 48
@@ -39,7 +39,12 @@ AGES = 16
 TOKENS = (1 << 16) - 1
 """The weight of a token is that of its last 16 bits."""
 
-_MASKS = 64
+MASKS = 1 << (SKIP + 1)
+"""Sets of sources that a candidate can be found in: a bit for each level, and one for all skip looks."""
+
+LOOK_TYPE = np.min_scalar_type(-RANKS * CELLS)
+"""Holds RANKS * cell + rank for every cell."""
+
 _RATE_LOOK = 0.005
 _RATE_PAIR = 0.02
 _RATE_TOKEN = 0.02
@@ -52,8 +57,8 @@ class Weights(NamedTuple):
 
     evidence  [CELLS]: log odds of each cell, above -FLOOR
     look      [RANKS * SOURCES * ORDERS]: what a look counts for
-    mask      [masks]: by the sources that know it
-    mix       [SHARES * masks * AGES]: by its share in the first of them, the sources, and its age
+    mask      [MASKS]: by the sources that know it
+    mix       [SHARES * MASKS * AGES]: by its share in the first of them, the sources, and its age
     pair      [3, STRENGTHS, STRENGTHS]: context and model, context and statistics, model and statistics
     none      [(ORDERS + 1)²]: by the longest suffixes found in this request's text and in packs
     token     [TOKENS + 1]: what the token itself counts for
@@ -74,7 +79,7 @@ class Evidence(NamedTuple):
     token, score, prob   int32, float32, float32 [rows, BRANCHES]
     best, level          float32, uint8 [rows, BRANCHES]: the strongest look's contribution, and its level
     age, used            uint8 [rows, BRANCHES]: see AGES; how many looks there are in `looks`
-    looks                int16[rows, BRANCHES, LOOKS]: RANKS * cell + rank
+    looks                LOOK_TYPE[rows, BRANCHES, LOOKS]: RANKS * cell + rank
     held                 int32[rows]: how many candidates there are; -1: the row was not expanded
     none, none_prob      int32, float32 [rows]: index of the weight of "none of them", and its probability
     """
@@ -86,7 +91,7 @@ class Evidence(NamedTuple):
     level: NDArray[np.uint8]
     age: NDArray[np.uint8]
     used: NDArray[np.uint8]
-    looks: NDArray[np.int16]
+    looks: NDArray[np.signedinteger[Any]]
     held: NDArray[np.int32]
     none: NDArray[np.int32]
     none_prob: NDArray[np.float32]
@@ -100,7 +105,7 @@ def make_evidence(rows: int) -> Evidence:
 
     return Evidence(
         room(np.int32), room(np.float32), room(np.float32), room(np.float32), room(np.uint8), room(np.uint8),
-        room(np.uint8), room(np.int16, LOOKS), np.full(rows, -1, dtype=np.int32), np.zeros(rows, dtype=np.int32),
+        room(np.uint8), room(LOOK_TYPE.type, LOOKS), np.full(rows, -1, dtype=np.int32), np.zeros(rows, dtype=np.int32),
         np.zeros(rows, dtype=np.float32),
     )  # fmt: skip
 
@@ -111,8 +116,8 @@ def initial_weights() -> dict[str, NDArray[np.float32]]:
     look[:, SKIP:] = 0.2
     return {
         "look": look.ravel(),
-        "mask": np.zeros(_MASKS, dtype=np.float32),
-        "mix": np.zeros(AGES * _MASKS * SHARES, dtype=np.float32),
+        "mask": np.zeros(MASKS, dtype=np.float32),
+        "mix": np.zeros(AGES * MASKS * SHARES, dtype=np.float32),
         "pair": np.zeros((3, STRENGTHS, STRENGTHS), dtype=np.float32),
         "none": np.full((ORDERS + 1) ** 2, 2.0, dtype=np.float32),
     }
@@ -186,7 +191,7 @@ def _together(evidence: Evidence, row: int, slot: int) -> tuple[int, int, int, i
         elif source == _STATISTICS and statistics == 0:
             statistics = strength_of(cell)
     share = (evidence.looks[row, slot, 0] // RANKS // 2) % SHARES
-    return (share * _MASKS + mask) * AGES + evidence.age[row, slot], context, model, statistics
+    return (share * MASKS + mask) * AGES + evidence.age[row, slot], context, model, statistics
 
 
 @njit(cache=True, nogil=True, forceinline=True)
@@ -196,7 +201,7 @@ def conclude(evidence: Evidence, weights: Weights, row: int) -> None:
     highest = none
     for slot in range(evidence.held[row]):
         mix, context, model, statistics = _together(evidence, row, slot)
-        score = evidence.score[row, slot] + weights.mix[mix] + weights.mask[mix // AGES % _MASKS]
+        score = evidence.score[row, slot] + weights.mix[mix] + weights.mask[mix // AGES % MASKS]
         score += weights.pair[0, context, model] + weights.pair[1, context, statistics]
         score += weights.pair[2, model, statistics]
         evidence.score[row, slot] = score
@@ -226,7 +231,7 @@ def teach(evidence: Evidence, weights: Weights, tried: Any, accepted: Any, row: 
         known = known or right
         error = (1.0 if right else 0.0) - evidence.prob[row, slot]
         mix, context, model, statistics = _together(evidence, row, slot)
-        weights.mask[mix // AGES % _MASKS] += _RATE_MIX * error
+        weights.mask[mix // AGES % MASKS] += _RATE_MIX * error
         weights.mix[mix] += _RATE_MIX * error
         weights.pair[0, context, model] += _RATE_PAIR * error
         weights.pair[1, context, statistics] += _RATE_PAIR * error

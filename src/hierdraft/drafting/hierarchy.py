@@ -12,7 +12,7 @@ from hierdraft.databases.hashchain import ORDERS
 from hierdraft.databases.levels import ContextLevel, Databases, ReferenceLevel
 from hierdraft.databases.recycled import TOP, RecycledLevel, make_successors, note_successors
 from hierdraft.databases.suffixarray import LONGEST, follow_all
-from hierdraft.drafting.calibration import Calibration
+from hierdraft.drafting.calibration import Calibration, file_of
 from hierdraft.drafting.grow import Sources, grow, make_space
 from hierdraft.errors import UsageError
 from hierdraft.protocols import Budget, Request, Step, Wants
@@ -61,7 +61,8 @@ class HierarchyDrafter:
     def attach(self, databases: Databases) -> None:
         """Draft from these packs and namespaces too, and go on from the calibration that lies with them."""
         self._databases = databases
-        self._stored = databases.calibration_file
+        shared = databases.calibration_file
+        self._stored = file_of(shared, self._levels) if shared is not None else None
         if self._learns and self._stored is not None:
             self.calibration.read(self._stored)
             self._weights = self.calibration.weights(self._request.namespace)

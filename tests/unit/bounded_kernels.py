@@ -1,0 +1,79 @@
+"""Drafts and learns with one more level, for a process in which numba checks every index (`test_bounds.py`)."""
+
+# ruff: noqa: E402 - the levels change before anything derives its sizes
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+from numba import njit
+
+from hierdraft import tree
+
+tree.LEVELS = (*tree.LEVELS[:5], "sixth", *tree.LEVELS[5:])  # type: ignore[assignment]
+
+from hierdraft.databases.hashchain import ORDERS, HashChains
+from hierdraft.databases.recycled import TOP, make_successors, note_successors
+from hierdraft.databases.suffixarray import END, LONGEST, follow_all, shelve
+from hierdraft.databases.suffixsort import build
+from hierdraft.drafting.calibration import Calibration
+from hierdraft.drafting.cells import CELLS, PER_LOOK, SKIP, SOURCES
+from hierdraft.drafting.evidence import AGES, LOOKS, RANKS, conclude, make_evidence, note
+from hierdraft.drafting.grow import Sources, grow, make_space
+
+SIXTH = tree.LEVELS.index("sixth")
+
+
+@njit
+def note_all(evidence, weights, cells, rank):  # type: ignore[no-untyped-def]
+    evidence.held[0] = 0
+    for cell in cells:
+        note(evidence, weights, 0, 7, cell, rank)
+    evidence.age[0, 0] = AGES - 1
+    conclude(evidence, weights, 0)
+
+
+def weigh() -> None:
+    """One candidate that every source knows, by its last cell, and each source alone."""
+    calibration, evidence = Calibration(), make_evidence(1)
+    weights = calibration.weights("a")
+    evidence.none[0] = (ORDERS + 1) ** 2 - 1
+    last = np.arange(1, SOURCES + 1) * ORDERS * PER_LOOK - 1
+    assert last[-1] == CELLS - 1
+    assert len(last) <= LOOKS
+    for cells in (last, last[::-1].copy(), *(last[source : source + 1] for source in range(SOURCES))):
+        note_all(evidence, weights, cells, RANKS - 1)
+        assert evidence.looks[0, 0, 0] == RANKS * cells[0] + RANKS - 1
+        calibration.learn(evidence, weights, np.array([0]), np.array([7], dtype=np.int32))
+    assert (np.flatnonzero(calibration.tried != calibration.tried[0]) == last).all()
+
+
+def draft() -> None:
+    """Trees from every source, what the target chose being learned at all their rows."""
+    text = np.array([1, 2, 3, 1, 2, 4] * 12 + [1, 2], dtype=np.int32)
+    other = np.array([5, 6, 3, 1, 2, 7, 8, END] * 12, dtype=np.int32)
+    made = HashChains()
+    made.extend(text)
+    levels = list(range(SKIP))
+    indexes = [build(other if level == SIXTH else text, 9) for level in levels]
+    low, high = np.zeros((2, 2, len(levels), LONGEST + 1), dtype=np.int32)
+    shelf = shelve(indexes, levels)
+    for shorter in (0, 1):
+        follow_all(shelf, low[shorter], high[shorter], text[: len(text) - shorter][-LONGEST:].copy())
+    table = make_successors()
+    pairs = np.array([-1, 1], dtype=np.int32), np.array([1, 2], dtype=np.int32)
+    note_successors(table, *pairs, np.array([range(TOP)] * 2, dtype=np.int32))
+    sources = Sources(made.chains, 5, made.chains, len(text), table, made.chains, made.chains, shelf, low, high)
+    calibration, space, found = Calibration(), make_space(32, len(levels)), 0
+    weights = calibration.weights("a")
+    for _ in range(3):
+        n = grow(sources, text[-ORDERS:].copy(), weights, space, 32, 16, 1e-4)
+        choices = np.append(np.int32(3), space.tokens[:n])
+        calibration.learn(space.evidence, weights, np.arange(n + 1), choices)
+        found += int((space.level[:n] == SIXTH).sum())
+    assert found > 0, "the sixth level has drafted nothing"
+
+
+if __name__ == "__main__":
+    {"weigh": weigh, "draft": draft}[sys.argv[1]]()
