@@ -16,7 +16,7 @@ def hierdraft(
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", "from hierdraft.cli.app import main; main()", *arguments],
-        input=text,
+        input=text or "",  # an empty pipe: whoever runs the tests may have left standard input open
         cwd=cwd,
         capture_output=True,
         text=True,
@@ -56,7 +56,7 @@ def test_version() -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["generate"], 2, "prompt or --demo"),
+        (["generate"], 2, "There is no prompt"),
         (["generate", "x", "--demo"], 2, "prompt or --demo"),
         (["generate", "  "], 2, "empty"),
         (["generate", "x", "--method", "hierachy"], 2, "did you mean 'hierarchy'"),

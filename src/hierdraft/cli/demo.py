@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from hierdraft.bench.datasets import builtin_prompts
-from hierdraft.cli.render import COLOURS, legend, stdout_console
+from hierdraft.cli.render import COLOURS, legend, shows_colours, stdout_console
 from hierdraft.errors import HierdraftError
 
 if TYPE_CHECKING:
@@ -35,9 +35,11 @@ def run_demo(model: LanguageModel, method: str, options: dict[str, Any], *, as_j
     model.generate("Hello", method="none", max_new_tokens=8)
     console = stdout_console()
     records = []
+    levels: set[str] = set()
     for kind, row in first.items():
         plain = model.generate(row["prompt"], method="none", **options)
         drafted = model.generate(row["prompt"], method=method, **options)
+        levels.update(drafted.levels)
         records.append(_record(kind, plain, drafted))
         if not as_json:
             _show(console, model, row, plain, drafted)
@@ -46,7 +48,8 @@ def run_demo(model: LanguageModel, method: str, options: dict[str, Any], *, as_j
     if as_json:
         typer.echo(json.dumps({"identical": same, "median_speedup": round(middle, 3), "prompts": records}))
     else:
-        console.print(legend())
+        if shows_colours(console):
+            console.print(legend(levels))
         for r in records:
             console.print(
                 f"{r['kind']:<20} {r['new_tokens']:>4} tokens  accepted length {r['accepted_length']:.2f}  "

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hierdraft.cli.standard_input import read_prompt
 from hierdraft.errors import UsageError
 
 if TYPE_CHECKING:
+    from hierdraft.databases.said import SaidBefore
     from hierdraft.generation import LanguageModel
     from hierdraft.stream import Generation
 
@@ -24,7 +25,7 @@ Examples:
 
   hierdraft generate "Correct the spelling: ..." --reference letter.txt
 
-  cat notes.txt | hierdraft generate - --json
+  cat notes.txt | hierdraft generate --json
 
   hierdraft generate "Tell me a story." --temperature 0.8 --top-p 0.95 --seed 7
 
@@ -35,7 +36,9 @@ Examples:
 
 
 def generate(
-    prompt: Annotated[str | None, typer.Argument(help="The prompt; - reads it from standard input.")] = None,
+    prompt: Annotated[
+        str | None, typer.Argument(help="The prompt; - reads it from standard input, as does none with text piped in.")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="A named model, a folder, or a hub id.")] = None,
     engine: Annotated[str | None, typer.Option(help="auto, hf or openvino.")] = None,
     method: Annotated[str | None, typer.Option(help="Drafting method; none: plain decoding.")] = None,
@@ -47,7 +50,8 @@ def generate(
     raw: Annotated[bool, typer.Option("--raw", help="Do not put the prompt into the chat template.")] = False,
     pack: Annotated[list[Path] | None, typer.Option(help="A pack to draft from; may be repeated.")] = None,
     reference: Annotated[
-        list[Path] | None, typer.Option(help="A text file that the answer may repeat; may be repeated.")
+        list[Path] | None,
+        typer.Option(help="A text that the answer may repeat: drafted from, not read by the model; may be repeated."),
     ] = None,
     temperature: Annotated[float, typer.Option(help="0: greedy; above: sample.")] = 0.0,
     top_k: Annotated[int, typer.Option(help="Sample from the K likeliest tokens; 0: from all.")] = 0,
@@ -65,15 +69,13 @@ def generate(
     """Generate an answer with drafts; the output is that of plain decoding, with the same seed where it samples."""
     from hierdraft.settings import load_settings
 
-    if demo == (prompt is not None):
+    if demo and prompt is not None:
         raise UsageError("Give either a prompt or --demo.")
     settings = load_settings(
         model=model, engine=engine, method=method, max_new_tokens=max_new_tokens, budget=budget, dtype=dtype,
         threads=threads, packs=pack or None, learn=False if no_learn or demo else None,
     )  # fmt: skip
-    text = sys.stdin.read() if prompt == "-" else prompt
-    if text is not None and not text.strip():
-        raise UsageError("The prompt is empty: give some text.")
+    text = "" if demo else read_prompt(prompt)
     from hierdraft.registry import make_drafter
 
     make_drafter(settings.method)
@@ -90,7 +92,7 @@ def generate(
 
             run_demo(loaded, settings.method, options, as_json=as_json)
         else:
-            _one(loaded, str(text), settings.method, options, compare=compare, as_json=as_json)
+            _one(loaded, text, settings.method, options, compare=compare, as_json=as_json)
     finally:
         loaded.close()
 
@@ -146,22 +148,30 @@ class _Quiet:
 def _one(
     model: LanguageModel, prompt: str, method: str, options: dict[str, Any], *, compare: bool, as_json: bool
 ) -> None:
-    from hierdraft.cli.render import legend, show_stream, stderr_console, stdout_console, summary
+    from hierdraft.cli.render import legend, show_stream, shows_colours, stderr_console, stdout_console, summary
+    from hierdraft.databases.said import SaidBefore
 
     plain = _plain(model, prompt, options) if compare else None
+    said = SaidBefore(model.databases.open(options["namespace"]))
     stream = model.stream(prompt, method=method, **options)
+    run = stream.result
     if as_json:
         for _ in stream:
             pass
-        typer.echo(json.dumps(as_record(stream.result, plain)))
+        typer.echo(json.dumps(as_record(run, plain, learned_before=_learned_before(run, said))))
         return
     out, err = stdout_console(), stderr_console()
     show_stream(out, stream)
-    if out.is_terminal:
-        err.print(legend())
-    err.print(summary(stream.result))
+    if shows_colours(out) and run.by_level:
+        err.print(legend(run.levels))
+    err.print(summary(run, learned_before=_learned_before(run, said)))
     if plain is not None:
-        err.print(comparison(stream.result, plain))
+        err.print(comparison(run, plain))
+
+
+def _learned_before(run: Generation, said: SaidBefore) -> bool:
+    """Whether the model level held the whole answer, and drafted from it: what such an answer gains says little."""
+    return run.by_level.get("model", {"accepted": 0})["accepted"] > 0 and said.holds(run.token_ids)
 
 
 def _plain(model: LanguageModel, prompt: str, options: dict[str, Any]) -> Generation:
@@ -170,7 +180,7 @@ def _plain(model: LanguageModel, prompt: str, options: dict[str, Any]) -> Genera
     return model.generate(prompt, method="none", **options)
 
 
-def as_record(run: Generation, plain: Generation | None) -> dict[str, Any]:
+def as_record(run: Generation, plain: Generation | None, *, learned_before: bool = False) -> dict[str, Any]:
     """A run as the JSON that `--json` prints."""
     record: dict[str, Any] = {
         "text": run.text,
@@ -189,6 +199,7 @@ def as_record(run: Generation, plain: Generation | None) -> dict[str, Any]:
         "levels": run.by_level,
         "token_levels": run.levels,
         "seed": run.seed,
+        "learned_before": learned_before,
     }
     if plain is not None:
         record["compare"] = {

@@ -10,7 +10,6 @@ from rich.table import Table
 from rich.text import Text
 
 from hierdraft.stream import Generation, Piece
-from hierdraft.tree import LEVELS
 
 _FILE_WIDTH = 240
 
@@ -43,15 +42,22 @@ def show_stream(console: Console, pieces: Iterable[Piece]) -> None:
     console.print()
 
 
-def legend() -> Text:
-    """Which colour is which level."""
-    line = Text("drafted by: ")
-    for level in LEVELS:
-        line.append(f" {level} ", style=COLOURS[level])
+def shows_colours(console: Console) -> bool:
+    """Whether colours reach the reader: a terminal that has them, without NO_COLOR."""
+    return console.is_terminal and not console.no_color and console.color_system is not None
+
+
+def legend(levels: Iterable[str]) -> Text:
+    """Which colour is which level, for those that drafted something."""
+    line = Text("drafted by:")
+    used = set(levels)
+    for level in COLOURS:
+        if level in used:
+            line.append(" ").append(f"{level}", style=COLOURS[level])
     return line.append("  (uncoloured: chosen by the target itself)")
 
 
-def summary(run: Generation) -> Table:
+def summary(run: Generation, *, learned_before: bool = False) -> Table:
     """Where a run's tokens and time came from."""
     table = Table.grid(padding=(0, 2))
     table.add_row("tokens", f"{len(run.token_ids)} new behind {run.prompt_tokens} of the prompt, ended by {run.finish}")
@@ -64,4 +70,6 @@ def summary(run: Generation) -> Table:
     )
     for level, counts in run.by_level.items():
         table.add_row(level, f"{counts['accepted']} accepted of {counts['proposed']} proposed")
+    if learned_before:
+        table.add_row("note", "this answer was learned before: a new one takes longer")
     return table
