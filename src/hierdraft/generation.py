@@ -91,13 +91,13 @@ class LanguageModel:
         """
         strings = (stop,) if isinstance(stop, str) else tuple(stop)
         ids = encode_prompt(self.tokenizer, prompt, chat=chat) if isinstance(prompt, str) else prompt
-        stopper = StopStrings(self.tokenizer, strings)
+        stopper = StopStrings(self.tokenizer, strings) if strings else None
         checked = check_prompt(self.engine, ids, max_new_tokens)
         chosen = _sampling(sampling, self.engine.vocab_size)
         options = Options(
             limit=max_new_tokens,
             budget=self._law(method) if budget == "auto" else make_budget(budget),
-            stops=[stopper] if strings else [],
+            stops=[stopper] if stopper else [],
             eos_ids=() if ignore_eos else None,
             namespace=namespace,
             reference=encode_references(self.tokenizer, reference, self.engine.vocab_size),
@@ -107,7 +107,7 @@ class LanguageModel:
         if applied or chosen.draws:
             options.verifier = Sampler(self.engine.values, applied, chosen.seed)
         steps = decode(self.engine, self._drafter(method), checked, options)
-        stream = Stream(self._alone(steps), self.tokenizer, stopper, strings)
+        stream = Stream(self._alone(steps), self.tokenizer, stopper)
         stream.result.prompt_tokens = len(checked)
         stream.result.seed = chosen.seed
         return stream

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
@@ -81,11 +81,10 @@ class Piece:
 class Stream:
     """Iterate over the pieces of an answer as they come; `result` is the `Generation` so far."""
 
-    def __init__(self, steps: Generator[Step], tokenizer: Any, stop: StopStrings, strings: Sequence[str]) -> None:
+    def __init__(self, steps: Generator[Step], tokenizer: Any, stop: StopStrings | None) -> None:
         self.result = Generation()
         self._steps = steps
-        self._visible = VisibleText(tokenizer, strings)
-        self._stop = stop
+        self._visible = VisibleText(tokenizer, stop)
         self._pieces = self._run()
 
     def __iter__(self) -> Generator[Piece]:
@@ -105,7 +104,7 @@ class Stream:
                 for piece in pieces:
                     yield from self._show(piece)
                 started = perf_counter()
-            yield from self._show(self._visible.finish(self._stop.cut_at))
+            yield from self._show(self._visible.finish())
         finally:
             self._steps.close()
 

@@ -28,7 +28,7 @@ def base(tmp_path: Path) -> Path:
 
     folder = tmp_path / "base"
     tiny("llama", dtype=torch.float32).save_pretrained(folder)
-    words = Tokenizer(WordLevel({f"w{i}": i for i in range(VOCABULARY)}, unk_token="w0"))  # noqa: S106
+    words = Tokenizer(WordLevel({f"w{i}": i for i in range(VOCABULARY)}, unk_token="w0"))
     PreTrainedTokenizerFast(tokenizer_object=words).save_pretrained(folder)
     return folder
 

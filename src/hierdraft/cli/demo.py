@@ -82,7 +82,7 @@ def _show(console: Any, model: LanguageModel, row: dict[str, str], plain: Genera
     console.print(Text(row["prompt"] if len(row["prompt"]) < 400 else row["prompt"][:397] + "...", style="dim"))
     console.print(Text("\nplain decoding: ", style="bold").append(plain.text, style="not bold"))
     line = Text("\nwith drafts:    ", style="bold")
-    visible = VisibleText(model.tokenizer, ())
+    visible = VisibleText(model.tokenizer)
     for token, level in zip(drafted.token_ids, drafted.levels, strict=True):
         code = TARGET if level == "target" else LEVELS.index(level)
         for text, found in visible.push(token, code):

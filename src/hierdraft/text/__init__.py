@@ -2,8 +2,8 @@
 
 from hierdraft.text.fingerprint import tokenizer_fingerprint
 from hierdraft.text.prompts import encode_prompt, encode_references
-from hierdraft.text.stops import StopStrings
-from hierdraft.text.visible import TextStream, VisibleText, token_texts
+from hierdraft.text.stops import StopStrings, VisibleText
+from hierdraft.text.visible import TextStream, token_texts
 
 __all__ = [
     "StopStrings",

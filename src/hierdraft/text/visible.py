@@ -1,37 +1,42 @@
-"""Text as it streams: what is certain, and what a reader may see of it where strings end the answer."""
+"""Text as it streams."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
+
+from hierdraft.text.decoders import Cleaner, pieces_of
 
 
 class TextStream:
-    """Token ids in, text out as soon as it is certain; special tokens are left out."""
+    """Token ids in, text out as soon as it is certain; special tokens are left out.
+
+    All pieces together are what the tokenizer makes of all ids at once (`decode(ids, skip_special_tokens=True)`).
+    """
 
     def __init__(self, tokenizer: Any) -> None:
-        """`tokenizer`: a fast transformers tokenizer."""
-        from tokenizers.decoders import DecodeStream
-
-        self._tokenizer = tokenizer._tokenizer
-        self._decode = tokenizer.decode
-        self._stream = DecodeStream(ids=[], skip_special_tokens=True)
-        self._ids: list[int] = []
-        self.text = ""
+        """`tokenizer`: a transformers tokenizer, fast or slow."""
+        self._special = special_tokens(tokenizer)
+        self._known = _knows(tokenizer)
+        self._pieces = pieces_of(tokenizer)
+        self._cleaner = Cleaner(tokenizer.clean_up_tokenization) if _cleans(tokenizer) else None
 
     def push(self, token: int) -> str:
         """The text that `token` completes; "" while a character is unfinished."""
-        self._ids.append(token)
-        piece: str = self._stream.step(self._tokenizer, token) or ""
-        self.text += piece
-        return piece
+        if token in self._special or not self._known(token):
+            return ""
+        piece = self._pieces.push(token)
+        return self._cleaner.push(piece) if self._cleaner else piece
+
+    def open(self) -> str:
+        """What the text would go on with if it ended here, without a character that is unfinished."""
+        rest = self._pieces.open()
+        return self._cleaner.open(rest) if self._cleaner else rest
 
     def flush(self) -> str:
-        """At the end: what is left of an unfinished character, as the tokenizer shows it."""
-        whole: str = self._decode(self._ids, skip_special_tokens=True)
-        rest = whole[len(self.text) :] if whole.startswith(self.text) else ""
-        self.text += rest
-        return rest
+        """At the end: the rest, an unfinished character as the tokenizer shows it."""
+        rest = self._pieces.flush()
+        return self._cleaner.flush(rest) if self._cleaner else rest
 
 
 def token_texts(tokenizer: Any, tokens: Sequence[int]) -> list[str]:
@@ -43,48 +48,27 @@ def token_texts(tokenizer: Any, tokens: Sequence[int]) -> list[str]:
     return found
 
 
-class VisibleText:
-    """What a reader may see so far: held back where it could still turn out to be a stop string."""
+def special_tokens(tokenizer: Any) -> dict[int, str]:
+    """The tokens that are not shown: id -> how they are written."""
+    fast = getattr(tokenizer, "_tokenizer", None)
+    if fast is not None and hasattr(fast, "get_added_tokens_decoder"):
+        return {token: added.content for token, added in fast.get_added_tokens_decoder().items() if added.special}
+    return dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
 
-    def __init__(self, tokenizer: Any, strings: Sequence[str]) -> None:
-        self._stream = TextStream(tokenizer)
-        self._strings = tuple(strings)
-        self._waiting: list[tuple[str, int]] = []
-        self._shown = 0
 
-    def push(self, token: int, level: int) -> list[tuple[str, int]]:
-        """(text, level) pieces that have become certain with `token`."""
-        piece = self._stream.push(token)
-        if piece:
-            self._waiting.append((piece, level))
-        return self._release(len(self._stream.text) - self._held())
+def _knows(tokenizer: Any) -> Callable[[int], bool]:
+    """Whether the tokenizer has text for an id: a model's vocabulary may be larger."""
+    fast = getattr(tokenizer, "_tokenizer", None)
+    if fast is not None:
+        return lambda token: fast.id_to_token(token) is not None
+    size, added = len(tokenizer), frozenset(tokenizer.added_tokens_decoder)
+    return lambda token: token < size or token in added
 
-    def finish(self, cut_at: int | None) -> list[tuple[str, int]]:
-        """The rest, up to `cut_at` where a stop string begins."""
-        rest = self._stream.flush()
-        if rest:
-            self._waiting.append((rest, self._waiting[-1][1] if self._waiting else 255))
-        return self._release(len(self._stream.text) if cut_at is None else cut_at)
 
-    def _held(self) -> int:
-        """Length of the longest end of the text that begins a stop string."""
-        text = self._stream.text
-        longest = 0
-        for string in self._strings:
-            for size in range(min(len(string), len(text)), longest, -1):
-                if text.endswith(string[:size]):
-                    longest = size
-                    break
-        return longest
-
-    def _release(self, until: int) -> list[tuple[str, int]]:
-        pieces: list[tuple[str, int]] = []
-        while self._waiting and self._shown < until:
-            text, level = self._waiting.pop(0)
-            fits = until - self._shown
-            if len(text) > fits:
-                self._waiting.insert(0, (text[fits:], level))
-                text = text[:fits]
-            pieces.append((text, level))
-            self._shown += len(text)
-        return pieces
+def _cleans(tokenizer: Any) -> bool:
+    """Whether the tokenizer takes out spaces before punctuation; transformers leaves BPE tokenizers alone."""
+    if not getattr(tokenizer, "clean_up_tokenization_spaces", False):
+        return False
+    fast = getattr(tokenizer, "_tokenizer", None)
+    forced = getattr(tokenizer, "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output", False)
+    return fast is None or type(fast.model).__name__ != "BPE" or bool(forced)
