@@ -55,7 +55,7 @@ _Budget = Annotated[int, BeforeValidator(_not_bool), Field(ge=0, le=128)]
 
 
 class Settings(BaseSettings):
-    """Every setting with its default. A field's description is what its value must be.
+    """Every setting with its default. A field's title is what it is for, its description what its value must be.
 
     Use `load_settings`, which also reads the file and puts every problem into one sentence.
     """
@@ -64,25 +64,49 @@ class Settings(BaseSettings):
         env_prefix=_PREFIX, env_ignore_empty=True, extra="forbid", frozen=True, validate_default=True
     )
 
-    model: _Text = Field(default="smollm2-135m", description="a model name, a local folder or owner/name")
-    engine: Literal["auto", "hf", "openvino"] = Field(default="auto", description="auto, hf or openvino")
-    method: _Text = Field(default="hierarchy", description="the name of a decoding method")
+    model: _Text = Field(
+        default="smollm2-135m", title="which model answers", description="a model name, a local folder or owner/name"
+    )
+    engine: Literal["auto", "hf", "openvino"] = Field(
+        default="auto", title="what runs it", description="auto, hf or openvino"
+    )
+    method: _Text = Field(default="hierarchy", title="how it is drafted", description="the name of a decoding method")
     dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = Field(
-        default="auto", description="auto, float32, bfloat16, float16 or int8"
+        default="auto", title="the number type of its weights", description="auto, float32, bfloat16, float16 or int8"
     )
-    budget: Literal["auto"] | _Budget = Field(default="auto", description="auto or a whole number from 0 to 128")
-    max_new_tokens: _Count = Field(default=256, description="a whole number of at least 1")
-    threads: _Count | None = Field(default=None, description="a whole number of at least 1")
-    packs: _Packs = Field(default=(), description="a list of pack files")
-    learn: bool = Field(default=True, description="true or false")
-    durability: Literal["none", "batch", "always"] = Field(default="batch", description="none, batch or always")
-    namespace_tokens: _Count = Field(default=1 << 24, description="a whole number of at least 1")
-    expire_days: _Days | None = Field(default=None, description="a number of days above 0")
+    budget: Literal["auto"] | _Budget = Field(
+        default="auto", title="most drafted tokens in a step", description="auto or a whole number from 0 to 128"
+    )
+    max_new_tokens: _Count = Field(
+        default=256, title="most new tokens in an answer", description="a whole number of at least 1"
+    )
+    threads: _Count | None = Field(
+        default=None, title="CPU threads; unset: the engine's own choice", description="a whole number of at least 1",
+        examples=[4],
+    )  # fmt: skip
+    packs: _Packs = Field(
+        default=(), title="packs to draft from, besides the one that comes with a model",
+        description="a list of pack files", examples=[["~/packs/notes.safetensors"]],
+    )  # fmt: skip
+    learn: bool = Field(default=True, title="keep what the model says and draft from it", description="true or false")
+    durability: Literal["none", "batch", "always"] = Field(
+        default="batch", title="what a power failure may take: all (kept in memory only), a second, nothing",
+        description="none, batch or always",
+    )  # fmt: skip
+    namespace_tokens: _Count = Field(
+        default=1 << 24, title="size limit of what is kept per namespace, in tokens",
+        description="a whole number of at least 1",
+    )  # fmt: skip
+    expire_days: _Days | None = Field(
+        default=None, title="erase namespaces that were not used for so long; unset: never",
+        description="a number of days above 0", examples=[90],
+    )  # fmt: skip
     data_dir: Annotated[Path, BeforeValidator(_expand_user)] = Field(
-        default_factory=lambda: user_data_path("hierdraft"), description="a folder"
-    )
+        default_factory=lambda: user_data_path("hierdraft"), title="where what was learned lies",
+        description="a folder",
+    )  # fmt: skip
     cache_dir: Annotated[Path, BeforeValidator(_expand_user)] = Field(
-        default_factory=lambda: user_cache_path("hierdraft"), description="a folder"
+        default_factory=lambda: user_cache_path("hierdraft"), title="where models lie", description="a folder"
     )
 
     @classmethod
@@ -112,6 +136,11 @@ def config_path() -> Path:
     return Path(named).expanduser() if named else user_config_path("hierdraft") / "config.toml"
 
 
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return _PREFIX + name.upper()
+
+
 def load_settings(**overrides: Any) -> Settings:
     """The settings in force. An override of None counts as not given.
 
@@ -135,10 +164,10 @@ def _read_sources(overrides: Mapping[str, Any]) -> dict[Origin, dict[str, Any]]:
     for key in in_file:
         if key not in Settings.model_fields:
             raise SettingsError(f"Unknown key {key!r} in {path}{_known(Settings.model_fields)}")
-    variables = [_PREFIX + name.upper() for name in Settings.model_fields]
-    for variable in os.environ:
-        if variable.startswith(_PREFIX) and variable not in (*variables, _CONFIG):
-            raise SettingsError(f"Unknown environment variable {variable}{_known([*variables, _CONFIG])}")
+    variables = [variable(name) for name in Settings.model_fields]
+    for found in os.environ:
+        if found.startswith(_PREFIX) and found not in (*variables, _CONFIG):
+            raise SettingsError(f"Unknown environment variable {found}{_known([*variables, _CONFIG])}")
     given = {name: value for name, value in overrides.items() if value is not None}
     for name in given:
         if name not in Settings.model_fields:
@@ -185,7 +214,7 @@ def _wrong_value(name: str, value: object, origin: Origin) -> SettingsError | Us
     expected = Settings.model_fields[name].description
     if origin == "argument":
         return UsageError(f"{name} must be {expected}, not {value!r}.")
-    place = f"in {config_path()}" if origin == "file" else f"(from {_PREFIX}{name.upper()})"
+    place = f"in {config_path()}" if origin == "file" else f"(from {variable(name)})"
     return SettingsError(f"{name} {place} must be {expected}, not {value!r}.")
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hierdraft.cli import bench, db, doctor, generate, models, vllm
+from hierdraft.cli import bench, config, db, doctor, generate, models, vllm
 from hierdraft.errors import HierdraftError
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app.command("generate")(generate.generate)
 app.command("doctor")(doctor.doctor)
 app.command("vllm-config")(vllm.vllm_config)
 app.add_typer(bench.app, name="bench")
+app.add_typer(config.app, name="config")
 app.add_typer(db.app, name="db")
 app.add_typer(models.app, name="models")
 

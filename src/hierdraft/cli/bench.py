@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hierdraft.cli import options
 from hierdraft.cli.bench_report import report
 from hierdraft.cli.bench_run import audit, run, split_methods
 from hierdraft.cli.progress import counting
@@ -34,15 +35,15 @@ app.command("report")(report)
 @app.command("replay")
 def replay(
     records: Annotated[Path, typer.Option(help="Recorded output: one JSON a line with prompt_ids, output_ids, task.")],
-    methods: Annotated[str, typer.Option(help="Drafting methods, separated by commas.")] = "hierarchy,hd,none",
-    pack: Annotated[list[Path] | None, typer.Option(help="A database to draft from; may be repeated.")] = None,
+    methods: options.Methods = "hierarchy,hd,none",
+    pack: options.Packs = None,
     budget: Annotated[str, typer.Option(help="Nodes per step; auto with --random-weights.")] = "28",
     warm: Annotated[list[Path] | None, typer.Option(help="Records that the model level knows from before.")] = None,
     online: Annotated[bool, typer.Option("--online", help="Learn from records as they end.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Only N records, spread over the file.")] = None,
     random_weights: Annotated[str | None, typer.Option(help="A model's shape, run for its time: llama-7b.")] = None,
     device: Annotated[str | None, typer.Option(help="Where that model runs: cpu or cuda.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Judge drafting on recorded output of a real model, whose weights are not needed.
 

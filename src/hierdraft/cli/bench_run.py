@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hierdraft.cli import options
 from hierdraft.cli.progress import counting
 from hierdraft.errors import AuditError, UsageError
 
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
 def run(
     out: Annotated[Path, typer.Option(help="Folder for the records; an unfinished run in it is gone on with.")],
     dataset: Annotated[str, typer.Option(help="builtin, spec-bench, or a JSONL file.")] = "builtin",
-    methods: Annotated[str, typer.Option(help="Drafting methods, separated by commas.")] = "none,hierarchy",
-    model: Annotated[str | None, typer.Option(help="A named model, a folder, or a hub id.")] = None,
-    engine: Annotated[str | None, typer.Option(help="auto, hf or openvino.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16, float16 or int8.")] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
+    methods: options.Methods = "none,hierarchy",
+    model: options.Model = None,
+    engine: options.Engine = None,
+    dtype: options.Dtype = None,
+    threads: options.Threads = None,
     max_new_tokens: Annotated[int, typer.Option(min=2, help="Most new tokens per answer.")] = 128,
     budget: Annotated[str | None, typer.Option(help="auto, or a number of nodes per step.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only N questions of each task.")] = None,
@@ -39,7 +40,7 @@ def run(
     ] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="Of the first answer.")] = 0,
     pack: Annotated[list[Path] | None, typer.Option(help="A database to draft from; may be repeated.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Decode a data set with several methods, interleaved, and compare them with plain decoding.
 
@@ -177,9 +178,9 @@ def _audited(audit: dict[str, Any] | None) -> str:
 def audit(
     run_a: Annotated[Path, typer.Argument(help="A run's file, as bench run writes it.")],
     run_b: Annotated[Path, typer.Argument(help="Another run of the same model on the same prompts.")],
-    model: Annotated[str | None, typer.Option(help="Where the model is now, if not where the runs say.")] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
+    model: options.MovedModel = None,
+    threads: options.Threads = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Explain every difference between two runs: a tie of the target's own, or a bug (exit code 14).
 

@@ -9,27 +9,25 @@ from typing import Annotated, Any
 
 import typer
 
-from hierdraft.cli import db_build
+from hierdraft.cli import db_build, options
 from hierdraft.cli.progress import counting
 from hierdraft.errors import CorpusError, UsageError
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Databases to draft from.")
 app.command("build")(db_build.build)
 
-PackPath = Annotated[Path, typer.Argument(help="A pack.")]
 Out = Annotated[Path, typer.Option(help="The file to write.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
 
 
 @app.command("inspect")
 def inspect(
-    path: PackPath,
+    path: options.PackPath,
     top: Annotated[int, typer.Option(min=0, help="How many of the commonest n-grams to show.")] = 10,
     size: Annotated[int, typer.Option(min=1, max=16, help="Tokens of an n-gram.")] = 4,
-    tokenizer: Annotated[str | None, typer.Option(help="Show n-grams as text of this model.")] = None,
+    tokenizer: options.TextOf = None,
     records: Annotated[Path | None, typer.Option(help="Records to score it on: prompt_ids, output_ids.")] = None,
     budget: Annotated[int, typer.Option(min=1, help="Nodes per step for scoring.")] = 28,
-    as_json: AsJson = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Show what a pack holds and, given records, how it would score on them.
 
@@ -70,7 +68,7 @@ def inspect(
 
 
 @app.command("verify")
-def verify(path: PackPath, as_json: AsJson = False) -> None:
+def verify(path: options.PackPath, as_json: options.AsJson = False) -> None:
     """Read all of a pack and compare it with its checksums.
 
     Example:
@@ -86,9 +84,9 @@ def verify(path: PackPath, as_json: AsJson = False) -> None:
 
 @app.command("merge")
 def merge(
-    paths: Annotated[list[Path], typer.Argument(help="Packs of one tokenizer and level.")],
+    paths: options.PackPaths,
     out: Out,
-    as_json: AsJson = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Join packs into one, also such that do not fit into memory. Needs twice the result's size on disk.
 
@@ -118,7 +116,7 @@ def merge(
 
 
 @app.command("export")
-def export(path: PackPath, out: Out, as_json: AsJson = False) -> None:
+def export(path: options.PackPath, out: Out, as_json: options.AsJson = False) -> None:
     """Write a pack's documents as JSONL, one {"output_ids": [...]} a line, in their order.
 
     Example:
@@ -142,9 +140,9 @@ def import_(
     path: Annotated[Path, typer.Argument(help="JSONL that `export` wrote, or n-gram counts {'id/id/...': count}.")],
     out: Out,
     level: Annotated[str, typer.Option(help="model or statistics.")] = "model",
-    tokenizer: Annotated[str, typer.Option(help="A model's name or folder; none for bare ids.")] = "none",
+    tokenizer: options.Tokenizer = "none",
     vocab_size: Annotated[int | None, typer.Option(help="With --tokenizer none: number of ids.")] = None,
-    as_json: AsJson = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Make a pack of exported documents, or of the n-gram counts that the public code of Hierarchy Drafting writes.
 
@@ -169,7 +167,7 @@ def import_(
 @app.command("forget")
 def forget(
     namespace: Annotated[str, typer.Argument(help="The namespace, `default` unless another was named.")],
-    as_json: AsJson = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Erase everything that was learned in a namespace, for every model, and check that it is gone.
 

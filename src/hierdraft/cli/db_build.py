@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hierdraft.cli import options
 from hierdraft.cli.progress import counting
 from hierdraft.errors import CorpusError, UsageError
 
@@ -33,7 +34,7 @@ def build(
     out: Annotated[Path, typer.Option(help="The pack to write.")],
     more: Annotated[list[Path] | None, typer.Argument(help="More files for --text.", show_default=False)] = None,
     level: Annotated[str, typer.Option(help="model (what a model said) or statistics (what people write).")] = "model",
-    tokenizer: Annotated[str | None, typer.Option(help="A model's name or folder; none for bare ids.")] = None,
+    tokenizer: options.Tokenizer = None,
     vocab_size: Annotated[int | None, typer.Option(help="With --tokenizer none: number of ids.")] = None,
     text: Annotated[list[Path] | None, typer.Option(help="UTF-8 text, or a folder of it; may be repeated.")] = None,
     glob: Annotated[list[str] | None, typer.Option(help="Which files of a folder; may be repeated.")] = None,
@@ -45,11 +46,11 @@ def build(
     generate: Annotated[Path | None, typer.Option(help="Prompts to answer, one object a line.")] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of an answer.")] = 256,
     batch: Annotated[int, typer.Option(min=1, help="Prompts that are answered at once.")] = 32,
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
+    dtype: options.AnswerDtype = "auto",
+    threads: options.Threads = None,
     source: Annotated[str, typer.Option(help="Where the text comes from.")] = "",
     licence: Annotated[str, typer.Option(help="The text's licence.")] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Build a pack: one file that holds a database to draft from."""
     from hierdraft.corpus.files import find_files

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hierdraft.cli import options
 from hierdraft.cli.standard_input import read_prompt
 from hierdraft.errors import UsageError
 
@@ -39,16 +40,16 @@ def generate(
     prompt: Annotated[
         str | None, typer.Argument(help="The prompt; - reads it from standard input, as does none with text piped in.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="A named model, a folder, or a hub id.")] = None,
-    engine: Annotated[str | None, typer.Option(help="auto, hf or openvino.")] = None,
-    method: Annotated[str | None, typer.Option(help="Drafting method; none: plain decoding.")] = None,
+    model: options.Model = None,
+    engine: options.Engine = None,
+    method: options.Method = None,
     max_new_tokens: Annotated[int | None, typer.Option(help="Most new tokens.")] = None,
     budget: Annotated[str | None, typer.Option(help="auto, or a number of nodes per step.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16, float16 or int8.")] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
+    dtype: options.Dtype = None,
+    threads: options.Threads = None,
     stop: Annotated[list[str] | None, typer.Option(help="A string that ends the answer; may be repeated.")] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Do not put the prompt into the chat template.")] = False,
-    pack: Annotated[list[Path] | None, typer.Option(help="A pack to draft from; may be repeated.")] = None,
+    pack: options.Packs = None,
     reference: Annotated[
         list[Path] | None,
         typer.Option(help="A text that the answer may repeat: drafted from, not read by the model; may be repeated."),
@@ -64,7 +65,7 @@ def generate(
     no_learn: Annotated[bool, typer.Option("--no-learn", help="Neither keep nor use what was said before.")] = False,
     compare: Annotated[bool, typer.Option("--compare", help="Decode plainly too and compare.")] = False,
     demo: Annotated[bool, typer.Option("--demo", help="Decode built-in prompts, plainly and with drafts.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Generate an answer with drafts; the output is that of plain decoding, with the same seed where it samples."""
     from hierdraft.settings import load_settings

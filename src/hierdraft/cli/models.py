@@ -11,21 +11,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hierdraft.cli import options
+
 if TYPE_CHECKING:
     from hierdraft.model_pull import Progress
     from hierdraft.models import ModelRow
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Fetch, list, find and check models.")
 
-Name = Annotated[str, typer.Argument(help="A name that `hierdraft models list` shows.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
-
 
 @app.command("pull")
 def pull(
-    name: Name,
+    name: options.Name,
     force: Annotated[bool, typer.Option("--force", help="Fetch it again even if it is there.")] = False,
-    as_json: AsJson = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Download a model, verify its checksum and convert it once for transformers.
 
@@ -43,7 +42,7 @@ def pull(
 
 
 @app.command("list")
-def list_(as_json: AsJson = False) -> None:
+def list_(as_json: options.AsJson = False) -> None:
     """List the models known by name, and which of them are on this disk.
 
     Examples:
@@ -62,7 +61,7 @@ def list_(as_json: AsJson = False) -> None:
 
 
 @app.command("path")
-def path(name: Name, as_json: AsJson = False) -> None:
+def path(name: options.Name, as_json: options.AsJson = False) -> None:
     """Print the folder of a model that was pulled.
 
     Example:
@@ -76,7 +75,7 @@ def path(name: Name, as_json: AsJson = False) -> None:
 
 
 @app.command("verify")
-def verify(name: Name, as_json: AsJson = False) -> None:
+def verify(name: options.Name, as_json: options.AsJson = False) -> None:
     """Read a pulled model's weights again and compare them with the checksum written when it was pulled.
 
     Example:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import shlex
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from hierdraft.cli import options
+
 
 def vllm_config(
     model: Annotated[str, typer.Option(help="A model's name or folder, or its name on a hub.")],
-    pack: Annotated[list[Path] | None, typer.Option(help="Draft from this pack too; may be repeated.")] = None,
+    pack: options.Packs = None,
     tokens: Annotated[int, typer.Option(min=1, max=64, help="Most drafted tokens per request and step.")] = 8,
     tenant: Annotated[
         str | None, typer.Option(help="All traffic is this one tenant's: keep what the model says, and draft from it.")

@@ -1,0 +1,79 @@
+"""What the shell offers behind an option: names, and files of the right kind. None of it loads a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import get_args
+
+
+def models(incomplete: str) -> list[str]:
+    """Named models, then folders."""
+    from hierdraft.models import NAMED_MODELS
+
+    return [*_beginning(incomplete, NAMED_MODELS), *_paths(incomplete, suffix=None)]
+
+
+def named_models(incomplete: str) -> list[str]:
+    """Named models only."""
+    from hierdraft.models import NAMED_MODELS
+
+    return _beginning(incomplete, NAMED_MODELS)
+
+
+def methods(incomplete: str) -> list[str]:
+    """Drafting methods, those of plug-ins too."""
+    from hierdraft.registry import drafter_names
+
+    return _beginning(incomplete, drafter_names())
+
+
+def several_methods(incomplete: str) -> list[str]:
+    """Drafting methods separated by commas, none of them twice."""
+    from hierdraft.registry import drafter_names
+
+    before, comma, last = incomplete.rpartition(",")
+    there = before.split(",")
+    return [f"{before}{comma}{name}" for name in _beginning(last, drafter_names()) if name not in there]
+
+
+def engines(incomplete: str) -> list[str]:
+    """Engines."""
+    return _choices("engine", incomplete)
+
+
+def dtypes(incomplete: str) -> list[str]:
+    """Number types."""
+    return _choices("dtype", incomplete)
+
+
+def packs(incomplete: str) -> list[str]:
+    """Packs, and folders that may hold some."""
+    return list(_paths(incomplete, suffix=".safetensors"))
+
+
+def _choices(setting: str, incomplete: str) -> list[str]:
+    from hierdraft.settings import Settings
+
+    return _beginning(incomplete, get_args(Settings.model_fields[setting].annotation))
+
+
+def _beginning(incomplete: str, names: Iterable[str]) -> list[str]:
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def _paths(incomplete: str, suffix: str | None) -> Iterator[str]:
+    """Folders, with a slash, and files with a suffix, as they were begun to be typed."""
+    typed, slash, last = incomplete.rpartition("/")
+    folder = Path(f"{typed}{slash}" or ".").expanduser()
+    try:
+        found = sorted(folder.iterdir())
+    except OSError:
+        return
+    for path in found:
+        if not path.name.startswith(last) or (path.name.startswith(".") and not last):
+            continue
+        if path.is_dir():
+            yield f"{typed}{slash}{path.name}/"
+        elif suffix is not None and path.suffix == suffix:
+            yield f"{typed}{slash}{path.name}"

@@ -1,0 +1,48 @@
+"""Options that several commands share: what each is, and what the shell offers for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hierdraft.cli import complete
+
+Model = Annotated[
+    str | None, typer.Option(help="A named model, a folder, or a hub id.", autocompletion=complete.models)
+]
+CheckedModel = Annotated[
+    str | None,
+    typer.Option(help="Check this model too: load it and measure its steps.", autocompletion=complete.models),
+]
+MovedModel = Annotated[
+    str | None, typer.Option(help="Where the model is now, if not where the runs say.", autocompletion=complete.models)
+]
+Engine = Annotated[str | None, typer.Option(help="auto, hf or openvino.", autocompletion=complete.engines)]
+Dtype = Annotated[
+    str | None, typer.Option(help="auto, float32, bfloat16, float16 or int8.", autocompletion=complete.dtypes)
+]
+AnswerDtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.", autocompletion=complete.dtypes)]
+Threads = Annotated[int | None, typer.Option(help="CPU threads.")]
+Method = Annotated[
+    str | None, typer.Option(help="Drafting method; none: plain decoding.", autocompletion=complete.methods)
+]
+Methods = Annotated[
+    str, typer.Option(help="Drafting methods, separated by commas.", autocompletion=complete.several_methods)
+]
+Packs = Annotated[
+    list[Path] | None, typer.Option(help="A pack to draft from; may be repeated.", autocompletion=complete.packs)
+]
+Tokenizer = Annotated[
+    str | None, typer.Option(help="A model's name or folder; none for bare ids.", autocompletion=complete.models)
+]
+TextOf = Annotated[str | None, typer.Option(help="Show n-grams as text of this model.", autocompletion=complete.models)]
+PackPath = Annotated[Path, typer.Argument(help="A pack.", autocompletion=complete.packs)]
+PackPaths = Annotated[
+    list[Path], typer.Argument(help="Packs of one tokenizer and level.", autocompletion=complete.packs)
+]
+Name = Annotated[
+    str, typer.Argument(help="A name that `hierdraft models list` shows.", autocompletion=complete.named_models)
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
