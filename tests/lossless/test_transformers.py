@@ -14,6 +14,8 @@ from hierdraft.drafting.budget import AutoBudget, FixedBudget
 from hierdraft.drafting.hierarchy import HierarchyDrafter
 from hierdraft.drafting.plain import PlainDrafter
 from hierdraft.engines.hf import HFEngine, make_lean
+from hierdraft.engines.hf_check import row_spans
+from hierdraft.engines.kvcache import layer_windows
 from hierdraft.engines.loop import Options, decode
 from hierdraft.errors import DraftWarning, UnsupportedModelError
 from tests.lossless.drafters import HARMLESS, REFUSED
@@ -187,6 +189,23 @@ REFUSALS: dict[str, tuple[Any, str]] = {
         ),
         "chunked",
     ),
+    "gpt-neo": (
+        lambda: t.GPTNeoConfig(
+            vocab_size=50, hidden_size=16, num_layers=2, num_heads=2, window_size=256, intermediate_size=16,
+            attention_types=[[["global", "local"], 1]], max_position_embeddings=512,
+        ),
+        "does not follow",
+    ),
+    "xlm": (lambda: t.XLMConfig(vocab_size=50, emb_dim=16, n_layers=1, n_heads=2, causal=True), "more than the text"),
+    "xlnet": (lambda: t.XLNetConfig(vocab_size=50, d_model=16, n_layer=1, n_head=2, d_inner=16), "XLNet"),
+    "prophetnet": (
+        lambda: t.ProphetNetConfig(
+            vocab_size=50, hidden_size=16, num_encoder_layers=1, num_decoder_layers=1, num_encoder_attention_heads=2,
+            num_decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16, is_encoder_decoder=False,
+            is_decoder=True, ngram=2,
+        ),
+        "ProphetNet",
+    ),
 }  # fmt: skip
 
 
@@ -224,6 +243,55 @@ def test_a_model_that_ignores_positions_is_found_out() -> None:
     model = IgnoresPositions(CONFIGS["llama"]()).eval()
     with pytest.raises(UnsupportedModelError, match="does not follow"):
         HFEngine(model)
+
+
+class CountsRows(t.LlamaForCausalLM):
+    """A model with a window inside that counts rows of the cache, as GPT-Neo's local layers do."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.local_window = config.local_window
+
+    def forward(self, *args: Any, attention_mask: Any = None, past_key_values: Any = None, **kwargs: Any) -> Any:
+        rows, seen = kwargs["input_ids"].shape[1], past_key_values.get_seq_length() if past_key_values else 0
+        place = torch.arange(seen + rows)
+        far = place[None, :] <= place[seen:, None] - self.local_window
+        later = place[None, :] > place[seen:, None]
+        if attention_mask is None:
+            attention_mask = torch.zeros(1, 1, rows, seen + rows, dtype=self.dtype).masked_fill(later, -torch.inf)
+        mask = attention_mask.masked_fill(far, -torch.inf)
+        return super().forward(*args, attention_mask=mask, past_key_values=past_key_values, **kwargs)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("window", [7, 60, 500, 4096])
+def test_a_window_that_counts_rows_is_found_out_however_long_it_is(window: int, dtype: torch.dtype) -> None:
+    config = CONFIGS["llama"]()
+    config.local_window, config.max_position_embeddings = window, 8192
+    torch.manual_seed(0)
+    with pytest.raises(UnsupportedModelError, match="does not follow"):
+        HFEngine(CountsRows(config).to(dtype).eval())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("name", ["mistral", "gemma3", "qwen2-sliding", "phi3"])
+def test_long_windows_are_checked_in_two_forwards(name: str, dtype: torch.dtype) -> None:
+    config = CONFIGS[name]()
+    config.sliding_window, config.max_position_embeddings = 4096, 8192
+    torch.manual_seed(0)
+    model = t.AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
+    rows: list[int] = []
+    model.register_forward_pre_hook(lambda _, args, given: rows.append(given["input_ids"].numel()), with_kwargs=True)
+    HFEngine(model)
+    assert rows == [8, 9]
+    assert row_spans(model, layer_windows(model))[-1] == 4096
+
+
+def test_a_mask_that_a_model_keeps_is_read() -> None:
+    config = REFUSALS["gpt-neo"][0]()
+    model = t.AutoModelForCausalLM.from_config(config).eval()
+    del config.window_size
+    assert 256 in row_spans(model, [None])
 
 
 def test_a_cache_goes_back_to_any_length_it_had() -> None:

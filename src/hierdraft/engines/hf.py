@@ -16,11 +16,13 @@ import torch
 from numpy.typing import NDArray
 
 from hierdraft.engines.costs import StepCosts
+from hierdraft.engines.hf_check import attends_as_told
 from hierdraft.engines.hf_facts import context_length, drops_out, eos_ids, vocabulary
 from hierdraft.engines.hf_generate import decode
+from hierdraft.engines.hf_inputs import check_inputs
 from hierdraft.engines.kvcache import GROWTH, TreeCache, layer_windows
 from hierdraft.engines.lean import ATTENTION, check_packed, make_lean
-from hierdraft.engines.measure import attends_as_told, measured_costs
+from hierdraft.engines.measure import measured_costs
 from hierdraft.engines.topids import top_ids
 from hierdraft.engines.treemask import full_mask, positions, sliding_mask
 from hierdraft.errors import UnsupportedModelError, UsageError
@@ -88,6 +90,14 @@ class HFEngine:
     def forward(self, last: int, tree: DraftTree) -> torch.Tensor:
         """Score `last` and every node in one pass; logits[1+n, V]."""
         return self.run(self.inputs(last, tree))
+
+    def score(self, cache: TreeCache, last: int, tree: DraftTree) -> torch.Tensor:
+        """`forward` behind another cache than the request's."""
+        self._cache, kept = cache, self._cache
+        try:
+            return self.forward(last, tree)
+        finally:
+            self._cache = kept
 
     def inputs(self, last: int, tree: DraftTree) -> dict[str, Any]:
         """What the model is given to score a tree: ids and positions [1, 1+n], mask and cache."""
@@ -180,9 +190,10 @@ class HFEngine:
     def _check_tree_attention(self) -> None:
         """A model that ignores the mask or the positions is refused here, not found out by wrong text."""
         name = self.architecture
+        check_inputs(self.model, torch.tensor([[1, 2, 3]], device=self.model.device), {}, len(self.windows))
         try:
             follows = attends_as_told(self)
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError) as error:
+        except Exception as error:  # a model's own code may raise anything
             raise UnsupportedModelError(
                 f"{name} cannot be run with an explicit tree mask ({type(error).__name__}: {str(error)[:120]})."
             ) from error

@@ -29,6 +29,7 @@ from hierdraft.engines.hf_caller import given_to_generate, keep_tokenizer
 from hierdraft.engines.hf_facts import made_for
 from hierdraft.engines.hf_inputs import check_inputs
 from hierdraft.engines.hf_rules import ProcessorRule
+from hierdraft.engines.learned_costs import LearnedCosts
 from hierdraft.engines.loop import Options
 from hierdraft.engines.loop import decode as decode_steps
 from hierdraft.errors import EngineBusyError, UsageError
@@ -134,7 +135,7 @@ class CustomGenerate:
             for pack in self.packs:
                 pack.require(tokenizer="", vocab_size=found.vocab_size, name=type(model).__name__)
             if isinstance(self.budget, AutoBudget):
-                found.measure_costs()
+                found.costs = LearnedCosts.begin(found.device, _costs_file(found))
             self._engines[model] = now, found
         return found
 
@@ -194,6 +195,8 @@ class CustomGenerate:
             reference=[np.asarray(ids, dtype=np.int32).ravel() for ids in self.reference],
         )  # fmt: skip
         tokens = _streamed(decode_steps(engine, self.drafter, prompt, options), streamers)
+        if isinstance(engine.costs, LearnedCosts):
+            engine.costs.write(_costs_file(engine))
         sequences = torch.cat([input_ids, input_ids.new_tensor([tokens])], dim=1)
         if not config.return_dict_in_generate:
             return sequences
@@ -203,6 +206,13 @@ class CustomGenerate:
             logits=tuple(rule.raw[: len(tokens)]) if rule and config.output_logits else None,
             past_key_values=engine.cache.as_dynamic(engine.model.config),
         )
+
+
+def _costs_file(engine: HFEngine) -> Path:
+    """Where the next process finds what steps of this model cost here."""
+    from hierdraft.settings import load_settings
+
+    return load_settings().cache_dir / "costs" / f"{engine.fingerprint}.learned.json"
 
 
 def _made_again(drafter: Drafter | str, arguments: Mapping[str, Any]) -> CustomGenerate:
