@@ -15,6 +15,7 @@ import itertools
 import re
 import signal
 import sys
+import textwrap
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -70,7 +71,7 @@ OTHER: dict[str, Any] = {
     "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0, "decoder_start_token_id": 1,
     "initializer_range": 0.4, "init_std": 0.4, "initializer_std": 0.4, "is_decoder": True, "use_cache": True,
     "is_encoder_decoder": False, "tie_word_embeddings": False, "use_sliding_window": True, "max_window_layers": 2,
-    "forced_eos_token_id": None, "add_cross_attention": False, "sep_token_id": None,
+    "forced_eos_token_id": None, "add_cross_attention": False, "sep_token_id": 3, "default_language": "en_XX",
 }  # fmt: skip
 
 SPANS = re.compile(r"window|chunk|block_size|span|stride|block_length|segment_len")
@@ -204,7 +205,34 @@ def settings(config: Any, name: str = "") -> dict[str, Any]:
 
 def page(record: dict[str, dict[str, str]], counts: dict[str, int]) -> str:
     """docs/families.md."""
-    raise NotImplementedError
+    tried = len(record) - counts["not made"]
+    blocks = [
+        "# Families of transformers\n\n`python benchmarks/families.py` makes every causal family that transformers "
+        f"{transformers.__version__} knows small, with windows, blocks and chunks of {WINDOW} tokens, and lets "
+        f"`generate` write {LIMIT} tokens with and without `custom_generate`; it wrote this page from "
+        f"`benchmarks/families.json`. Of {tried} model types that could be made small {counts['same']} say the same "
+        f"with drafts, {counts['refused']} are refused by name, {counts['different']} differ and {counts['error']} end "
+        "in another error. What is refused keeps working with its plain `generate()`.\n",
+    ]
+    by_type: dict[str, list[str]] = {}
+    for name, row in record.items():
+        if row["result"] == "same":
+            by_type.setdefault(row["dtype"], []).append(f"`{name}`")
+    for dtype, names in by_type.items():
+        blocks.append(f"## The same text, compared in {dtype}\n\n{_wrapped(', '.join(names))}\n")
+    for kind, title in (
+        ("refused", "Refused"), ("different", "Another text"), ("error", "Another error"),
+        ("not made", "Not made small"),
+    ):  # fmt: skip
+        rows = [(name, row["why"]) for name, row in record.items() if row["result"] == kind and "why" in row]
+        if rows:
+            table = "\n".join(f"| `{name}` | {why.replace('|', '/')} |" for name, why in rows)
+            blocks.append(f"## {title}\n\n| model type | why |\n|---|---|\n{table}\n")
+    return "\n".join(blocks)
+
+
+def _wrapped(text: str) -> str:
+    return "\n".join(textwrap.wrap(text, 118, break_long_words=False, break_on_hyphens=False))
 
 
 if __name__ == "__main__":
