@@ -73,7 +73,7 @@ def test_a_table_for_people(folder: Path) -> None:
         (["--methods", "telepathy"], 2, "no drafting method 'telepathy'"),
         (["--methods", "hd,hd"], 2, "different names"),
         (["--methods", " "], 2, "different names"),
-        (["--methods", "hd:drafts=many"], 2, "must be of type int"),
+        (["--methods", "hd:drafts=many"], 2, "must be a whole number"),
         (["--pack", "nowhere.safetensors"], 11, "nowhere.safetensors"),
         (["--warm", "nowhere.jsonl"], 13, "nowhere.jsonl"),
         (["--budget", "900"], 2, "budget"),

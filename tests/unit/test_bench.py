@@ -15,20 +15,17 @@ from numpy.typing import NDArray
 from hierdraft.bench import datasets
 from hierdraft.bench.audit import ROWS, audit, explain, first_difference, in_passes
 from hierdraft.bench.datasets import fetched, load_questions
-from hierdraft.bench.metrics import compare, interval, summarise
-from hierdraft.bench.runner import Plan, Runner
+from hierdraft.bench.metrics import FEWEST, accepted_interval, interval, summarise
 from hierdraft.bench.runs import Run, as_line, read_run
 from hierdraft.drafting.budget import FixedBudget
 from hierdraft.drafting.plain import PlainDrafter
 from hierdraft.engines.loop import Options
 from hierdraft.engines.toy import ToyEngine
 from hierdraft.errors import CorpusError, UsageError
-from hierdraft.generation import LanguageModel
 from hierdraft.tree import DraftTree
 from hierdraft.verify.sampling import Sampler, Sampling
 from tests.lossless.drafters import HARMLESS
 from tests.lossless.harness import run
-from tests.unit.byte_tokenizer import Bytes
 
 SIZE = 32
 
@@ -200,6 +197,8 @@ def test_runs_are_read_as_they_were_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
+        ('{"run": {}}\n{"id": 1, "prompt_', "ends in the middle of a line"),
+        ('{"run": {}}\n{"run": {}}\n', "line 2: a second run begins here"),
         ("", "is empty"), ('{"id": 1}\n', "is not a run"), ('{"run": 3}\n', "is not a run"),
         ('{"run": {}}\n{"id": 1, "prompt_ids": [1]}\n', "line 2"), ('{"run": {}}\nxx\n', "line 2"),
         ('{"run": {}}\n{"id": 1, "prompt_ids": ["a"], "output_ids": []}\n', "line 2"),
@@ -286,79 +285,7 @@ def test_spec_bench_is_fetched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         fetched(tmp_path / "elsewhere", unreachable)
 
 
-# the runner
-
-
-@pytest.fixture
-def model() -> LanguageModel:
-    return LanguageModel(ToyEngine(1, 257, 3, eos_ids=(256,)), Bytes(), "toy")
-
-
-@pytest.fixture
-def questions(tmp_path: Path) -> list[Any]:
-    path = tmp_path / "data.jsonl"
-    rows = [{"id": i, "task": "ab"[i % 2], "turns": [f"question {i}", "and then?"][: 1 + i % 2]} for i in range(5)]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return load_questions(str(path))
-
-
-def nothing(done: int, everything: int) -> None:
-    pass
-
-
-def test_a_run_and_its_figures(model: LanguageModel, questions: list[Any], tmp_path: Path) -> None:
-    plan = Plan(["hierarchy", "none"], 40, 8, settings={"model": "toy", "dtype": "float32"})
-    runner = Runner(model, plan, tmp_path / "out")
-    told: list[int] = []
-    runner.run(questions, lambda done, everything: told.append(done))
-    assert told == [1, 2, 3, 4, 5]
-    names = ["0.1", "1.1", "1.2", "2.1", "3.1", "3.2", "4.1"]
-    for method in ("none", "hierarchy"):
-        kept = read_run(tmp_path / "out" / f"{method}.jsonl")
-        assert list(kept.records) == names
-        assert kept.settings["method"] == method
-        for record in kept.records.values():
-            assert sum(record["step_tokens"]) == len(record["output_ids"]) - 1
-            assert len(record["step_tokens"]) == record["steps"]
-            assert "".join(record["pieces"]) == record["text"]
-            assert len(record["pieces"]) == len(record["output_ids"])
-    plain = runner.runs["none"].records
-    second = plain["1.2"]["prompt_ids"]
-    assert bytes(t for t in second if t < 256).decode(errors="replace") != ""
-    assert len(second) > len(plain["1.1"]["prompt_ids"]) + len("and then?")
-    found = compare(runner.runs, names)["methods"]
-    assert found["none"]["speedup"] == {"median": 1.0, "low": 1.0, "high": 1.0}
-    assert found["none"]["accepted_length"] == 1.0
-    assert found["hierarchy"]["identical"] is True
-    assert found["hierarchy"]["answers"] == 7
-    assert set(found["hierarchy"]["tasks"]) == {"a", "b"}
-    assert found["hierarchy"]["tasks"]["b"]["answers"] == 4
-    assert audit(runner.runs["none"], runner.runs["hierarchy"], None, None).tokens == found["none"]["tokens"]
-
-
-def test_a_run_goes_on_where_it_was_killed(model: LanguageModel, questions: list[Any], tmp_path: Path) -> None:
-    plan = Plan(["hierarchy"], 20, 8, {"temperature": 0.9}, seed=5)
-    Runner(model, plan, tmp_path / "whole").run(questions, nothing)
-    out = tmp_path / "out"
-    Runner(model, plan, out).run(questions[:3], nothing)
-    path = out / "hierarchy.jsonl"
-    path.write_bytes(path.read_bytes()[:-30])
-    again = Runner(model, plan, out)
-    assert len(again.runs["hierarchy"].records) == 3
-    again.run(questions, nothing)
-    for method in ("none", "hierarchy"):
-        one, other = read_run(out / f"{method}.jsonl"), read_run(tmp_path / "whole" / f"{method}.jsonl")
-        assert {k: v["output_ids"] for k, v in one.records.items()} == {
-            k: v["output_ids"] for k, v in other.records.items()
-        }
-        assert len({record["seed"] for record in one.records.values()}) == 7
-    with pytest.raises(UsageError, match="another max_new_tokens"):
-        Runner(model, Plan(["hierarchy"], 21, 8, {"temperature": 0.9}, seed=5), out)
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="cannot be written to"):
-        Runner(model, plan, tmp_path / "file" / "out")
-    with pytest.raises(UsageError, match="another sampling"):
-        Runner(model, Plan(["hierarchy"], 20, 8, {"temperature": 0.8}, seed=5), out)
+# figures
 
 
 def record(name: str, tokens: int, seconds: float, steps: int, task: str = "a") -> dict[str, Any]:
@@ -376,15 +303,17 @@ def test_figures_by_hand() -> None:
     found = summarise(ours, plain)
     assert found["accepted_length"] == 3.0
     assert found["tokens_per_second"] == 15.0
-    assert found["speedup"]["median"] == 3.0
-    assert (found["speedup"]["low"], found["speedup"]["high"]) == (2.0, 4.0)
+    assert found["speedup"] == {"median": 3.0, "low": None, "high": None, "values": [2.0, 4.0]}
+    assert found["speedup_total"] == 3.0
     assert (found["answers"], found["tokens"], found["steps"]) == (3, 33, 10)
     assert found["levels"] == {"context": {"proposed": 12, "accepted": 6}}
     assert found["seconds"] == {"prefill": 3.0, "draft": 0.3, "forward": 1.5, "rest": 0.6}
     assert found["step_tokens"] == {"2": 5, "4": 5}
-    assert found["accepted_interval"] == {"low": 2.0, "high": 4.0}
-    assert summarise(ours[2:], plain)["speedup"] == {"median": 1.0, "low": 1.0, "high": 1.0}
-    assert summarise(ours[2:], plain)["accepted_interval"] == {"low": 1.0, "high": 1.0}
+    assert found["accepted_interval"] == {"low": None, "high": None, "values": [2.0, 4.0]}
+    nothing_measured = summarise(ours[2:], plain)
+    assert nothing_measured["speedup"] == {"median": None, "low": None, "high": None, "values": []}
+    assert nothing_measured["speedup_total"] is None
+    assert nothing_measured["accepted_interval"]["values"] == []
 
 
 def test_the_interval_covers_the_median() -> None:
@@ -392,4 +321,25 @@ def test_the_interval_covers_the_median() -> None:
     found = interval(values)
     assert found["low"] < found["median"] < found["high"]
     assert 0.2 < found["high"] - found["low"] < 0.6
-    assert interval([2.0]) == {"median": 2.0, "low": 2.0, "high": 2.0}
+
+
+@pytest.mark.parametrize("count", range(1, 9))
+def test_an_interval_is_told_only_where_the_answers_can_hold_one(count: int) -> None:
+    values = [float(n) for n in range(count, 0, -1)]
+    found = interval(values)
+    if 2 * 0.5**count > 0.05:  # the chance that the median lies outside the whole range
+        assert (found["low"], found["high"], found["values"]) == (None, None, sorted(values))
+    else:
+        assert found["low"] < found["median"] < found["high"]
+        assert "values" not in found
+    records = [record(str(n), 1 + n * 2, 1.0, n) for n in range(1, count + 1)]
+    assert (accepted_interval(records)["low"] is None) == (count < FEWEST)
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_the_two_ways_to_say_speed_up_differ() -> None:
+    """One long answer without drafts weighs more than two short ones, but is one answer among three."""
+    plain = {"x": record("x", 11, 1.0, 10), "y": record("y", 11, 1.0, 10), "z": record("z", 101, 10.0, 100)}
+    found = summarise([record("x", 11, 0.5, 5), record("y", 11, 0.5, 5), record("z", 101, 10.0, 100)], plain)
+    assert found["speedup"]["median"] == 2.0
+    assert found["speedup_total"] == pytest.approx(12 / 11, abs=1e-4)

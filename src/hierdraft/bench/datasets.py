@@ -59,7 +59,7 @@ def load_questions(name: str, per_task: int | None = None, cache: Path | None = 
         found = list(_questions(read_jsonl(path), str(path)))
     if not found:
         raise CorpusError(f"{name} holds no questions.")
-    return _spread(found, per_task)
+    return spread(found, per_task)
 
 
 def _download(address: str) -> bytes:
@@ -118,8 +118,8 @@ def _task(row: dict[str, Any]) -> str:
     return _TASKS.get(category, _CONVERSATION) if "question_id" in row else category
 
 
-def _spread(found: list[Question], per_task: int | None) -> list[Question]:
-    """An even choice from each task, so that a small part has all of a task's kinds; in the order of the file."""
+def spread(found: list[Question], per_task: int | None) -> list[Question]:
+    """At most `per_task` of each task in their order, evenly chosen so that a small part has all of a task's kinds."""
     if per_task is None:
         return found
     by_task: dict[str, list[Question]] = {}

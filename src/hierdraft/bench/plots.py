@@ -3,28 +3,43 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
 
 from hierdraft.bench.report import PLAIN
 from hierdraft.tree import LEVELS
 
+LIGHT, DARK = "#ffffff", "#16181c"
+"""What the plots stand on: the first in files, one of them on the page."""
+
+COLOURS = {
+    "#333333": "#d8d8d8", "#b5382a": "#f0806e", "#557799": "#8fb0d0", "#aa3377": "#e27fb4", "#228833": "#5cc46c",
+    "#997700": "#e0be4a", "#1f8299": "#4cc3da", "#4466aa": "#8fadf0", "#d63b4f": "#ff8a97", "#777777": "#a8a8a8",
+    "#884400": "#d59a5c", "#2f8f68": "#7fd6ae",
+}  # fmt: skip
+"""Every colour of the plots -> the one that stands for it on a dark page; each at least 3:1 against what it is on."""
+
 LEVEL_COLOURS = dict(
-    zip(LEVELS, ("#aa3377", "#228833", "#ccaa22", "#2a9fb8", "#4466aa", "#ee6677", "#888888"), strict=True)
+    zip(LEVELS, ("#aa3377", "#228833", "#997700", "#1f8299", "#4466aa", "#d63b4f", "#777777"), strict=True)
 )
 """Level -> colour, the same in the plots and in the text of the page."""
 
 _INK, _FIRST, _OTHER = "#333333", "#b5382a", "#557799"
-_LINES = ("#4466aa", "#228833", "#ccaa22", "#2a9fb8", "#aa3377", "#888888", "#884400", "#66bb99", "#000000")
-_PARTS = {"forward": "#557799", "draft": "#b5382a", "rest": "#bbbbbb"}
+_LINES = ("#4466aa", "#228833", "#997700", "#1f8299", "#aa3377", "#777777", "#884400", "#2f8f68", "#333333")
+_DASHES = ("-", "--", ":", "-.")
+_PARTS = {"forward": "#557799", "draft": "#b5382a", "rest": "#777777"}
 _DEPTHS = 12
 _STYLE: Any = {
     "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": _INK,
     "axes.titlesize": 9.5, "axes.titleweight": "bold", "svg.fonttype": "none", "svg.hashsalt": "hierdraft",
+    "text.color": _INK, "axes.labelcolor": _INK, "xtick.color": _INK, "ytick.color": _INK,
+    "axes.facecolor": "none", "axes.formatter.useoffset": False,
 }  # fmt: skip
 
 Methods = Mapping[str, Mapping[str, Any]]
@@ -35,7 +50,9 @@ def draw(report: Mapping[str, Any]) -> dict[str, Figure]:
     methods: Methods = report["methods"]
     with mpl.rc_context(_STYLE):
         return {
-            "speedup": by_task(methods, "Speed-up over plain decoding (median, 95 % interval)", _speedup, 1.0),
+            "speedup": by_task(
+                methods, "Speed-up over plain decoding (median over answers, 95 % interval)", _speedup, 1.0
+            ),
             "accepted-length": by_task(methods, "Tokens per target forward (95 % interval)", _accepted, 1.0),
             "steps": steps(methods),
             "levels": levels(methods),
@@ -45,10 +62,10 @@ def draw(report: Mapping[str, Any]) -> dict[str, Figure]:
 
 
 def as_svg(figure: Figure) -> str:
-    """The figure as an <svg> element."""
+    """The figure as an <svg> element, on whatever stands behind it."""
     text = io.StringIO()
     with mpl.rc_context(_STYLE):
-        figure.savefig(text, format="svg", bbox_inches="tight", metadata={"Date": None})
+        figure.savefig(text, format="svg", bbox_inches="tight", transparent=True, metadata={"Date": None})
     whole = text.getvalue()
     return whole[whole.index("<svg") :]
 
@@ -57,7 +74,7 @@ def as_png(figure: Figure) -> bytes:
     """The figure as a PNG file."""
     data = io.BytesIO()
     with mpl.rc_context(_STYLE):
-        figure.savefig(data, format="png", dpi=150, bbox_inches="tight", facecolor="white")
+        figure.savefig(data, format="png", dpi=150, bbox_inches="tight", facecolor=LIGHT)
     return data.getvalue()
 
 
@@ -69,13 +86,12 @@ def _colour(place: int) -> str:
     return _FIRST if place == 0 else _OTHER
 
 
-def _speedup(row: Mapping[str, Any]) -> tuple[float, float, float]:
-    found = row["speedup"]
-    return found["median"], found["low"], found["high"]
+def _speedup(row: Mapping[str, Any]) -> tuple[float | None, Mapping[str, Any]]:
+    return row["speedup"]["median"], row["speedup"]
 
 
-def _accepted(row: Mapping[str, Any]) -> tuple[float, float, float]:
-    return row["accepted_length"], row["accepted_interval"]["low"], row["accepted_interval"]["high"]
+def _accepted(row: Mapping[str, Any]) -> tuple[float | None, Mapping[str, Any]]:
+    return row["accepted_length"], row["accepted_interval"]
 
 
 def _panels(count: int, across: int, height: float) -> tuple[Figure, list[Axes]]:
@@ -86,15 +102,23 @@ def _panels(count: int, across: int, height: float) -> tuple[Figure, list[Axes]]
 
 
 def by_task(methods: Methods, title: str, value: Any, base: float) -> Figure:
-    """A panel for all answers and one for each task; in each a dot and an interval per method."""
+    """A panel for all answers and one for each task, on one scale; in each a dot and an interval per method.
+
+    Where answers are too few for an interval they stand as dots of their own.
+    """
     names = _drafting(methods)
     tasks = list(next(iter(methods.values()))["tasks"])
     figure, axes = _panels(1 + len(tasks), 4, 0.6 + 0.24 * max(1, len(names)))
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     for place, (panel, task) in enumerate(zip(axes, ["all", *tasks], strict=True)):
         for row, name in enumerate(names):
-            middle, low, high = value(methods[name] if task == "all" else methods[name]["tasks"][task])
-            panel.plot([low, high], [row, row], color=_colour(row), linewidth=1.5, alpha=0.6)
+            middle, around = value(methods[name] if task == "all" else methods[name]["tasks"][task])
+            if middle is None:
+                continue
+            if around["low"] is None:
+                panel.plot(around["values"], [row] * len(around["values"]), ".", color=_colour(row), markersize=3.5)
+            else:
+                panel.plot([around["low"], around["high"]], [row, row], color=_colour(row), linewidth=1.5, alpha=0.6)
             panel.plot([middle], [row], "o", color=_colour(row), markersize=4.5)
             panel.annotate(
                 f"{middle:.2f}", (middle, row), (0, 4), textcoords="offset points", ha="center", fontsize=6.5
@@ -103,7 +127,16 @@ def by_task(methods: Methods, title: str, value: Any, base: float) -> Figure:
         panel.set_yticks(range(len(names)), names if place % 4 == 0 else [""] * len(names))
         panel.set_ylim(len(names) - 0.4, -0.8)
         panel.set_title(task, loc="left")
+    _one_scale(axes)
     return figure
+
+
+def _one_scale(axes: list[Axes]) -> None:
+    """Lengths in panels that stand side by side are compared, whatever is in each."""
+    low = min(panel.get_xlim()[0] for panel in axes)
+    high = max(panel.get_xlim()[1] for panel in axes)
+    for panel in axes:
+        panel.set_xlim(low, high)
 
 
 def steps(methods: Methods) -> Figure:
@@ -119,6 +152,7 @@ def steps(methods: Methods) -> Figure:
         panel.bar(range(1, _DEPTHS + 1), shares, color=_colour(place), width=0.8)
         panel.set_xticks([1, 4, 8, _DEPTHS], ["1", "4", "8", f"{_DEPTHS}+"])
         panel.set_ylim(0, 1)
+        panel.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         panel.set_title(name, loc="left")
     return figure
 
@@ -142,6 +176,7 @@ def levels(methods: Methods) -> Figure:
         panel.margins(x=0.2)
         panel.invert_yaxis()
         panel.set_title(name, loc="left")
+    _one_scale(axes)
     return figure
 
 
@@ -159,14 +194,24 @@ def depth(methods: Methods) -> Figure:
     names = _drafting(methods)
     for place, name in enumerate(names):
         colour = _FIRST if place == 0 else _LINES[(place - 1) % len(_LINES)]
-        shares = surviving(methods[name]["step_tokens"])
-        panel.plot(range(1, _DEPTHS + 1), shares, color=colour, label=name, linewidth=2.2 if place == 0 else 1.1)
+        dashes = _DASHES[place // len(_LINES) % len(_DASHES)]
+        shares = [share or math.nan for share in surviving(methods[name]["step_tokens"])]  # a log scale has no zero
+        deep = range(1, _DEPTHS + 1)
+        panel.plot(deep, shares, dashes, color=colour, label=name, marker=".", linewidth=2.2 if place == 0 else 1.1)
     panel.set_yscale("log")
+    panel.yaxis.set_major_formatter(FuncFormatter(_percent))
+    panel.yaxis.set_minor_formatter(NullFormatter())
+    panel.set_xticks([1, 4, 8, _DEPTHS])
     panel.set_xlabel("draft tokens accepted, at least")
     panel.set_title("Share of steps by how deep a draft was accepted", loc="left")
     if names:
         panel.legend(frameon=False, fontsize=7.5, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
+
+
+def _percent(share: float, _place: int) -> str:
+    """100 %, 10 %, 0.1 %: ordinary numbers on a scale of powers."""
+    return f"{100 * share:g} %"
 
 
 def time(methods: Methods) -> Figure:
@@ -184,6 +229,6 @@ def time(methods: Methods) -> Figure:
     panel.set_yticks(range(len(names)), names)
     panel.invert_yaxis()
     panel.margins(x=0.1)
-    panel.set_title("Milliseconds per token behind the prefill", loc="left")
+    panel.set_title("Milliseconds per token after the prefill", loc="left")
     panel.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure

@@ -12,17 +12,22 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from hierdraft.bench.metrics import compare, decoding_seconds, speed
-from hierdraft.bench.runs import Record, Run, read_run
+from hierdraft.bench.known import known_answers
+from hierdraft.bench.metrics import FEWEST, compare, decoding_seconds, speed
+from hierdraft.bench.provenance import differences
+from hierdraft.bench.runs import Record, Run, check_figures, read_run
 from hierdraft.errors import CorpusError, UsageError
 
 PLAIN = "none"
 AUDITS = "audits.json"
 """What `bench run` leaves beside the runs: method -> its audit against plain decoding."""
 
+SKIPPED = "skipped.json"
+"""Likewise: the answers that were left out, as `{"id", "reason"}`."""
+
 _FIELDS = (
     "method", "task", "answers", "tokens", "steps", "accepted_length", "accepted_low", "accepted_high",
-    "tokens_per_second", "speedup", "speedup_low", "speedup_high", "identical",
+    "tokens_per_second", "speedup", "speedup_low", "speedup_high", "speedup_total", "identical",
     "prefill_seconds", "draft_seconds", "forward_seconds", "rest_seconds",
 )  # fmt: skip
 
@@ -38,30 +43,33 @@ def read_folder(folder: Path) -> dict[str, Run]:
     runs: dict[str, Run] = {}
     for path in sorted(folder.glob("*.jsonl")):
         run = read_run(path)
-        runs[str(run.settings.get("method"))] = run
+        check_figures(path, run)
+        method = str(run.settings.get("method"))
+        if method in runs:
+            raise UsageError(f"{folder} holds two runs of {method}, one of them {path.name}: take one away.")
+        runs[method] = run
     if PLAIN not in runs:
         raise UsageError(f"{folder} holds no run of plain decoding (none.jsonl): nothing can be compared with it.")
-    alike = _without_method(runs[PLAIN].settings)
+    plain = runs.pop(PLAIN)
     for method, run in runs.items():
-        other = _without_method(run.settings)
-        different = sorted(key for key in {*alike, *other} if alike.get(key) != other.get(key))
+        different = differences(run.settings, plain.settings, "plain decoding's")
         if different:
-            raise UsageError(f"The runs of none and {method} in {folder} were made with another {different[0]}.")
-    return {PLAIN: runs.pop(PLAIN), **runs}
-
-
-def _without_method(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in settings.items() if key != "method"}
+            raise UsageError(f"The runs in {folder} cannot be compared: that of {method} was made {different[0]}.")
+    return {PLAIN: plain, **runs}
 
 
 def gather(folder: Path, example: str | None = None) -> dict[str, Any]:
     """The account of a folder of runs.
 
-    settings   what all runs have in common
+    settings   what all runs have in common, and when and with which commit plain decoding's was begun
+    fewest     answers from which on intervals are told
     answers    how many answers every method has; only these count
     left_out   ids of answers that some method lacks
+    skipped    answers that the run itself left out, as {"id", "reason"}
+    known      see `known.known_answers`
+    apart      ids of answers that not all methods gave in one go, so that the machine may have changed in between
     methods    method -> figures (`metrics.summarise`) over all answers and by task, and its audit, None where there
-               is none; the fastest first behind plain decoding
+               is none; the fastest first after plain decoding
     example    id, method and [text, level, first of its step] of each token, of the answer named or a typical one
     """
     runs = read_folder(folder)
@@ -73,15 +81,28 @@ def gather(folder: Path, example: str | None = None) -> dict[str, Any]:
     audits = _audits(folder)
     for method, row in found.items():
         row["audit"] = audits.get(method)
-    order = sorted(found, key=lambda method: (method != PLAIN, -found[method]["speedup"]["median"]))
+    order = sorted(found, key=lambda method: (method != PLAIN, -(found[method]["speedup"]["median"] or 0.0)))
     everything = {name for run in runs.values() for name in run.records}
     return {
-        "settings": _without_method(runs[PLAIN].settings),
+        "settings": {key: value for key, value in runs[PLAIN].settings.items() if key != "method"},
+        "fewest": FEWEST,
         "answers": len(names),
         "left_out": sorted(everything - set(names)),
+        "skipped": _skipped(folder),
+        "known": known_answers(plain, names),
+        "apart": [name for name in names if len({run.records[name].get("begun") for run in runs.values()}) > 1],
         "methods": {method: found[method] for method in order},
         "example": _example(runs, names, order, example),
     }
+
+
+def _skipped(folder: Path) -> list[dict[str, str]]:
+    path = folder / SKIPPED
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+        return [{"id": str(one["id"]), "reason": str(one["reason"])} for one in found]
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CorpusError(f"{path} is damaged: run bench run again, which writes it anew.") from error
 
 
 def _audits(folder: Path) -> dict[str, Any]:
@@ -91,7 +112,7 @@ def _audits(folder: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         return {method: {"ties": int(audit["ties"]), "bugs": int(audit["bugs"])} for method, audit in found.items()}
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise CorpusError(f"{path} is damaged: run bench run again, which writes it anew.") from error
 
 
@@ -101,12 +122,18 @@ def _example(runs: Mapping[str, Run], names: list[str], order: list[str], wanted
         raise UsageError(f"There is no answer {wanted!r} in all of the runs; the first is {names[0]!r}.")
     method = next((name for name in order if name != PLAIN), PLAIN)
     records = runs[method].records
-    told = [name for name in names if len(records[name].get("pieces", ())) == len(records[name]["output_ids"])]
+    told = [name for name in names if _told(records[name])]
     if not told or (wanted is not None and wanted not in told):
         return None
     told.sort(key=lambda name: len(records[name]["output_ids"]) / max(1, records[name]["steps"]))
     record = records[wanted or told[len(told) // 2]]
     return {"id": record["id"], "method": method, "task": record["task"], "tokens": list(_tokens(record))}
+
+
+def _told(record: Record) -> bool:
+    """Whether a record says of each of its tokens what it reads, who drafted it and in which step it came."""
+    tokens = len(record["output_ids"])
+    return 1 + sum(record["step_tokens"]) == tokens == len(record.get("pieces", ())) == len(record.get("levels", ()))
 
 
 def _tokens(record: Record) -> Iterator[list[Any]]:
@@ -132,7 +159,7 @@ def _line(method: str, task: str, part: Mapping[str, Any]) -> list[Any]:
     return [
         method, task, part["answers"], part["tokens"], part["steps"],
         part["accepted_length"], accepted["low"], accepted["high"], part["tokens_per_second"],
-        speedup["median"], speedup["low"], speedup["high"], part["identical"],
+        speedup["median"], speedup["low"], speedup["high"], part["speedup_total"], part["identical"],
         seconds["prefill"], seconds["draft"], seconds["forward"], seconds["rest"],
     ]  # fmt: skip
 
@@ -147,6 +174,6 @@ def answers(folder: Path) -> str:
         for record in run.records.values():
             writer.writerow([
                 method, record["id"], record["task"], len(record["prompt_ids"]), len(record["output_ids"]),
-                record["steps"], round(decoding_seconds(record), 6), round(speed(record) or 0.0, 3), record["seed"],
+                record["steps"], round(decoding_seconds(record), 6), round(speed(record) or 0.0, 3), record.get("seed"),
             ])  # fmt: skip
     return text.getvalue()

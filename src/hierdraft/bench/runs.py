@@ -1,13 +1,14 @@
 """What a run of one method left behind: its settings, and one record per answer.
 
 A run is a JSONL file. Its first line is `{"run": {...}}`: model, dtype, method and how tokens were chosen; every other
-line is a record with `id`, `task`, `prompt_ids`, `output_ids`, `seed` and what was measured.
+line is a record with `id`, `task`, `prompt_ids`, `output_ids`, `seed` and what was measured. The header's fields are
+those of `provenance.made_with` and of `runner.Plan`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,11 @@ from hierdraft.errors import CorpusError
 from hierdraft.verify.sampling import Sampling
 
 Record = dict[str, Any]
+
+_FIGURES: dict[str, Any] = {
+    "task": str, "steps": int, "step_tokens": list, "by_level": dict, "seconds": (int, float),
+    **dict.fromkeys(("prefill_seconds", "draft_seconds", "forward_seconds", "rest_seconds"), (int, float)),
+}  # fmt: skip
 
 
 @dataclass
@@ -34,14 +40,16 @@ class Run:
 
 
 def read_run(path: Path) -> Run:
-    """A run's file. Raises CorpusError where it is damaged or no run."""
+    """A run's file. Raises CorpusError where it is damaged, cut off or no run."""
     run: Run | None = None
-    for number, row in read_jsonl(path):
+    for number, row in _rows(path):
         if run is None:
             if not isinstance(row.get("run"), dict):
                 raise CorpusError(f'{path} is not a run: its first line must be {{"run": ...}}.')
             run = Run(row["run"])
             continue
+        if "run" in row:
+            raise CorpusError(f"{path}, line {number}: a second run begins here; give each run a file of its own.")
         ids = [row.get("prompt_ids"), row.get("output_ids")]
         if "id" not in row or not all(isinstance(one, list) and all(type(t) is int for t in one) for one in ids):
             raise CorpusError(f"{path}, line {number}: a record needs id, prompt_ids and output_ids.")
@@ -51,6 +59,27 @@ def read_run(path: Path) -> Run:
     if run is None:
         raise CorpusError(f"{path} is empty: it holds no run.")
     return run
+
+
+def _rows(path: Path) -> Iterator[tuple[int, Record]]:
+    """`read_jsonl`, which says of a last line that was cut off what it comes from."""
+    try:
+        yield from read_jsonl(path)
+    except CorpusError as error:
+        if path.is_file() and not path.read_bytes().endswith(b"\n"):
+            raise CorpusError(
+                f"{path} ends in the middle of a line: its run was stopped or goes on; bench run with the same options "
+                "and --out ends it."
+            ) from error
+        raise
+
+
+def check_figures(path: Path, run: Run) -> None:
+    """Raise CorpusError unless every record has what figures are made of."""
+    for name, record in run.records.items():
+        for field_name, kinds in _FIGURES.items():
+            if not isinstance(record.get(field_name), kinds) or isinstance(record[field_name], bool):
+                raise CorpusError(f"{path}: the record {name!r} has no {field_name}, which bench run writes.")
 
 
 def as_line(row: Mapping[str, Any]) -> str:

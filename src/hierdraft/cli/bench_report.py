@@ -33,7 +33,7 @@ def report(
     if as_json:
         typer.echo(json.dumps(found))
         return
-    from hierdraft.cli.bench_run import tables
+    from hierdraft.cli.bench_tables import remarks, tables
     from hierdraft.cli.render import stderr_console, stdout_console
 
     written = _files(found, answers(folder))
@@ -46,8 +46,8 @@ def report(
         raise UsageError(f"The report cannot be written to {target} ({error.strerror}).") from error
     for one in tables(found["methods"]):
         stdout_console().print(one)
-    if found["left_out"]:
-        stderr_console().print(f"{len(found['left_out'])} answers are left out: not every method has them.")
+    for sentence in remarks(found):
+        stderr_console().print(sentence)
     stderr_console().print(f"wrote {len(written)} files to {target}")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,15 +14,14 @@ from hierdraft.cli.progress import counting
 from hierdraft.errors import AuditError, UsageError
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from hierdraft.bench.audit import Audit
+    from hierdraft.bench.datasets import Question
     from hierdraft.bench.runner import Runner
     from hierdraft.protocols import Engine
 
 
 def run(
-    out: Annotated[Path, typer.Option(help="Folder for the records; an unfinished run in it is gone on with.")],
+    out: Annotated[Path, typer.Option(help="Folder for the records; an unfinished run in it is continued.")],
     dataset: Annotated[str, typer.Option(help="builtin, spec-bench, or a JSONL file.")] = "builtin",
     methods: options.Methods = "none,hierarchy",
     model: options.Model = None,
@@ -38,7 +37,10 @@ def run(
     min_p: Annotated[
         float, typer.Option(help="Drop tokens below this share of the likeliest one's probability.")
     ] = 0.0,
-    seed: Annotated[int, typer.Option(min=0, help="Of the first answer.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Each answer's own seed is made from this one.")] = 0,
+    skip_long: Annotated[
+        bool, typer.Option("--skip-long", help="Leave out turns that are too long for the model.")
+    ] = False,
     pack: Annotated[list[Path] | None, typer.Option(help="A database to draft from; may be repeated.")] = None,
     as_json: options.AsJson = False,
 ) -> None:
@@ -52,8 +54,8 @@ def run(
 
       hierdraft bench run --dataset spec-bench --limit 10 --temperature 1.0 --out runs/sampled
     """
-    from hierdraft.bench.datasets import load_questions
-    from hierdraft.bench.metrics import compare
+    from hierdraft.bench.datasets import load_questions, spread
+    from hierdraft.bench.provenance import made_with, questions_digest
     from hierdraft.bench.runner import Plan, Runner
     from hierdraft.generation import load
     from hierdraft.registry import make_drafter
@@ -66,37 +68,78 @@ def run(
     settings = load_settings(
         model=model, engine=engine, dtype=dtype, threads=threads, budget=budget, packs=pack or None
     )
-    questions = load_questions(dataset, limit, settings.cache_dir)
+    every = load_questions(dataset, None, settings.cache_dir)
     given: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
     Sampling(**given, seed=seed).check(vocab_size=1)
-    sampling = given if temperature else {}
     loaded = load(
         settings.model, engine=settings.engine, dtype=settings.dtype, threads=settings.threads, packs=settings.packs,
         learn=False,
     )  # fmt: skip
-    about = {"model": settings.model, "dtype": settings.dtype, "dataset": dataset, **versions(loaded.engine)}
-    plan = Plan(names, max_new_tokens, settings.budget, sampling, seed, about)
-    runner = Runner(loaded, plan, out)
+    about = {"model": settings.model, "dataset": dataset, "questions": questions_digest(every), **made_with(loaded)}
+    plan = Plan(names, max_new_tokens, settings.budget, given if temperature else {}, seed, about, skip_long)
+    with Runner(loaded, plan, out) as runner:
+        found, audits = _compared(runner, spread(every, limit), loaded.engine, out)
+    _report(found, audits, out, as_json=as_json)
+
+
+def _compared(
+    runner: Runner, questions: Sequence[Question], engine: Engine, out: Path
+) -> tuple[dict[str, Any], dict[str, Audit]]:
+    """The run's figures and every method's audit, which also stand in the run's folder afterwards."""
+    from hierdraft.bench.known import known_answers
+    from hierdraft.bench.metrics import compare
+    from hierdraft.bench.report import AUDITS, SKIPPED
+    from hierdraft.bench.runner import answer_id
+
+    _write_beside(out, {AUDITS: None, SKIPPED: None})  # they tell of fewer answers
     with counting("decoding") as report:
         runner.run(questions, report)
-    asked = [f"{question.id}.{turn + 1}" for question in questions for turn in range(len(question.turns))]
-    _report(compare(runner.runs, asked), _audits(runner, loaded.engine, settings), out, as_json=as_json)
+    asked = [answer_id(question, turn) for question in questions for turn in range(len(question.turns))]
+    left_out = {one["id"] for one in runner.skipped}
+    names = [name for name in asked if name not in left_out]
+    if not names:
+        raise UsageError("Every question is too long for the model: nothing is left to compare.")
+    plain = runner.runs["none"]
+    audits = _audits(runner, engine, str(plain.settings["model"]))
+    told = {method: audit.as_dict() for method, audit in audits.items()}
+    _write_beside(out, {AUDITS: told, SKIPPED: runner.skipped or None})
+    found = {
+        "settings": {key: value for key, value in plain.settings.items() if key != "method"},
+        "skipped": runner.skipped,
+        "known": known_answers(plain.records, names),
+        **compare(runner.runs, names),
+    }
+    for method, row in found["methods"].items():
+        row["audit"] = told[method]
+    return found, audits
+
+
+def _write_beside(folder: Path, files: dict[str, Any]) -> None:
+    """JSON files of a run's folder, whole or not at all; None: no such file. Raises UsageError."""
+    from hierdraft.databases.disk import SharedDisk, write_file
+
+    try:
+        for name, content in files.items():
+            if content is None:
+                (folder / name).unlink(missing_ok=True)
+            else:
+                write_file(SharedDisk(), folder / name, [json.dumps(content).encode()])
+    except OSError as error:
+        raise UsageError(f"The run cannot be written to {folder} ({error.strerror or error}).") from error
 
 
 def _report(found: dict[str, Any], audits: dict[str, Audit], out: Path, *, as_json: bool) -> None:
     """Print the figures. Raises AuditError where a difference is not explained."""
-    from hierdraft.bench.report import AUDITS
-    from hierdraft.cli.render import stdout_console
+    from hierdraft.cli.bench_tables import remarks, tables
+    from hierdraft.cli.render import stderr_console, stdout_console
 
-    told = {method: audit.as_dict() for method, audit in audits.items()}
-    (out / AUDITS).write_text(json.dumps(told), encoding="utf-8")
-    for method, row in found["methods"].items():
-        row["audit"] = told[method]
     if as_json:
         typer.echo(json.dumps(found))
     else:
         for table in tables(found["methods"]):
             stdout_console().print(table)
+        for sentence in remarks(found):
+            stderr_console().print(sentence)
     bugs = sum(audit.count("bug") for audit in audits.values())
     if bugs:
         raise AuditError(f"{bugs} differences from plain decoding are not explained by rounding: see {out}.")
@@ -110,20 +153,7 @@ def split_methods(methods: str) -> list[str]:
     return names
 
 
-def versions(engine: Any) -> dict[str, Any]:
-    """What a run was made with."""
-    import platform
-    from importlib.metadata import version
-
-    return {
-        "hierdraft": version("hierdraft"), "torch": version("torch"), "transformers": version("transformers"),
-        "engine": engine.name, **({"openvino": version("openvino")} if engine.name == "openvino" else {}),
-        "python": platform.python_version(), "machine": f"{platform.machine()} {platform.system()}",
-        "device": engine.device,
-    }  # fmt: skip
-
-
-def _audits(runner: Runner, engine: Engine, settings: Any) -> dict[str, Audit]:
+def _audits(runner: Runner, engine: Engine, model: str) -> dict[str, Audit]:
     """Every method against plain decoding; the model in float32 is only loaded where there is a difference."""
     from hierdraft.bench.audit import audit
 
@@ -131,9 +161,10 @@ def _audits(runner: Runner, engine: Engine, settings: Any) -> dict[str, Audit]:
     exact: list[Engine | None] = []
     found = {}
     for method, run in runner.runs.items():
-        same = all(run.records[name]["output_ids"] == row["output_ids"] for name, row in plain.records.items())
+        shared = [name for name in plain.records if name in run.records]
+        same = all(run.records[name]["output_ids"] == plain.records[name]["output_ids"] for name in shared)
         if not same and not exact:
-            exact.append(_exact(engine, settings.model))
+            exact.append(_exact(engine, model))
         found[method] = audit(plain, run, engine, exact[0] if exact else None)
     return found
 
@@ -145,34 +176,6 @@ def _exact(engine: Engine, model: str) -> Engine | None:
     from hierdraft.generation import load
 
     return load(model, dtype="float32", learn=False).engine
-
-
-def tables(methods: dict[str, Any]) -> Iterator[Table]:
-    """Over all answers, a line per method; then the speed-up by task, a line per task."""
-    from rich.table import Table
-
-    whole = Table(box=None, pad_edge=False)
-    for title in ("method", "accepted length", "tokens/s", "speed-up", "95 % interval", "same output"):
-        whole.add_column(title, justify="left" if title == "method" else "right")
-    for method, row in methods.items():
-        middle, audit = row["speedup"], row["audit"]
-        whole.add_row(
-            method, f"{row['accepted_length']:.2f}", f"{row['tokens_per_second']:.1f}", f"{middle['median']:.2f}",
-            f"{middle['low']:.2f} to {middle['high']:.2f}",
-            "yes" if row["identical"] else _audited(audit),
-        )  # fmt: skip
-    yield whole
-    by_task = Table(box=None, pad_edge=False)
-    by_task.add_column("speed-up by task")
-    for method in methods:
-        by_task.add_column(method, justify="right")
-    for task in next(iter(methods.values()))["tasks"]:
-        by_task.add_row(task, *(f"{row['tasks'][task]['speedup']['median']:.2f}" for row in methods.values()))
-    yield by_task
-
-
-def _audited(audit: dict[str, Any] | None) -> str:
-    return f"{audit['ties']} ties, {audit['bugs']} bugs" if audit else "no, not audited"
 
 
 def audit(
@@ -203,6 +206,7 @@ def audit(
     else:
         name = model or str(one.settings.get("model"))
         engine, dtype = (str(one.settings.get(key, usual)) for key, usual in (("engine", "hf"), ("dtype", "auto")))
+        threads = threads or one.settings.get("threads")
         loaded = load(name, engine=engine, dtype=dtype, threads=threads, learn=False)
         found = audit(one, other, loaded.engine, _exact(loaded.engine, name))
     if as_json:

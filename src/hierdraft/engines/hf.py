@@ -70,6 +70,11 @@ class HFEngine:
         self._zeros = torch.zeros(1, 1, 1, 0)
         self._check_tree_attention()
 
+    @property
+    def threads(self) -> int:
+        """CPU threads that a forward uses."""
+        return torch.get_num_threads()
+
     def prefill(self, ids: Sequence[int] | Int32, rows: int = 1) -> torch.Tensor:
         """Score the prompt from an empty cache; logits[rows, V] of its last positions."""
         length = len(ids)

@@ -19,13 +19,21 @@ DTYPES = ("auto", "float32", "bfloat16", "float16", "int8")
 
 
 class LoadedEngine(Engine, Protocol):
-    """An engine that tells what it runs. `windows`: each layer's attention window, None for full attention."""
+    """An engine that tells what it runs and on how many CPU threads.
+
+    `windows`: each layer's attention window, None for full attention.
+    """
 
     name: str
     architecture: str
     dtype: str
     device: str
     windows: Any
+
+    @property
+    def threads(self) -> int:
+        """CPU threads that a forward uses."""
+        ...
 
     def measure_costs(self, stored: Path | None = None, context: int = 256) -> StepCosts:
         """See `measured_costs`."""

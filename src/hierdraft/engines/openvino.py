@@ -74,6 +74,11 @@ class OpenVINOEngine:
             raise UnsupportedModelError(f"{self.architecture} does not follow an explicit mask as an OpenVINO graph.")
 
     @property
+    def threads(self) -> int:
+        """CPU threads that a forward uses."""
+        return self._cache.threads
+
+    @property
     def length(self) -> int:
         """Positions committed."""
         return self._cache.length

@@ -48,6 +48,7 @@ class Blocks:
         """An empty cache for a compiled graph that `paged` made."""
         self.length = 0
         self._request = compiled.create_infer_request()
+        self.threads = int(compiled.get_property("INFERENCE_NUM_THREADS"))
         self._kinds: dict[tuple[Any, ...], list[str]] = {}  # inputs of one shape and type share a buffer
         self._buffers: dict[tuple[Any, ...], NDArray[Any]] = {}
         for given in compiled.inputs:

@@ -38,6 +38,7 @@ class Variables:
         self.windows = windows
         self.table = RowTable()
         self._request = compiled.create_infer_request()
+        self.threads = int(compiled.get_property("INFERENCE_NUM_THREADS"))
         self._states = {state.name: state for state in self._request.query_state()}
         self._names = [given.get_any_name() for given in self._request.model_inputs]
         self._window = min((window for window in windows if window is not None), default=None)
