@@ -85,5 +85,11 @@ class AuditError(HierdraftError):
     exit_code = 14
 
 
+class DemoDiffersError(HierdraftError):
+    """Drafted and plain output of the demonstration differ in a number type that promises they never do."""
+
+    exit_code = 20
+
+
 class DraftWarning(UserWarning):
     """Drafting was switched off for a request; the output is unaffected."""

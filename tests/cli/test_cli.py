@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from hierdraft import errors
+from hierdraft.errors import HierdraftError
 
 
 def hierdraft(
@@ -68,6 +72,9 @@ def test_version() -> None:
         (["generate", "x", "--model", "no/such-model-anywhere"], 5, "no/such-model-anywhere"),
         (["models", "path", "nothing"], 5, "nothing"),
         (["generate", "x", "--telepathy"], 2, "--telepathy"),
+        (["generate", "x", "--methd", "hd"], 2, "--method"),
+        (["generate", "x", "--seed", "q"], 2, "--seed"),
+        (["bench", "run"], 2, "--out"),
         (["nonsense"], 2, "nonsense"),
     ],
 )
@@ -77,6 +84,26 @@ def test_bad_input_is_one_sentence_and_an_exit_code(arguments: list[str], code: 
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+    assert done.stderr.startswith("hierdraft: ")
+    assert done.stderr.endswith((".\n", "?\n"))
+    assert done.stderr.count("\n") == 1
+
+
+def test_groups_without_a_command_show_their_help() -> None:
+    for words in ([], ["config"]):
+        done = hierdraft(*words)
+        assert done.returncode == 2
+        assert "Usage: hierdraft" in done.stderr
+
+
+def test_every_exit_code_is_in_the_page() -> None:
+    """One code per kind of error, and the page on the command line names them all."""
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, HierdraftError)]
+    codes = [kind.exit_code for kind in kinds if "exit_code" in vars(kind)]
+    assert len(set(codes)) == len(codes)
+    page = (Path(__file__).resolve().parents[2] / "docs" / "command-line.md").read_text(encoding="utf-8")
+    told = {int(code) for code in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)}
+    assert told == {0, 1, 130, *codes}, "docs/command-line.md names every exit code"
 
 
 def test_an_empty_standard_input_is_refused() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -44,12 +44,29 @@ def options(
 
 
 def main() -> None:
-    """Run the command line; every error raised on purpose is one sentence on stderr."""
+    """Run the command line; every error raised on purpose, and every wrong use, is one sentence on stderr."""
     try:
-        app()
+        sys.exit(app(prog_name="hierdraft", standalone_mode=False))
     except HierdraftError as error:
         typer.echo(f"hierdraft: {error}", err=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+    except _WrongUse as error:
+        _tell(error)
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
         typer.echo("hierdraft: stopped.", err=True)
         sys.exit(130)
+
+
+_WrongUse: Any = typer.BadParameter.__mro__[1]
+"""What the command-line library raises for unknown commands and options, missing and wrong values."""
+
+
+def _tell(error: Any) -> None:
+    """A wrong use in one sentence; a group of commands that was named alone shows its help."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+        return
+    said = " ".join(error.format_message().split())
+    command = error.ctx.command_path if error.ctx is not None else "hierdraft"
+    typer.echo(f"hierdraft: {said.rstrip('.')}. See {command} --help.", err=True)

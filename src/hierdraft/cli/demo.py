@@ -10,17 +10,11 @@ import typer
 
 from hierdraft.bench.datasets import builtin_prompts
 from hierdraft.cli.render import COLOURS, legend, shows_colours, stdout_console
-from hierdraft.errors import HierdraftError
+from hierdraft.errors import DemoDiffersError
 
 if TYPE_CHECKING:
     from hierdraft.generation import LanguageModel
     from hierdraft.stream import Generation
-
-
-class DemoDiffersError(HierdraftError):
-    """Drafted output was not that of plain decoding."""
-
-    exit_code = 20
 
 
 def run_demo(model: LanguageModel, method: str, options: dict[str, Any], *, as_json: bool) -> None:
