@@ -15,6 +15,7 @@ from numba import njit
 
 from hierdraft.cli.db_build import load_tokenizer
 from hierdraft.corpus.files import find_files, read_texts
+from hierdraft.corpus.streams import Reading
 from hierdraft.corpus.tokens import tokenize
 from hierdraft.databases.pack import join
 from hierdraft.tree import Int32
@@ -26,7 +27,7 @@ JUMP = 0.2
 def library_texts() -> list[str]:
     """Python's library, a text per file."""
     files = find_files([Path(sysconfig.get_path("stdlib"))], ["*.py"], ["site-packages", "test"])
-    return list(read_texts(files, skip_bad=True, skipped=[], report=lambda *_: None))
+    return ["".join(pieces) for pieces in read_texts(files, Reading(skip_bad=True))]
 
 
 def library_tokens(work: Path) -> tuple[Int32, int]:

@@ -73,7 +73,8 @@ def packs_of(data: Path) -> list[Any]:
 
 def scores(data: Path, only: Sequence[str] = ()) -> dict[str, Any]:
     """Every file, every budget, every method, or only some."""
-    from hierdraft.bench.replay import compare, read_records
+    from hierdraft.bench.replay import compare
+    from hierdraft.corpus.records import read_records
 
     model, statistics = packs_of(data)
     found: dict[str, Any] = {}
@@ -93,7 +94,8 @@ def scores(data: Path, only: Sequence[str] = ()) -> dict[str, Any]:
 def idea(data: Path, change: Change) -> dict[str, Any]:
     """The default drafter with something changed in its source before it is compiled."""
     import hierdraft.drafting.hierarchy  # noqa: F401
-    from hierdraft.bench.replay import compare, read_records
+    from hierdraft.bench.replay import compare
+    from hierdraft.corpus.records import read_records
 
     method = change.pop("method", "hierarchy")
     for name, value in change.items():

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from hierdraft.bench.replay import Record, compare
+from hierdraft.bench.replay import compare
+from hierdraft.corpus.records import Record
 from hierdraft.databases.pack import Pack
 from hierdraft.databases.suffixarray import token_at
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -70,7 +71,7 @@ def test_verify_merge_export_import(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["build", "--out", "x"], 2, "exactly one of --text, --ids and --generate"),
+        (["build", "--out", "x"], 2, "exactly one of --text, --chat, --ids and --generate"),
         (["build", "--ids", "ids.npy", "--text", "x", "--out", "x"], 2, "exactly one of"),
         (["build", "--ids", "ids.npy", "--out", "x"], 2, "Name the tokenizer"),
         (["build", "--ids", "ids.npy", "--tokenizer", "none", "--out", "x"], 2, "needs --vocab-size"),
@@ -79,11 +80,22 @@ def test_verify_merge_export_import(folder: Path, tmp_path: Path) -> None:
         (["build", "--ids", "ids.npy", *BARE, "--level", "context", "--out", "x"], 2, "model or statistics"),
         (["build", "--text", "ngrams.json", *BARE, "--out", "x"], 2, "Text needs a tokenizer"),
         (["build", "--generate", "ids.jsonl", "--out", "x"], 2, "--generate needs --model"),
-        (["build", "--generate", "ids.jsonl", "--model", "smollm2-135m", "--out", "x"], 13, "needs a text under"),
+        (["build", "--generate", "ids.jsonl", "--model", "smollm2-135m", "--out", "x"], 13, "give the file with --ids"),
+        (["build", "--chat", "ids.jsonl", *BARE, "--out", "x"], 2, "Chat logs need a tokenizer"),
+        (["build", "--chat", "ids.jsonl", *BARE, "--turns", "mine", "--out", "x"], 2, "--turns must be"),
+        (["build", "--chat", "ids.jsonl", *BARE, "--encoding", "klingon", "--out", "x"], 2, "none that Python knows"),
+        (
+            ["build", "--ids", "ids.jsonl", *BARE, "--skip-bad", "--out", "x"],
+            2,
+            "--skip-bad goes with",
+        ),
+        (["build", "--ids", "ids.jsonl", *BARE, "--glob", "*", "--out", "x"], 2, "--glob goes with"),
+        (["build", "--text", "ids.jsonl", *BARE, "--threads", "1", "--out", "x"], 2, "--threads goes with --generate"),
+        (["build", "--ids", "ids.jsonl", *BARE, "--out", "x", "more"], 2, "--ids takes one file"),
         (["build", "--ids", "ids.npy", *BARE, "--out", "no/such/folder/x"], 11, "cannot be written"),
         (["inspect", "gone"], 11, "cannot be read"),
         (["inspect", "ids.npy"], 11, "no safetensors header"),
-        (["inspect", "a.safetensors", "--records", "ids.jsonl"], 13, "under 'prompt_ids'"),
+        (["inspect", "a.safetensors", "--records", "ids.npy"], 13, "ids.npy, line 1: not UTF-8"),
         (["verify", "records.jsonl"], 11, "not a usable pack"),
         (["merge", "a.safetensors", "b.safetensors", "--out", "a.safetensors"], 2, "file of its own"),
         (["import", "ngrams.json", "--vocab-size", "3", "--out", "x"], 13, "outside the vocabulary of 3"),
@@ -96,6 +108,31 @@ def test_bad_input_is_one_sentence_and_an_exit_code(folder: Path, arguments: lis
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     assert not (folder / "x").exists()
+
+
+def test_what_is_written_is_read_again(folder: Path, tmp_path: Path) -> None:
+    """Records of `bench run`, kept answers of --generate and documents of `db export`."""
+    said = list(range(1, 30))
+    rows = {
+        "run.jsonl": [
+            {"run": {"method": "hierarchy"}},
+            {"id": "1", "task": "qa", "prompt_ids": [3, 4], "output_ids": said, "steps": 4},
+            {"id": "2", "task": "qa", "prompt_ids": [3, 4], "output_ids": []},
+        ],
+        "said.answers.jsonl": [{"key": "00ff", "prompt_ids": [3, 4], "output_ids": said}],
+    }
+    for name, lines in rows.items():
+        (tmp_path / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    exported = tmp_path / "export.jsonl"
+    assert hierdraft("db", "export", str(folder / "a.safetensors"), "--out", str(exported)).returncode == 0
+    for path in (*(tmp_path / name for name in rows), exported):
+        done = hierdraft("db", "inspect", str(folder / "a.safetensors"), "--records", str(path), "--json")
+        assert json.loads(done.stdout)["accepted_length"]["with"] >= 1, done.stderr
+        done = hierdraft("bench", "replay", "--records", str(path), "--methods", "none", "--json")
+        assert json.loads(done.stdout)["methods"]["none"]["tokens"] > 20, done.stderr
+        out = tmp_path / "again.safetensors"
+        done = hierdraft("db", "build", *BARE, "--ids", str(path), "--out", str(out), "--json")
+        assert json.loads(done.stdout)["tokens"] > 20, done.stderr
 
 
 def test_forgetting_nothing_says_so(tmp_path: Path) -> None:
@@ -111,6 +148,40 @@ def test_help_of_each_command() -> None:
         assert shown.returncode == 0
         assert "--json" in shown.stdout
         assert "Example" in shown.stdout
+
+
+@pytest.mark.model
+def test_chat_logs_through_a_real_template(smollm2: Path, tmp_path: Path) -> None:
+    """Ids are those that the model sees in a chat; a log that is packed or in another encoding gives the same pack."""
+    from hierdraft.engines.hf_load import load_tokenizer
+
+    turns = [("system", "Be brief."), ("user", "Où est Paris ?"), ("assistant", "In France, on the Seine."),
+             ("user", "Thanks!"), ("assistant", "You are welcome.\n\nAnything else?")]  # fmt: skip
+    messages = [{"role": role, "content": text} for role, text in turns]
+    log = json.dumps({"messages": messages}, ensure_ascii=False)
+    (tmp_path / "a.jsonl").write_text(log + "\n{}\n", encoding="utf-8")
+    (tmp_path / "b.json.gz").write_bytes(gzip.compress(f"[{log}]".encode("latin-1")))
+    out, exported = str(tmp_path / "said.safetensors"), tmp_path / "said.jsonl"
+    tokenizer = load_tokenizer(smollm2)
+    packs = []
+    for name, more in (("a.jsonl", ["--skip-bad"]), ("b.json.gz", ["--encoding", "latin-1"])):
+        chat = ("--tokenizer", str(smollm2), "--chat", str(tmp_path / name), *more)
+        done = hierdraft("db", "build", *chat, "--out", out, "--json")
+        assert done.returncode == 0, done.stderr
+        assert len(json.loads(done.stdout)["skipped"]) == (name == "a.jsonl")
+        packs.append(Path(out).read_bytes())
+    assert packs[0] == packs[1]
+    hierdraft("db", "export", out, "--out", str(exported))
+    found = [json.loads(line)["output_ids"] for line in exported.read_text().splitlines()]
+    for document, end in zip(found, (3, 5), strict=True):
+        prompt = tokenizer.apply_chat_template(messages[: end - 1], add_generation_prompt=True, return_dict=False)
+        answer = tokenizer(messages[end - 1]["content"])["input_ids"]
+        assert document == [*prompt[-8:], *answer, tokenizer.eos_token_id]
+    done = hierdraft("db", "build", "--level", "statistics", *chat, "--out", out, "--json")
+    assert json.loads(done.stdout)["documents"] == 1, done.stderr
+    hierdraft("db", "export", out, "--out", str(exported))
+    whole = tokenizer.apply_chat_template(messages, return_dict=False)
+    assert json.loads(exported.read_text())["output_ids"] == whole
 
 
 @pytest.mark.model

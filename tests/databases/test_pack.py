@@ -7,16 +7,18 @@ import json
 import random
 import resource
 import struct
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
 from hierdraft.databases import journal
-from hierdraft.databases.merge import merge_packs
+from hierdraft.databases.merge import build_pack, merge_packs
 from hierdraft.databases.pack import MAX_HEADER, Pack, PackInfo, join, write_pack
 from hierdraft.databases.suffixarray import Index, match
 from hierdraft.databases.suffixsort import build
@@ -126,6 +128,35 @@ def test_verify_finds_every_flipped_byte(tmp_path: Path) -> None:
         (tmp_path / "b").write_bytes(damaged)
         with pytest.raises(PackError, match="is damaged: its"):
             Pack.open(tmp_path / "b").verify()
+
+
+def test_a_pack_built_in_parts_holds_the_same(tmp_path: Path) -> None:
+    """Also from a generator, which is asked for no more than a part at a time; one part is built as ever."""
+    told: list[tuple[int, int]] = []
+    path = tmp_path / "all.safetensors"
+    built = build_pack(path, iter(DOCUMENTS), INFO, lambda *done: told.append(done), part=100)
+    built.verify()
+    assert sorted(map(bytes, built.documents())) == sorted(map(bytes, DOCUMENTS))
+    assert built.info.documents == len(list(built.documents()))
+    whole = build(join(DOCUMENTS), 50)
+    for query in range(50):
+        assert match(built.index, [query, 3]) == match(whole, [query, 3])
+    assert told[-1][0] == told[-1][1] > 0
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+    same = make_pack(tmp_path / "same.safetensors", DOCUMENTS)
+    alone = build_pack(tmp_path / "one.safetensors", DOCUMENTS, INFO, lambda *_: told.clear())
+    assert same.path.read_bytes() == alone.path.read_bytes()
+    assert told
+
+    def stopped() -> Iterator[Any]:
+        yield from DOCUMENTS
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_pack(tmp_path / "none.safetensors", stopped(), INFO, lambda *_: None, part=100)
+    assert len(list(tmp_path.iterdir())) == 3
+    with pytest.raises(ValueError, match="there is no text"):
+        build_pack(path, [], INFO, lambda *_: None)
 
 
 def test_merging_is_building_together(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hierdraft.bench.replay import as_dicts, compare, read_records
+from hierdraft.bench.replay import as_dicts, compare
+from hierdraft.corpus.records import read_records
 from hierdraft.databases.pack import PackInfo, join, write_pack
 from hierdraft.databases.suffixsort import build
 from hierdraft.drafting.hierarchy import HierarchyDrafter
@@ -107,9 +108,9 @@ def test_a_pack_is_scored_on_records(tmp_path: Path) -> None:
     assert score([], records, 16, 40) < 1.5
     assert score([pack], records, 16, 40) > 8
     for row, message in (
-        ({"prompt_ids": [1]}, "line 1: a record needs token ids under 'output_ids'"),
+        ({"prompt_ids": [1]}, "line 1: a row needs a list of token ids under 'output_ids'"),
         ({"prompt_ids": [], "output_ids": [1]}, "under 'prompt_ids'"),
-        ({"prompt_ids": [1], "output_ids": [40]}, "output_ids has an id outside the vocabulary of 40"),
+        ({"prompt_ids": [1], "output_ids": [40]}, "id 40 is outside the vocabulary of 40"),
     ):
         path.write_text(json.dumps(row))
         with pytest.raises(CorpusError, match=message):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from hierdraft.bench.metrics import interval
-from hierdraft.corpus.records import read_jsonl
+from hierdraft.corpus.records import Record, read_records
 from hierdraft.databases.levels import Databases
 from hierdraft.databases.namespace import Namespaces
 from hierdraft.databases.pack import Pack, PackInfo, join
@@ -23,20 +23,6 @@ from hierdraft.engines.replay import ReplayEngine
 from hierdraft.errors import CorpusError, UsageError
 from hierdraft.protocols import Drafter, Step, TextOnly, UsesDatabases
 from hierdraft.registry import make_drafter
-
-Record = dict[str, Any]
-
-
-def read_records(path: Path, vocab_size: int) -> Iterator[Record]:
-    """Rows with `prompt_ids`, `output_ids` and `task` ("all" where there is none). Raises CorpusError."""
-    for number, row in read_jsonl(path):
-        for name in ("prompt_ids", "output_ids"):
-            ids = row.get(name)
-            if not isinstance(ids, list) or not ids or any(type(token) is not int for token in ids):
-                raise CorpusError(f"{path}, line {number}: a record needs token ids under {name!r}.")
-            if min(ids) < 0 or max(ids) >= vocab_size:
-                raise CorpusError(f"{path}, line {number}: {name} has an id outside the vocabulary of {vocab_size}.")
-        yield {**row, "task": str(row.get("task", "all"))}
 
 
 def some_records(path: Path, vocab_size: int, limit: int | None = None) -> list[Record]:
@@ -185,11 +171,8 @@ def vocab_of(paths: Sequence[Path], packs: Sequence[Pack]) -> int:
         return max(pack.info.vocab_size for pack in packs)
     most = 0
     for path in paths:
-        for number, row in read_jsonl(path):
-            try:
-                most = max(most, *map(int, row["prompt_ids"]), *map(int, row["output_ids"]))
-            except (KeyError, TypeError, ValueError):
-                raise CorpusError(f"{path}, line {number}: a record needs prompt_ids and output_ids.") from None
+        for row in read_records(path):
+            most = max(most, *row["prompt_ids"], *row["output_ids"])
     return most + 1
 
 

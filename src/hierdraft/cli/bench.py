@@ -34,7 +34,7 @@ app.command("report")(report)
 
 @app.command("replay")
 def replay(
-    records: Annotated[Path, typer.Option(help="Recorded output: one JSON a line with prompt_ids, output_ids, task.")],
+    records: Annotated[Path, typer.Option(help="Recorded output: of a run, of --generate or of db export.")],
     methods: options.Methods = "hierarchy,hd,none",
     pack: options.Packs = None,
     budget: Annotated[str, typer.Option(help="Nodes per step; auto with --random-weights.")] = "28",

@@ -25,7 +25,7 @@ def inspect(
     top: Annotated[int, typer.Option(min=0, help="How many of the commonest n-grams to show.")] = 10,
     size: Annotated[int, typer.Option(min=1, max=16, help="Tokens of an n-gram.")] = 4,
     tokenizer: options.TextOf = None,
-    records: Annotated[Path | None, typer.Option(help="Records to score it on: prompt_ids, output_ids.")] = None,
+    records: Annotated[Path | None, typer.Option(help="Records to score it on: of a run, --generate, export.")] = None,
     budget: Annotated[int, typer.Option(min=1, help="Nodes per step for scoring.")] = 28,
     as_json: options.AsJson = False,
 ) -> None:
@@ -37,7 +37,7 @@ def inspect(
 
       hierdraft db inspect said.safetensors --records answers.jsonl --json
     """
-    from hierdraft.bench.replay import read_records
+    from hierdraft.corpus.records import read_records
     from hierdraft.databases.pack import Pack
     from hierdraft.inspect_pack import score, top_ngrams
 
@@ -57,14 +57,19 @@ def inspect(
     if as_json:
         typer.echo(json.dumps(record))
         return
+    _show(record, records)
+    for ids, count in grams:
+        typer.echo(f"{count:>8}  {decode(ids)!r}")
+
+
+def _show(record: dict[str, Any], records: Path | None) -> None:
+    """What `inspect` found, for people."""
     for name in ("level", "model", "tokenizer", "vocab_size", "source", "licence", "builder", "tokens", "documents"):
         typer.echo(f"{name:<12} {record[name]}")
-    typer.echo(f"{'size':<12} {bytes_ / 1e6:.2f} MB, {per_token} bytes a token")
+    typer.echo(f"{'size':<12} {record['bytes'] / 1e6:.2f} MB, {record['bytes_per_token']} bytes a token")
     if records is not None:
         found = record["accepted_length"]
         typer.echo(f"accepted length on {records}: {found['without']} without this pack, {found['with']} with it")
-    for ids, count in grams:
-        typer.echo(f"{count:>8}  {decode(ids)!r}")
 
 
 @app.command("verify")

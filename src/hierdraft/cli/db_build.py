@@ -1,9 +1,10 @@
-"""`hierdraft db build`: a pack from text, from token ids, or from what a model says."""
+"""`hierdraft db build`: a pack from text, from chat logs, from token ids, or from what a model says."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,14 +16,26 @@ from hierdraft.cli.progress import counting
 from hierdraft.errors import CorpusError, UsageError
 
 if TYPE_CHECKING:
+    from hierdraft.corpus.rendering import Turns
+    from hierdraft.corpus.streams import Reading
     from hierdraft.databases.pack import Pack, PackInfo
     from hierdraft.tree import Int32
 
-_GLOBS = ("*.txt", "*.md", "*.rst", "*.py")
+_TEXT_GLOBS = ("*.txt", "*.md", "*.rst", "*.py")
+_CHAT_GLOBS = ("*.json", "*.jsonl", "*.ndjson")
+_SHOWN = 20
+_GOES_WITH = {
+    "glob": ("text", "chat"), "exclude": ("text", "chat"), "encoding": ("text", "chat", "generate"),
+    "skip_bad": ("text", "chat", "generate"), "turns": ("chat",), "field": ("ids",),
+    "tokenizer": ("text", "chat", "ids"), "vocab_size": ("text", "chat", "ids"), "model": ("generate",),
+    "max_new_tokens": ("generate",), "batch": ("generate",), "dtype": ("generate",), "threads": ("generate",),
+}  # fmt: skip
 _EXAMPLES = """
 Examples:
 
   hierdraft db build --level statistics --tokenizer smollm2-135m --text notes.txt --text docs/ --out docs.safetensors
+
+  hierdraft db build --level model --tokenizer smollm2-135m --chat sharegpt.json.gz --out chats.safetensors
 
   hierdraft db build --level model --tokenizer none --vocab-size 32000 --ids answers.jsonl --out answers.safetensors
 
@@ -31,19 +44,29 @@ Examples:
 
 
 def build(
+    context: typer.Context,
     out: Annotated[Path, typer.Option(help="The pack to write.")],
-    more: Annotated[list[Path] | None, typer.Argument(help="More files for --text.", show_default=False)] = None,
+    more: Annotated[
+        list[Path] | None, typer.Argument(help="More files for --text or --chat.", show_default=False)
+    ] = None,
     level: Annotated[str, typer.Option(help="model (what a model said) or statistics (what people write).")] = "model",
     tokenizer: options.Tokenizer = None,
     vocab_size: Annotated[int | None, typer.Option(help="With --tokenizer none: number of ids.")] = None,
-    text: Annotated[list[Path] | None, typer.Option(help="UTF-8 text, or a folder of it; may be repeated.")] = None,
+    text: Annotated[list[Path] | None, typer.Option(help="Text, a folder of it, or -; may be repeated.")] = None,
+    chat: Annotated[
+        list[Path] | None, typer.Option(help="Chat logs in JSON or JSONL, a folder, or -; may be repeated.")
+    ] = None,
+    turns: Annotated[
+        str, typer.Option(help="Of --chat: assistant (the model's turns), all, or auto: by the level.")
+    ] = "auto",
+    encoding: Annotated[str | None, typer.Option(help="Of the files, where it is not UTF-8: latin-1, ...")] = None,
     glob: Annotated[list[str] | None, typer.Option(help="Which files of a folder; may be repeated.")] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="Name of a folder to leave out; may be repeated.")] = None,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out files that are not UTF-8.")] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out files and records that are bad.")] = False,
     ids: Annotated[Path | None, typer.Option(help="Token ids, one document a line, as .jsonl or .npy.")] = None,
     field: Annotated[str, typer.Option(help="Where a row of --ids has its ids.")] = "output_ids",
     model: Annotated[str | None, typer.Option(help="With --generate: the model that answers.")] = None,
-    generate: Annotated[Path | None, typer.Option(help="Prompts to answer, one object a line.")] = None,
+    generate: Annotated[Path | None, typer.Option(help="Prompts to answer, in any form that --chat reads.")] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of an answer.")] = 256,
     batch: Annotated[int, typer.Option(min=1, help="Prompts that are answered at once.")] = 32,
     dtype: options.AnswerDtype = "auto",
@@ -53,29 +76,69 @@ def build(
     as_json: options.AsJson = False,
 ) -> None:
     """Build a pack: one file that holds a database to draft from."""
-    from hierdraft.corpus.files import find_files
     from hierdraft.databases.pack import PackInfo
 
     if level not in {"model", "statistics"}:
         raise UsageError(f"--level must be model or statistics, not {level!r}.")
-    texts = [*(text or []), *(more or [])]
-    if [bool(texts), ids is not None, generate is not None].count(True) != 1:
-        raise UsageError("Give exactly one of --text, --ids and --generate.")
-    started = perf_counter()
+    kind, files = _given(context, {"text": text, "chat": chat, "ids": ids, "generate": generate}, more or [])
     info = PackInfo("model" if level == "model" else "statistics", 1, source=source, licence=licence)
-    skipped: list[str] = []
-    if generate is not None:
-        info, documents = _answers(info, model, generate, out, (max_new_tokens, batch), dtype, threads)
-    elif ids is not None:
-        info, documents = _from_ids(info, tokenizer, vocab_size, ids, field)
+    reading = _reading(encoding, skip_bad=skip_bad)
+    if kind == "generate":
+        size = (max_new_tokens, batch)
+        info, documents = _answers(info, model, files[0], out, size, dtype, threads, reading)
+    elif kind == "ids":
+        info, documents = _from_ids(info, tokenizer, vocab_size, files[0], field)
     else:
-        files = find_files(texts, glob or _GLOBS, exclude or ())
-        info, documents = _from_text(named(info, tokenizer, vocab_size), files, skip_bad, skipped)
-    pack = _write(out, info, documents)
-    _tell(pack, perf_counter() - started, skipped, as_json)
+        found = named(info, tokenizer, vocab_size)
+        chosen = _files(kind, files, glob, exclude)
+        read = _from_text if kind == "text" else _from_chats
+        info, documents = found[0], read(found, chosen, _turns(turns, level), reading)
+    written(info, documents, out, as_json=as_json, reading=reading)
 
 
 build.__doc__ = (build.__doc__ or "") + _EXAMPLES
+
+
+def _given(context: typer.Context, sources: dict[str, Any], more: list[Path]) -> tuple[str, list[Path]]:
+    """Which of the sources was given, and its files. Raises UsageError for none, several and options of others."""
+    kinds = [kind for kind, value in sources.items() if value]
+    if not kinds and more:
+        kinds = ["text"]
+    if len(kinds) != 1:
+        raise UsageError("Give exactly one of --text, --chat, --ids and --generate.")
+    (kind,) = kinds
+    for name, with_kinds in _GOES_WITH.items():
+        given = context.get_parameter_source(name)
+        if kind not in with_kinds and given is not None and given.name == "COMMANDLINE":
+            fits = " and ".join(f"--{one}" for one in with_kinds)
+            raise UsageError(f"--{name.replace('_', '-')} goes with {fits}, not with --{kind}.")
+    value = sources[kind] or []
+    if isinstance(value, Path):
+        if more:
+            raise UsageError(f"--{kind} takes one file; {more[0]} is one more.")
+        return kind, [value]
+    return kind, [*value, *more]
+
+
+def _reading(encoding: str | None, *, skip_bad: bool) -> Reading:
+    from hierdraft.corpus.streams import Reading
+
+    advice = "name its encoding with --encoding (utf-16, latin-1, cp1252, ...)"
+    return Reading(encoding, skip_bad, advice=advice, skip_option="; --skip-bad leaves such things out")
+
+
+def _turns(turns: str, level: str) -> Turns:
+    """Which turns are wanted: of a model level the model's own, of statistics all. Raises UsageError."""
+    if turns not in {"auto", "assistant", "all"}:
+        raise UsageError(f"--turns must be assistant, all or auto, not {turns!r}.")
+    own = turns == "assistant" or (turns == "auto" and level == "model")
+    return "assistant" if own else "all"
+
+
+def _files(kind: str, given: list[Path], glob: list[str] | None, exclude: list[str] | None) -> list[Path]:
+    from hierdraft.corpus.files import find_files, with_packed
+
+    return find_files(given, glob or with_packed(_TEXT_GLOBS if kind == "text" else _CHAT_GLOBS), exclude or ())
 
 
 def load_tokenizer(name: str) -> Any:
@@ -109,30 +172,40 @@ def named(info: PackInfo, name: str | None, vocab_size: int | None) -> tuple[Pac
 
 def _from_ids(
     info: PackInfo, tokenizer: str | None, vocab_size: int | None, ids: Path, field: str
-) -> tuple[PackInfo, list[Int32]]:
+) -> tuple[PackInfo, Iterator[Int32]]:
     from hierdraft.corpus.ids import read_ids
 
     info, _ = named(info, tokenizer, vocab_size)
-    return info, list(read_ids(ids, field, info.vocab_size))
+    return info, read_ids(ids, field, info.vocab_size)
 
 
-def _from_text(
-    tokenizer: tuple[PackInfo, Any], files: list[Path], skip_bad: bool, skipped: list[str]
-) -> tuple[PackInfo, list[Int32]]:
-    from hierdraft.corpus.files import read_texts
+def _from_text(tokenizer: tuple[PackInfo, Any], files: list[Path], _: Turns, reading: Reading) -> Iterator[Int32]:
+    from hierdraft.corpus.files import note_kinds, read_texts
     from hierdraft.corpus.tokens import tokenize
 
-    info, found = tokenizer
-    if found is None:
+    if tokenizer[1] is None:
         raise UsageError("Text needs a tokenizer: name a model with --tokenizer.")
-    with counting("tokenising") as report:
-        documents = list(tokenize(found, read_texts(files, skip_bad=skip_bad, skipped=skipped, report=report)))
-    return info, documents
+    with counting("tokenising") as reading.report:
+        note_kinds(files, reading)
+        yield from tokenize(tokenizer[1], read_texts(files, reading))
+
+
+def _from_chats(tokenizer: tuple[PackInfo, Any], files: list[Path], turns: Turns, reading: Reading) -> Iterator[Int32]:
+    from hierdraft.corpus.chats import read_chats
+    from hierdraft.corpus.rendering import documents_of
+    from hierdraft.corpus.tokens import tokenize
+
+    if tokenizer[1] is None:
+        raise UsageError("Chat logs need a tokenizer: name a model with --tokenizer.")
+    with counting("tokenising") as reading.report:
+        chats = read_chats(files, reading)
+        yield from tokenize(tokenizer[1], documents_of(tokenizer[1], chats, turns, reading))
 
 
 def _answers(
-    info: PackInfo, model: str | None, prompts: Path, out: Path, size: tuple[int, int], dtype: str, threads: int | None
-) -> tuple[PackInfo, list[Int32]]:
+    info: PackInfo, model: str | None, prompts: Path, out: Path, size: tuple[int, int], dtype: str,
+    threads: int | None, reading: Reading,
+) -> tuple[PackInfo, Iterator[Int32]]:  # fmt: skip
     from hierdraft.corpus.answers import answer_prompts, read_prompts
     from hierdraft.engines.hf_load import load_hf
     from hierdraft.models import resolve
@@ -140,32 +213,42 @@ def _answers(
 
     if info.level != "model" or model is None:
         raise UsageError("--generate needs --model, and makes a pack of --level model.")
-    texts = read_prompts(prompts)
+    chats = read_prompts(prompts, reading)
     info, tokenizer = named(info, model, None)
     cache_dir = load_settings().cache_dir
     path = resolve(model, cache_dir).path
     engine = load_hf(path, cache_dir, dtype=dtype, device=None, threads=threads, lean=True)
     kept = out.with_name(out.name + ".answers.jsonl")
     with counting("answering") as report:
-        documents = answer_prompts(engine.model, tokenizer, texts, kept, most=size[0], batch=size[1], report=report)
-    return info, documents
+        documents = answer_prompts(
+            engine.model, tokenizer, chats, kept, reading, most=size[0], batch=size[1], report=report
+        )
+    return info, iter(documents)
 
 
-def _write(out: Path, info: PackInfo, documents: Any) -> Pack:
-    from hierdraft.databases.pack import join, write_pack
-    from hierdraft.databases.suffixsort import build as build_index
+def written(
+    info: PackInfo, documents: Iterator[Int32], out: Path, *, as_json: bool, reading: Reading | None = None
+) -> None:
+    """Index documents, write the pack and tell about it, and about what was left out or done to its text."""
+    from hierdraft.databases.merge import build_pack
 
-    tokens = join(documents)
-    if len(tokens) == 0:
-        raise CorpusError("There is no text in what was given.")
-    try:
-        index = build_index(tokens, info.vocab_size)
-    except ValueError as error:
-        raise CorpusError(f"The pack cannot be built: {error}.") from error
-    return write_pack(out, index, info)
+    started = perf_counter()
+    with ExitStack() as stack:
+        stack.callback(getattr(documents, "close", lambda: None))  # ends a progress bar, also after Ctrl-C
+        bar: list[Any] = []
+
+        def merging(done: int, everything: int) -> None:
+            bar[:] = bar or [stack.enter_context(counting("merging"))]
+            bar[0](done, everything)
+
+        try:
+            pack = build_pack(out, documents, info, merging)
+        except ValueError as error:
+            raise CorpusError(f"The pack cannot be built: {error}.") from error
+    _tell(pack, perf_counter() - started, reading or _reading(None, skip_bad=False), as_json)
 
 
-def _tell(pack: Pack, seconds: float, skipped: list[str], as_json: bool) -> None:
+def _tell(pack: Pack, seconds: float, reading: Reading, as_json: bool) -> None:
     size = pack.path.stat().st_size
     record = {
         "path": str(pack.path),
@@ -174,10 +257,15 @@ def _tell(pack: Pack, seconds: float, skipped: list[str], as_json: bool) -> None
         "documents": pack.info.documents,
         "bytes": size,
         "seconds": round(seconds, 2),
-        "skipped": skipped,
+        "skipped": reading.skipped,
+        "notes": reading.notes,
     }
-    for reason in skipped:
+    for reason in reading.skipped[:_SHOWN]:
         typer.echo(f"left out: {reason}", err=True)
+    if len(reading.skipped) > _SHOWN:
+        typer.echo(f"left out: {len(reading.skipped) - _SHOWN} more (--json lists them all)", err=True)
+    for what, count in reading.notes.items():
+        typer.echo(f"note: {what}: {count}", err=True)
     if as_json:
         typer.echo(json.dumps(record))
         return
@@ -185,10 +273,3 @@ def _tell(pack: Pack, seconds: float, skipped: list[str], as_json: bool) -> None
         f"{pack.path}: {pack.info.tokens:,} tokens in {pack.info.documents:,} documents, {size / 1e6:.1f} MB, "
         f"{seconds:.1f} s"
     )
-
-
-def written(info: PackInfo, documents: Iterator[Int32], out: Path, *, as_json: bool) -> None:
-    """Index documents, write the pack and tell about it."""
-    started = perf_counter()
-    pack = _write(out, info, documents)
-    _tell(pack, perf_counter() - started, [], as_json)

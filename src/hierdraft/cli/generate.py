@@ -104,9 +104,9 @@ generate.__doc__ = (generate.__doc__ or "") + _EXAMPLES
 
 def _text_of(path: Path) -> str:
     """A reference file. Raises CorpusError where it cannot be read or is not UTF-8."""
-    from hierdraft.corpus.files import read_texts
+    from hierdraft.corpus.files import read_text
 
-    return "".join(read_texts([path], skip_bad=False, skipped=[], report=lambda _done, _all: None))
+    return read_text(path)
 
 
 def _sampling(

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hierdraft.corpus.records import read_jsonl
+from hierdraft.corpus.records import ids_of, read_jsonl
+from hierdraft.corpus.streams import Reading, read_chunks
 from hierdraft.databases.pack import split
 from hierdraft.databases.suffixarray import END
 from hierdraft.errors import CorpusError
@@ -24,25 +25,21 @@ def read_ids(path: Path, field: str, vocab_size: int) -> Iterator[Int32]:
     """Documents of a .npy or JSONL file of token ids.
 
     .npy   one-dimensional integers; the largest value of an unsigned type, or -1 of a signed one, ends a document
-    JSONL  one document a line, a list of ids under `field`
+    JSONL  one document a line, a list of ids under `field`; the first line of a run of `bench run` is passed over
     """
     if path.suffix == ".npy":
         yield from _read_npy(path, vocab_size)
         return
     for number, row in read_jsonl(path):
-        ids = row.get(field)
-        if not isinstance(ids, list) or any(type(token) is not int for token in ids):
-            raise CorpusError(f"{path}, line {number}: a row needs a list of token ids under {field!r}.")
-        if ids and not 0 <= min(ids) <= max(ids) < vocab_size:
-            wrong = next(token for token in ids if not 0 <= token < vocab_size)
-            raise CorpusError(f"{path}, line {number}: id {wrong} is outside the vocabulary of {vocab_size}.")
-        yield np.array(ids, dtype=np.int32)
+        if number == 1 and isinstance(row.get("run"), dict):
+            continue
+        yield np.array(ids_of(row, field, f"{path}, line {number}", vocab_size), dtype=np.int32)
 
 
 def _read_npy(path: Path, vocab_size: int) -> Iterator[Int32]:
     try:
-        ids = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        ids = np.load(path, allow_pickle=False)  # not mapped: a file cut meanwhile would kill the process
+    except (OSError, ValueError, EOFError, MemoryError) as error:
         raise CorpusError(f"{path} cannot be read as a .npy file: {error}.") from error
     if ids.ndim != 1 or ids.dtype.kind not in "iu":
         raise CorpusError(f"{path} holds {ids.dtype} of shape {ids.shape}, not a row of token ids.")
@@ -62,9 +59,7 @@ def read_ngrams(path: Path, vocab_size: int) -> Iterator[Int32]:
     This is the file that the public code of arXiv 2502.05609 builds its model database from.
     """
     try:
-        counts = json.loads(path.read_bytes())
-    except OSError as error:
-        raise CorpusError(f"{path} cannot be read: {error.strerror or error}.") from error
+        counts = json.loads("".join(read_chunks(path, Reading())))
     except (ValueError, RecursionError) as error:
         raise CorpusError(f"{path} is not JSON: {error}.") from error
     if not isinstance(counts, dict):

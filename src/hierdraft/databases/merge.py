@@ -1,23 +1,70 @@
-"""Merging packs on disk: only pages of the inputs and the output are ever in memory, never whole arrays."""
+"""Merging packs on disk: only pages of the inputs and the output are ever in memory, never whole arrays.
+
+A pack of more documents than should be sorted in memory at once is built in parts and merged.
+"""
 
 from __future__ import annotations
 
 import heapq
+import itertools
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from hierdraft.databases.pack import Pack, PackInfo, write_pack
+from hierdraft.databases.pack import Pack, PackInfo, join, write_pack
 from hierdraft.databases.suffixarray import END, MOST_TOKENS, Index
-from hierdraft.databases.suffixsort import merge_some
+from hierdraft.databases.suffixsort import build, merge_some
 from hierdraft.errors import PackError
 from hierdraft.tree import Int32
 
 Report = Callable[[int, int], None]
+PART = 1 << 25
+"""Tokens that are sorted in memory at once, which takes about 14 bytes each."""
+
 _CHUNK = 1 << 20
+
+
+def build_pack(path: Path, documents: Iterable[Int32], info: PackInfo, report: Report, part: int = PART) -> Pack:
+    """Write a pack of documents, int32[L] each, in memory that does not grow with their number.
+
+    Parts of about `part` tokens are sorted one by one and merged on disk, which takes up to three times the pack's
+    size there; a single part needs no merging.
+
+    report  of the merging, as of `merge_packs`
+
+    Raises PackError, and ValueError for ids outside the vocabulary or where there is no token at all.
+    """
+    parts = _parts(documents, part)
+    first = next(parts, None)
+    if first is None:
+        raise ValueError("there is no text in what was given")
+    second = next(parts, None)
+    if second is None:
+        return write_pack(path, build(first, info.vocab_size), info)
+    try:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".build-") as folder:
+            packs = []
+            for number, tokens in enumerate(itertools.chain((first, second), parts)):
+                packs.append(write_pack(Path(folder) / str(number), build(tokens, info.vocab_size), info))
+            return merge_packs(packs, path, info, report)
+    except OSError as error:
+        raise PackError(f"{path} cannot be written: {error.strerror or error}.") from error
+
+
+def _parts(documents: Iterable[Int32], part: int) -> Iterator[Int32]:
+    held: list[Int32] = []
+    size = 0
+    for document in documents:
+        held.append(document)
+        size += len(document)
+        if size >= part:
+            yield join(held)
+            held, size = [], 0
+    if size:
+        yield join(held)
 
 
 def merge_packs(packs: Sequence[Pack], path: Path, info: PackInfo, report: Report) -> Pack:
