@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from hierdraft.cli.generate import _one
-from hierdraft.cli.render import legend, shows_colours
+from hierdraft.cli.render import legend, show_stream, shows_colours
 from hierdraft.databases.levels import Databases
 from hierdraft.databases.namespace import Namespaces
 from hierdraft.databases.pack import PackInfo
@@ -18,6 +19,7 @@ from hierdraft.databases.said import SaidBefore
 from hierdraft.databases.store import StoreOptions
 from hierdraft.engines.toy import ToyEngine
 from hierdraft.generation import LanguageModel
+from hierdraft.stream import Piece
 from tests.unit.byte_tokenizer import Bytes
 
 
@@ -44,6 +46,16 @@ def test_the_legend_names_what_was_used() -> None:
 def test_colours_are_explained_where_they_are(terminal: bool, environment: dict[str, str], shown: bool) -> None:
     console = Console(file=io.StringIO(), force_terminal=terminal, _environ=environment)
     assert shows_colours(console) == shown
+
+
+@pytest.mark.parametrize("no_color", [True, False])
+def test_without_colours_only_the_text_is_written(no_color: bool) -> None:
+    written = io.StringIO()
+    environment = {"TERM": "xterm-256color", **({"NO_COLOR": "1"} if no_color else {})}
+    console = Console(file=written, force_terminal=True, soft_wrap=True, highlight=False, _environ=environment)
+    show_stream(console, [Piece("the ", "context"), Piece("end", "model"), Piece(".", "target")])
+    assert (written.getvalue() == "the end.\n") == no_color
+    assert re.sub(r"\x1b\[[0-9;]*m", "", written.getvalue()) == "the end.\n"
 
 
 @pytest.mark.parametrize("kept", [True, False])

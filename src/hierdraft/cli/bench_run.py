@@ -41,7 +41,7 @@ def run(
     skip_long: Annotated[
         bool, typer.Option("--skip-long", help="Leave out turns that are too long for the model.")
     ] = False,
-    pack: Annotated[list[Path] | None, typer.Option(help="A database to draft from; may be repeated.")] = None,
+    pack: options.Packs = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Decode a data set with several methods, interleaved, and compare them with plain decoding.

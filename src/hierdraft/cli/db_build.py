@@ -31,6 +31,7 @@ _GOES_WITH = {
     "max_new_tokens": ("generate",), "batch": ("generate",), "dtype": ("generate",), "threads": ("generate",),
 }  # fmt: skip
 _EXAMPLES = """
+
 Examples:
 
   hierdraft db build --level statistics --tokenizer smollm2-135m --text notes.txt --text docs/ --out docs.safetensors
@@ -65,7 +66,7 @@ def build(
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out files and records that are bad.")] = False,
     ids: Annotated[Path | None, typer.Option(help="Token ids, one document a line, as .jsonl or .npy.")] = None,
     field: Annotated[str, typer.Option(help="Where a row of --ids has its ids.")] = "output_ids",
-    model: Annotated[str | None, typer.Option(help="With --generate: the model that answers.")] = None,
+    model: options.AnsweringModel = None,
     generate: Annotated[Path | None, typer.Option(help="Prompts to answer, in any form that --chat reads.")] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of an answer.")] = 256,
     batch: Annotated[int, typer.Option(min=1, help="Prompts that are answered at once.")] = 32,

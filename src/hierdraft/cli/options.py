@@ -19,6 +19,9 @@ CheckedModel = Annotated[
 MovedModel = Annotated[
     str | None, typer.Option(help="Where the model is now, if not where the runs say.", autocompletion=complete.models)
 ]
+AnsweringModel = Annotated[
+    str | None, typer.Option(help="With --generate: the model that answers.", autocompletion=complete.models)
+]
 ServedModel = Annotated[
     str, typer.Option(help="A model's name or folder, or its name on a hub.", autocompletion=complete.models)
 ]
