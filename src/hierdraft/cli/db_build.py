@@ -214,13 +214,15 @@ def _answers(
 
     if info.level != "model" or model is None:
         raise UsageError("--generate needs --model, and makes a pack of --level model.")
+    from hierdraft.engines.hf_facts import using_threads
+
     chats = read_prompts(prompts, reading)
     info, tokenizer = named(info, model, None)
     cache_dir = load_settings().cache_dir
     path = resolve(model, cache_dir).path
     engine = load_hf(path, cache_dir, dtype=dtype, device=None, threads=threads, lean=True)
     kept = out.with_name(out.name + ".answers.jsonl")
-    with counting("answering") as report:
+    with counting("answering") as report, using_threads(threads):
         documents = answer_prompts(
             engine.model, tokenizer, chats, kept, reading, most=size[0], batch=size[1], report=report
         )

@@ -6,7 +6,7 @@ no such place for `MOST_PIECE` characters is cut there all the same, which may c
 
 from __future__ import annotations
 
-import os
+import copy
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -48,8 +48,7 @@ def tokenize(tokenizer: Any, texts: Iterable[str | Iterable[str] | Answer]) -> I
     texts       each whole, in pieces that belong together, or an answer, whose document begins with the last `LEAD`
                 tokens before it
     """
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    backend = tokenizer._tokenizer
+    backend = copy.deepcopy(tokenizer._tokenizer)  # the caller's keeps its own truncation and padding
     backend.no_truncation()
     backend.no_padding()
     lead = _lead(backend)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from hierdraft.engines.costs import StepCosts
 from hierdraft.engines.hf_check import attends_as_told
-from hierdraft.engines.hf_facts import context_length, drops_out, eos_ids, vocabulary
+from hierdraft.engines.hf_facts import context_length, drops_out, eos_ids, using_threads, vocabulary
 from hierdraft.engines.hf_generate import decode
 from hierdraft.engines.hf_inputs import check_inputs
 from hierdraft.engines.kvcache import GROWTH, TreeCache, layer_windows
@@ -39,8 +39,10 @@ class HFEngine:
     `bounded`: nothing can be decoded beyond `max_length`; else the model only was not made for it.
     """
 
-    def __init__(self, model: Any, costs: StepCosts | None = None) -> None:
+    def __init__(self, model: Any, costs: StepCosts | None = None, threads: int | None = None) -> None:
         """Check the model and, with a tiny tree, that it attends as told.
+
+        threads   torch's threads while the model runs; outside of a forward the process keeps its own number
 
         Raises UnsupportedModelError, saying why, for a model that cannot be verified against a draft tree.
         """
@@ -60,7 +62,8 @@ class HFEngine:
         self.vocab_size = vocabulary(model, text_config)
         self.max_length, self.bounded = context_length(model, text_config)
         self.eos_ids = eos_ids(model)
-        self.fingerprint = _fingerprint(model)
+        self._threads = threads
+        self.fingerprint = _fingerprint(model, threads or torch.get_num_threads())
         self.exact = model.dtype in (torch.float32, torch.float64)
         self.costs = costs or StepCosts()
         kv_heads = getattr(text_config, "num_key_value_heads", None) or text_config.num_attention_heads
@@ -80,7 +83,7 @@ class HFEngine:
         length = len(ids)
         device = self.model.device
         self._cache = TreeCache(len(self.windows))
-        with torch.no_grad():
+        with torch.no_grad(), using_threads(self._threads):
             out = self.model(
                 input_ids=torch.tensor(np.asarray(ids, dtype=np.int64)[None], device=device),
                 position_ids=torch.arange(length, device=device)[None],
@@ -115,7 +118,7 @@ class HFEngine:
 
     def run(self, inputs: dict[str, Any]) -> torch.Tensor:
         """The model's logits[1+n, V] for `inputs`, whose keys and values are written behind the cache's."""
-        with torch.no_grad():
+        with torch.no_grad(), using_threads(self._threads):
             out = self.model(**inputs, use_cache=True)
         logits: torch.Tensor = out.logits[0]
         return logits
@@ -209,10 +212,10 @@ class HFEngine:
             )
 
 
-def _fingerprint(model: Any) -> str:
+def _fingerprint(model: Any, threads: int) -> str:
     """Identifies what a step costs: architecture and sizes, number type, device, threads, kernels."""
     parts = (
-        model.config.to_json_string(), str(model.dtype), str(model.device), str(torch.get_num_threads()),
+        model.config.to_json_string(), str(model.dtype), str(model.device), str(threads),
         torch.__version__, str(any(type(m).__name__ == "PackedLinear" for m in model.modules())),
     )  # fmt: skip
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]

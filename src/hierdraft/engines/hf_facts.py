@@ -1,7 +1,9 @@
-"""What a transformers model says of itself: where answers end, how long a text may be."""
+"""What a transformers model says of itself, and how it is run: where answers end, how long a text may be, threads."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -54,3 +56,17 @@ def drops_out(model: Any) -> bool:
     return bool(model.training) or any(
         module.training and module.p > 0 for module in model.modules() if isinstance(module, torch.nn.Dropout)
     )
+
+
+@contextlib.contextmanager
+def using_threads(count: int | None) -> Iterator[None]:
+    """Run with so many of torch's threads; None: as many as the process has set."""
+    before = torch.get_num_threads()
+    if count is None or count == before:
+        yield
+        return
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

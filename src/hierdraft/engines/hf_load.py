@@ -20,8 +20,6 @@ def load_hf(
     torch = check_torch()
     if dtype not in DTYPES:
         raise UsageError(f"transformers does not run {dtype} here: choose one of {', '.join(DTYPES)}.")
-    if threads is not None:
-        torch.set_num_threads(threads)
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
     kind = dtype if dtype != "auto" else ("bfloat16" if place.startswith("cuda") else "float32")
     model = load_model(path, getattr(torch, kind))
@@ -33,7 +31,7 @@ def load_hf(
 
     if lean:
         make_lean(model)
-    engine = HFEngine(model)
+    engine = HFEngine(model, threads=threads)
     engine.measure_costs(stored=cache_dir / "costs" / f"{engine.fingerprint}.json")
     return engine
 
@@ -56,6 +54,7 @@ def load_model(path: Path, dtype: Any) -> Any:
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
+    shows_progress = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
         return AutoModelForCausalLM.from_pretrained(
@@ -63,6 +62,9 @@ def load_model(path: Path, dtype: Any) -> Any:
         ).eval()
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"The model in {path} cannot be loaded: {_first_line(error)}") from error
+    finally:
+        if shows_progress:
+            logging.enable_progress_bar()
 
 
 def load_tokenizer(path: Path) -> Any:
