@@ -208,14 +208,13 @@ def _answers(
     threads: int | None, reading: Reading,
 ) -> tuple[PackInfo, Iterator[Int32]]:  # fmt: skip
     from hierdraft.corpus.answers import answer_prompts, read_prompts
+    from hierdraft.engines.hf_facts import using_threads
     from hierdraft.engines.hf_load import load_hf
     from hierdraft.models import resolve
     from hierdraft.settings import load_settings
 
     if info.level != "model" or model is None:
         raise UsageError("--generate needs --model, and makes a pack of --level model.")
-    from hierdraft.engines.hf_facts import using_threads
-
     chats = read_prompts(prompts, reading)
     info, tokenizer = named(info, model, None)
     cache_dir = load_settings().cache_dir
