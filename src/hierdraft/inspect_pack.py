@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from hierdraft.bench.replay import compare
 from hierdraft.corpus.records import Record
 from hierdraft.databases.pack import Pack
 from hierdraft.databases.suffixarray import token_at
+from hierdraft.kernels import njit
 
 Ngram = tuple[list[int], int]
 
@@ -26,7 +26,7 @@ def top_ngrams(pack: Pack, size: int, most: int) -> list[Ngram]:
     return sorted(grams, key=lambda gram: (-gram[1], gram[0]))
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _top(tokens: Any, suffixes: Any, size: int, ranks: Any, counts: Any) -> int:
     """Ranks and counts of the longest runs of suffixes that agree in `size` tokens; returns how many there are."""
     held = 0

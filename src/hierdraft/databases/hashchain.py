@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
+from hierdraft.kernels import njit
 from hierdraft.tree import Int32
 
 ORDERS = 8
@@ -32,14 +32,14 @@ class Chains(NamedTuple):
     prev: Int32
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(nogil=True, inline="always")
 def mix(state: Any, token: Any) -> Any:
     """One more token, going backwards through the text, into a 64-bit hash."""
     state = (state ^ np.uint64(token)) * _MULTIPLIER
     return state ^ (state >> np.uint64(29))
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def insert(chains: Any, start: int, stop: int) -> None:
     """Index positions start..stop-1, whose tokens are written."""
     tokens, heads, prev = chains
@@ -53,7 +53,7 @@ def insert(chains: Any, start: int, stop: int) -> None:
             heads[order - 1, bucket] = position
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@njit(nogil=True, forceinline=True)
 def newest_of(chains: Any, suffix: Any, length: int, positions: Any) -> int:
     """positions[n-1]: the newest entry in the bucket of the last n of suffix[:length], -1 if there is none.
 
@@ -70,7 +70,7 @@ def newest_of(chains: Any, suffix: Any, length: int, positions: Any) -> int:
     return length
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def longest_before(chains: Any, suffix: Any) -> int:
     """The newest position that all of suffix int32[ORDERS] stands before, -1 if there is none."""
     tokens, heads, prev = chains
@@ -88,7 +88,7 @@ def longest_before(chains: Any, suffix: Any) -> int:
     return -1
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@njit(nogil=True, forceinline=True)
 def collect(
     chains: Any, position: int, suffix: Any, length: int, order: int, limit: int, expected: int, other: int,
     found: Any, counts: Any, newest: Any,
@@ -131,7 +131,7 @@ def collect(
     return distinct, total
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@njit(nogil=True, forceinline=True)
 def age_of(chains: Any, length: int, token: int, most: int) -> int:
     """How long ago a token of the text was last used, in powers of two below `most` - 1; `most` - 1: not at all.
 
@@ -145,7 +145,7 @@ def age_of(chains: Any, length: int, token: int, most: int) -> int:
     return power_of(length - position + 1, most)
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@njit(nogil=True, forceinline=True)
 def power_of(distance: int, most: int) -> int:
     """The power of two that a distance reaches, at most `most` - 2."""
     age = 0
@@ -155,7 +155,7 @@ def power_of(distance: int, most: int) -> int:
     return age
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def align(chains: Any, suffix: Any, expected: int) -> int:
     """Where a followed text goes on behind suffix int32[<= ORDERS], whose last token was expected at `expected`.
 

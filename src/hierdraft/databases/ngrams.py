@@ -11,10 +11,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from hierdraft.databases.suffixarray import END, Index, Shelf, first_range, narrow, token_at, view
+from hierdraft.kernels import njit
 
 Gram = tuple[int, ...]
 
@@ -80,7 +80,7 @@ def _with_counts(index: Index, length: int) -> tuple[NDArray[np.int32], NDArray[
     return rows, counts[:n][order].astype(np.int64)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _count_documents(tokens: Any, suffixes: Any, vocab: int, length: int, places: Any, counts: Any) -> int:
     """Runs of equal n-grams in suffix order: the first place of each and its number of documents."""
     document = np.cumsum(tokens == END)
@@ -121,7 +121,7 @@ def continuations_of(
     return [tuple(t for t in row if t >= 0) for row in out[order[:most]].tolist()]
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _continuations(shelf: Shelf, pack: int, key: Any, out: Any, counts: Any) -> int:
     """Distinct continuations of `key` into `out` int32[limit, length], filled up with END; returns how many."""
     size = shelf.length[pack]

@@ -11,8 +11,9 @@ from collections import OrderedDict
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from hierdraft.kernels import njit
 
 TOP = 8
 """Ids kept for a key, best first."""
@@ -45,18 +46,18 @@ def make_successors(slots: int = SLOTS) -> Successors:
     )
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@njit(nogil=True, forceinline=True)
 def _key(previous: Any, token: Any) -> Any:
     """The key of a pair of tokens; of one token, if `previous` is -1."""
     return ((np.int64(previous) + 1) << 32) | np.int64(token)
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@njit(nogil=True, forceinline=True)
 def _slot(key: Any) -> Any:
     return np.int64((np.uint64(key) * _MULTIPLIER) >> _SHIFT)
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@njit(nogil=True, forceinline=True)
 def place_of(table: Successors, previous: int, token: int) -> int:
     """Where the successors of a pair, or of one token (`previous` -1), are; -1 if they are not known."""
     if len(table.keys) == 0:
@@ -66,7 +67,7 @@ def place_of(table: Successors, previous: int, token: int) -> int:
     return int(slot) if table.keys[slot] == key else -1
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def note_successors(table: Successors, before: Any, tokens: Any, ids: Any) -> None:
     """The target's best ids behind each row.
 

@@ -16,10 +16,11 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import carray, njit, types  # type: ignore[attr-defined]
+from numba import carray, types  # type: ignore[attr-defined]
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from hierdraft.kernels import njit
 from hierdraft.tree import Int32
 
 END = -1
@@ -90,25 +91,25 @@ def _pointer(_context: Any, _address: Any) -> Any:
     return types.voidptr(types.int64), generate
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(nogil=True, inline="always")
 def view(address: int, length: int) -> Any:
     """int32[length] at an address."""
     return carray(_pointer(address), (length,), dtype=np.int32)  # type: ignore[call-arg]
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(nogil=True, inline="always")
 def plane(address: int, rows: int, columns: int) -> Any:
     """int32[rows, columns] at an address."""
     return carray(_pointer(address), (rows, columns), dtype=np.int32)  # type: ignore[call-arg]
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(nogil=True, inline="always")
 def borrow(array: Any) -> Any:
     """The same memory without an owner: keeping reference counts would cost more than look-ups do."""
     return carray(_pointer(array.ctypes.data), array.shape, array.dtype)  # type: ignore[call-arg]
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(nogil=True, inline="always")
 def token_at(tokens: Any, suffixes: Any, rank: Any, depth: Any) -> Any:
     """The token `depth` behind the start of the suffix of that rank; `END` outside the text."""
     place = np.int64(suffixes[rank]) + depth
@@ -117,7 +118,7 @@ def token_at(tokens: Any, suffixes: Any, rank: Any, depth: Any) -> Any:
     return np.int64(tokens[place])
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@njit(nogil=True, forceinline=True)
 def first_from(tokens: Any, suffixes: Any, low: Any, high: Any, depth: int, token: int) -> Any:
     """The first rank of low..high whose suffix goes on, behind `depth` tokens, with `token` or a higher id."""
     while low < high:
@@ -129,7 +130,7 @@ def first_from(tokens: Any, suffixes: Any, low: Any, high: Any, depth: int, toke
     return low
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@njit(nogil=True, forceinline=True)
 def narrow(tokens: Any, suffixes: Any, low: Any, high: Any, depth: int, token: int) -> tuple[Any, Any]:
     """The part of the range low..high-1, whose suffixes agree in `depth` tokens, that goes on with `token`."""
     if token < 0:
@@ -146,7 +147,7 @@ def narrow(tokens: Any, suffixes: Any, low: Any, high: Any, depth: int, token: i
     return low, first_from(tokens, suffixes, low_end, min(end, high), depth, token + 1)
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@njit(nogil=True, forceinline=True)
 def first_range(starts: Any, length: Any, vocab: Any, token: int) -> tuple[Any, Any]:
     """The range of suffixes that begin with `token`, empty for an id outside the vocabulary."""
     if token < 0 or token >= vocab:
@@ -156,7 +157,7 @@ def first_range(starts: Any, length: Any, vocab: Any, token: int) -> tuple[Any, 
     return low, high
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def follow(shelf: Shelf, pack: int, lows: Any, highs: Any, token: int) -> None:
     """One more committed token: lows/highs int32[LONGEST + 1] become the ranges of the longer text's suffixes.
 
@@ -183,7 +184,7 @@ def follow(shelf: Shelf, pack: int, lows: Any, highs: Any, token: int) -> None:
     lows[0], highs[0] = 0, length
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def follow_all(shelf: Shelf, lows: Any, highs: Any, added: Any) -> None:
     """Committed tokens int32[n] for every pack; lows, highs int32[packs, LONGEST + 1], see `follow`."""
     for pack in range(len(shelf.length)):
@@ -191,7 +192,7 @@ def follow_all(shelf: Shelf, lows: Any, highs: Any, added: Any) -> None:
             follow(shelf, pack, lows[pack], highs[pack], token)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def document_start(tokens: Any, place: int) -> int:
     """Where the document that holds position `place` begins."""
     while place > 0 and tokens[place - 1] != END:
@@ -199,7 +200,7 @@ def document_start(tokens: Any, place: int) -> int:
     return place
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@njit(nogil=True, forceinline=True)
 def sample(
     tokens: Any, suffixes: Any, low: Any, high: Any, depth: int, vocab: int, limit: int, found: Any, counts: Any
 ) -> tuple[int, int]:
@@ -229,7 +230,7 @@ def sample(
     return distinct, total
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@njit(nogil=True, forceinline=True)
 def sample_skipping(
     tokens: Any, suffixes: Any, low: Any, high: Any, depth: int, vocab: int, limit: int, found: Any, counts: Any
 ) -> tuple[int, int]:
@@ -258,7 +259,7 @@ def sample_skipping(
     return distinct, total
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def runs(tokens: Any, suffixes: Any, low: int, high: int, depth: int, vocab: int, found: Any, counts: Any) -> int:
     """All continuations of a range with their exact counts, ascending by id; returns how many there are.
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from hierdraft.databases.suffixarray import END, MOST_TOKENS, Index
+from hierdraft.kernels import njit
 from hierdraft.tree import Int32
 
 DEPTH = 64
@@ -48,7 +48,7 @@ def _sorted(tokens: Int32, present: Any) -> Int32:
     return order[: _keep_multiples(order, 2 if few else 4)]
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _keep_multiples(order: Any, size: int) -> int:
     """Keep the suffixes that begin at a token, `size` bytes each, as token positions; returns how many."""
     kept = 0
@@ -59,7 +59,7 @@ def _keep_multiples(order: Any, size: int) -> int:
     return kept
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _before(a: Any, place_a: int, b: Any, place_b: int) -> bool:
     """Whether the suffix of `a` sorts before or equal to that of `b`."""
     for depth in range(DEPTH):
@@ -72,7 +72,7 @@ def _before(a: Any, place_a: int, b: Any, place_b: int) -> bool:
     return True
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def merge_some(
     a: Any, order_a: Any, at_a: int, b: Any, order_b: Any, at_b: int, shift: int, out: Any
 ) -> tuple[int, int]:

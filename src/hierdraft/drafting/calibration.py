@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
@@ -28,6 +27,7 @@ from safetensors.numpy import load, save
 from hierdraft.drafting.cells import CELLS, prior
 from hierdraft.drafting.evidence import TOKENS, Evidence, Weights, initial_weights, teach_all, worth_of
 from hierdraft.errors import DraftWarning
+from hierdraft.kernels import njit
 from hierdraft.tree import LEVELS
 
 FORMAT = "hierdraft-calibration-1"
@@ -145,7 +145,7 @@ def _warn(what: str) -> None:
     warnings.warn(what, DraftWarning, stacklevel=4)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _weigh(tried: Any, accepted: Any, evidence: Any) -> None:
     """Evidence float32[CELLS] from the counters."""
     for cell in range(len(tried)):

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from hierdraft.databases.hashchain import ORDERS, Chains, collect, newest_of
@@ -17,6 +16,7 @@ from hierdraft.databases.recycled import TOP, Successors, place_of
 from hierdraft.databases.suffixarray import LONGEST, Shelf, first_range, narrow, sample, sample_skipping, view
 from hierdraft.drafting.cells import SKIP, cell_of, rank_cell
 from hierdraft.drafting.evidence import RANKS, Evidence, Weights, note
+from hierdraft.kernels import njit
 
 OCCURRENCES = 24
 """Most occurrences of one suffix that are looked at."""
@@ -80,7 +80,7 @@ def make_rows(rows: int, packs: int) -> Rows:
     )
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@njit(nogil=True, forceinline=True)
 def note_found(
     found: Found, distinct: int, total: int, source: int, order: int, rank: int, row: int, evidence: Evidence,
     weights: Weights,
@@ -91,7 +91,7 @@ def note_found(
         note(evidence, weights, row, found.token[slot], cell, rank)
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@njit(nogil=True, forceinline=True)
 def ask_chains(
     chains: Chains, source: int, rows: Rows, row: int, expected: int, found: Found, evidence: Evidence, weights: Weights
 ) -> int:
@@ -121,7 +121,7 @@ def ask_chains(
     return longest
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@njit(nogil=True, forceinline=True)
 def ask_pack(
     shelf: Shelf, pack: int, rows: Rows, row: int, parents: Any, reach: Any, found: Found, evidence: Evidence,
     weights: Weights,
@@ -158,7 +158,7 @@ def ask_pack(
     return longest
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@njit(nogil=True, forceinline=True)
 def longest_in_pack(shelf: Shelf, pack: int, rows: Rows, row: int, parents: Any) -> tuple[int, int]:
     """The longest suffix of `row` that occurs in a pack; and from which length on a shorter one may occur elsewhere.
 
@@ -177,7 +177,7 @@ def longest_in_pack(shelf: Shelf, pack: int, rows: Rows, row: int, parents: Any)
     return order, step
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@njit(nogil=True, forceinline=True)
 def skip_in_pack(
     shelf: Shelf, pack: int, rows: Rows, row: int, parents: Any, found: Found, evidence: Evidence, weights: Weights
 ) -> None:
@@ -197,7 +197,7 @@ def skip_in_pack(
         note(evidence, weights, row, found.token[slot], cell, 0)
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@njit(nogil=True, forceinline=True)
 def ask_place(
     chains: Chains, source: int, rows: Rows, row: int, expected: int, evidence: Evidence, weights: Weights
 ) -> None:
@@ -208,7 +208,7 @@ def ask_place(
     note(evidence, weights, row, chains.tokens[expected], cell_of(source, 1, 1, 2, agrees), RANKS - 1)
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@njit(nogil=True, forceinline=True)
 def ask_successors(table: Successors, source: int, rows: Rows, row: int, evidence: Evidence, weights: Weights) -> None:
     """Note which tokens the target thought of behind the row's last two tokens, and behind its last."""
     known = rows.known[row]
@@ -226,7 +226,7 @@ def ask_successors(table: Successors, source: int, rows: Rows, row: int, evidenc
         rank += 1
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@njit(nogil=True, forceinline=True)
 def _occurs(shelf: Shelf, pack: int, rows: Rows, row: int, order: int, parents: Any) -> bool:
     """Look up the range of the row's last `order` tokens, 1 <= order <= DEEPEST; False if it is empty.
 

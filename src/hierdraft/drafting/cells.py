@@ -9,10 +9,10 @@ worth is learned (`calibration.py`).
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from hierdraft.databases.hashchain import ORDERS
+from hierdraft.kernels import njit
 from hierdraft.tree import LEVELS
 
 SKIP = LEVELS.index("draft")
@@ -28,13 +28,13 @@ _SHARE_MIDDLE = (0.08, 0.18, 0.35, 0.6, 0.85, 1.0)
 _COUNT_MIDDLE = (1.0, 2.0, 3.5, 6.0, 12.0)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def count_bucket(count: int) -> int:
     """0..4 for a continuation met 1, 2, 3-4, 5-8, or more times."""
     return int(count > 1) + int(count > 2) + int(count > 4) + int(count > 8)  # no branch, which would be a coin toss
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def share_bucket(count: int, total: int) -> int:
     """0..5 for a share below 1/8, 1/4, 1/2, 3/4, below 1, and exactly 1."""
     eighths = 8 * count
@@ -42,7 +42,7 @@ def share_bucket(count: int, total: int) -> int:
     return below + int(count == total)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def cell_of(source: int, order: int, count: int, total: int, special: bool) -> int:
     """Cell of a continuation met `count` times among `total` occurrences of an `order`-token suffix.
 
@@ -54,19 +54,19 @@ def cell_of(source: int, order: int, count: int, total: int, special: bool) -> i
     return 2 * cell + (1 if special else 0)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def rank_cell(source: int, order: int, rank: int, confirmed: bool) -> int:
     """Cell of the `rank`-th runner-up (0: the target's choice) in a successor table; at most `PER_LOOK` / 2 ranks."""
     return (source * ORDERS + order - 1) * PER_LOOK + 2 * rank + (1 if confirmed else 0)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def source_of(cell: int) -> int:
     """Which source a cell belongs to."""
     return cell // (ORDERS * PER_LOOK)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def strength_of(cell: int) -> int:
     """1..48: the cell's suffix length and share, for features of pairs of levels."""
     return 1 + (cell // PER_LOOK) % ORDERS * SHARES + (cell // 2) % SHARES

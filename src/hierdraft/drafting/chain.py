@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
-
 from hierdraft.databases.hashchain import ORDERS, longest_before
 from hierdraft.databases.suffixarray import Shelf, token_at, view
 from hierdraft.drafting.candidates import longest_in_pack
 from hierdraft.drafting.evidence import Weights
 from hierdraft.drafting.grow import Sources, Space, begin, expand, extend_suffix
 from hierdraft.drafting.near import is_bare, look, newest_behind_all
+from hierdraft.kernels import njit
 from hierdraft.tree import LEVELS
 
 SURE = 0.8
@@ -20,7 +19,7 @@ SURE = 0.8
 _CONTEXT = LEVELS.index("context")
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def best_chain(
     sources: Sources, suffix: Any, weights: Weights, space: Space, depth: int, least: float, hurried: bool
 ) -> int:
@@ -60,7 +59,7 @@ def best_chain(
     return depth
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@njit(nogil=True, forceinline=True)
 def _append(space: Space, made: int, token: int, reach: float, level: int) -> None:
     space.tokens[made] = token
     space.parents[made] = made - 1
@@ -69,7 +68,7 @@ def _append(space: Space, made: int, token: int, reach: float, level: int) -> No
     space.depth[made] = made + 1
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _run_on(sources: Sources, space: Space, made: int, depth: int, reach: float, prob: float, least: float) -> int:
     """Where the last `ORDERS` tokens stand in the text already, or in a pack, go on as it did there.
 
@@ -95,7 +94,7 @@ def _run_on(sources: Sources, space: Space, made: int, depth: int, reach: float,
     return made
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _run_on_in_packs(shelf: Shelf, space: Space, made: int, depth: int, reach: float, prob: float, least: float) -> int:
     """Go on as the first pack does that holds the last `ORDERS` tokens, as long as all its occurrences agree."""
     rows, start = space.rows, made

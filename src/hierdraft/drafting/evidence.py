@@ -13,12 +13,12 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from hierdraft.databases.hashchain import ORDERS
 from hierdraft.databases.suffixarray import borrow
 from hierdraft.drafting.cells import CELLS, PER_LOOK, SHARES, SKIP, SOURCES, STRENGTHS, source_of, strength_of
+from hierdraft.kernels import njit
 from hierdraft.tree import LEVELS
 
 BRANCHES = 48
@@ -123,7 +123,7 @@ def initial_weights() -> dict[str, NDArray[np.float32]]:
     }
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def borrow_evidence(e: Evidence) -> Any:
     """The same, without reference counts."""
     return Evidence(
@@ -132,7 +132,7 @@ def borrow_evidence(e: Evidence) -> Any:
     )  # fmt: skip
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def borrow_weights(w: Weights) -> Any:
     """The same, without reference counts."""
     return Weights(
@@ -146,7 +146,7 @@ def borrow_weights(w: Weights) -> Any:
     )
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@njit(nogil=True, forceinline=True)
 def note(evidence: Evidence, weights: Weights, row: int, token: int, cell: int, rank: int) -> None:
     """A look at this row has found a candidate."""
     held = evidence.held[row]
@@ -173,7 +173,7 @@ def note(evidence: Evidence, weights: Weights, row: int, token: int, cell: int, 
         evidence.level[row, slot] = source_of(cell) % SKIP
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@njit(nogil=True, forceinline=True)
 def _together(evidence: Evidence, row: int, slot: int) -> tuple[int, int, int, int]:
     """What a candidate's looks say together: its place in `mix`, and its strength in context, model, statistics."""
     mask = context = model = statistics = 0
@@ -194,7 +194,7 @@ def _together(evidence: Evidence, row: int, slot: int) -> tuple[int, int, int, i
     return (share * MASKS + mask) * AGES + evidence.age[row, slot], context, model, statistics
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@njit(nogil=True, forceinline=True)
 def conclude(evidence: Evidence, weights: Weights, row: int) -> None:
     """Turn the scores of a row's candidates into probabilities."""
     none = weights.none[evidence.none[row]]
@@ -217,7 +217,7 @@ def conclude(evidence: Evidence, weights: Weights, row: int) -> None:
         evidence.prob[row, slot] /= total
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def teach(evidence: Evidence, weights: Weights, tried: Any, accepted: Any, row: int, choice: int) -> None:
     """The target chose `choice` at this row: one gradient step, and one more trial for every cell involved.
 
@@ -250,14 +250,14 @@ def teach(evidence: Evidence, weights: Weights, tried: Any, accepted: Any, row: 
     weights.none[evidence.none[row]] += _RATE_MIX * ((0.0 if known else 1.0) - evidence.none_prob[row])
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def teach_all(evidence: Evidence, weights: Weights, tried: Any, accepted: Any, rows: Any, choices: Any) -> None:
     """`teach` for several rows in turn."""
     for at in range(len(rows)):
         teach(evidence, weights, tried, accepted, rows[at], choices[at])
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def worth_of(share: float) -> float:
     """Log odds above -FLOOR, for shares between 1e-4 and 1 - 1e-4."""
     share = min(max(share, 1e-4), 1.0 - 1e-4)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from hierdraft.databases.hashchain import ORDERS, UNWRITTEN, Chains
@@ -39,6 +38,7 @@ from hierdraft.drafting.evidence import (
     make_evidence,
 )
 from hierdraft.drafting.near import Near, age_in_context, ask_context, borrow_near, make_near
+from hierdraft.kernels import njit
 from hierdraft.tree import LEVELS
 
 LAZY = 0.3
@@ -115,14 +115,14 @@ def make_space(nodes: int, packs: int) -> Space:
     )  # fmt: skip
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@njit(nogil=True, forceinline=True)
 def _swap(heap: Pending, a: int, b: int) -> None:
     heap.prob[a], heap.prob[b] = heap.prob[b], heap.prob[a]
     heap.row[a], heap.row[b] = heap.row[b], heap.row[a]
     heap.slot[a], heap.slot[b] = heap.slot[b], heap.slot[a]
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@njit(nogil=True, forceinline=True)
 def _push(heap: Pending, size: int, prob: float, row: int, slot: int) -> int:
     """Add an entry to a heap of `size` entries; returns the new size."""
     heap.prob[size] = prob
@@ -135,7 +135,7 @@ def _push(heap: Pending, size: int, prob: float, row: int, slot: int) -> int:
     return size + 1
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@njit(nogil=True, forceinline=True)
 def _drop_top(heap: Pending, size: int) -> int:
     """Remove the best entry; returns the new size."""
     size -= 1
@@ -153,7 +153,7 @@ def _drop_top(heap: Pending, size: int) -> int:
         at = child
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@njit(nogil=True, forceinline=True)
 def expand(sources: Sources, space: Space, weights: Weights, row: int, depth: int, hurried: bool) -> None:
     """Ask every source about `row`, `depth` tokens behind the committed text, and weigh what they say.
 
@@ -192,13 +192,13 @@ def expand(sources: Sources, space: Space, weights: Weights, row: int, depth: in
     conclude(evidence, weights, row)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def borrow_chains(chains: Chains) -> Any:
     """The same, without reference counts."""
     return Chains(borrow(chains.tokens), borrow(chains.heads), borrow(chains.prev))
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def borrow_shelf(s: Shelf) -> Any:
     """The same, without reference counts."""
     return Shelf(
@@ -206,7 +206,7 @@ def borrow_shelf(s: Shelf) -> Any:
     )
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _borrow_sources(sources: Sources) -> Any:
     t = sources.recycled
     recycled = Successors(borrow(t.keys), borrow(t.ids), borrow(t.confirmed))
@@ -217,7 +217,7 @@ def _borrow_sources(sources: Sources) -> Any:
     )  # fmt: skip
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _borrow_space(space: Space) -> Any:
     r, p, f = space.rows, space.pending, space.found
     rows = Rows(borrow(r.suffix), borrow(r.known), borrow(r.low), borrow(r.high), borrow(r.longest), borrow(r.wider))
@@ -229,7 +229,7 @@ def _borrow_space(space: Space) -> Any:
     )  # fmt: skip
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def grow(sources: Sources, suffix: Any, weights: Weights, space: Space, nodes: int, depth: int, least: float) -> int:
     """Grow a tree of at most `nodes` nodes, `depth` levels deep, into `space`; returns how many nodes it has.
 
@@ -268,7 +268,7 @@ def grow(sources: Sources, suffix: Any, weights: Weights, space: Space, nodes: i
     return made
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def begin(sources: Sources, suffix: Any, rows: Rows) -> None:
     """Row 0 is the committed text, the row behind the last one the text without its last token."""
     known = len(suffix)
@@ -285,7 +285,7 @@ def begin(sources: Sources, suffix: Any, rows: Rows) -> None:
             rows.high[row, pack, : LONGEST + 1] = sources.high[shorter, pack]
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@njit(nogil=True, forceinline=True)
 def extend_suffix(rows: Rows, parent_row: int, row: int, token: int) -> None:
     """The suffix of `row` is its parent's with `token` behind it, the oldest token dropped when full."""
     rows.low[row] = -1  # every pack, every suffix length

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
@@ -19,6 +19,7 @@ from hierdraft.databases.suffixarray import borrow
 from hierdraft.drafting.candidates import OCCURRENCES, Found, Rows, ask_chains, note_found
 from hierdraft.drafting.cells import SKIP
 from hierdraft.drafting.evidence import RANKS, Evidence, Weights
+from hierdraft.kernels import njit
 
 SHORT = 4096
 """Texts of up to so many tokens need no index."""
@@ -58,7 +59,7 @@ def _compile_highest(_context: Any, _bits: Any) -> Any:
 _highest: Any = intrinsic(_compile_highest)
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(nogil=True, inline="always")
 def _met(tokens: Any, start: int, stop: int, token: int) -> Any:
     """Bit i: whether token number start + i, below `stop`, is the one; stop is at most `BLOCK` further."""
     bits = _equals(tokens.ctypes.data + 4 * start, np.int32(token))
@@ -85,19 +86,19 @@ def make_near() -> Near:
     return Near(place, same, np.zeros((2, 2), dtype=np.int32))
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def borrow_near(near: Near) -> Any:
     """The same, without reference counts."""
     return Near(borrow(near.place), borrow(near.same), borrow(near.held))
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@njit(nogil=True, forceinline=True)
 def is_bare(chains: Chains) -> bool:
     """Whether a text has no index."""
     return bool(chains.heads.shape[1] == 0)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def places_behind(tokens: Any, length: int, token: int, place: Any) -> int:
     """place: every position below `length` that `token` stands before, newest first; returns how many."""
     count = 0
@@ -114,7 +115,7 @@ def places_behind(tokens: Any, length: int, token: int, place: Any) -> int:
     return count
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def look(tokens: Any, length: int, suffix: Any, known: int, near: Near, row: int) -> None:
     """Find the places of `row`, whose last tokens are suffix[:known]."""
     side = row & 1
@@ -135,7 +136,7 @@ def look(tokens: Any, length: int, suffix: Any, known: int, near: Near, row: int
     near.held[side, 1] = longer
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def newest_behind_all(near: Near, row: int) -> int:
     """The newest position that `ORDERS` tokens of the row stand before, -1 if there is none."""
     side = row & 1
@@ -145,7 +146,7 @@ def newest_behind_all(near: Near, row: int) -> int:
     return -1
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@njit(nogil=True, forceinline=True)
 def _counts(tokens: Any, length: int, position: int, other: int) -> bool:
     """Whether something follows there; for a skip look, something behind a token that is not `other`."""
     if other < 0:
@@ -155,7 +156,7 @@ def _counts(tokens: Any, length: int, position: int, other: int) -> bool:
     )
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@njit(nogil=True, forceinline=True)
 def _shorter(tokens: Any, length: int, near: Near, side: int, most: int, bound: int, other: int) -> int:
     """The longest suffix, of at most `most` and less than `bound` tokens, with places that no longer one has; or 1."""
     longest = 1
@@ -167,7 +168,7 @@ def _shorter(tokens: Any, length: int, near: Near, side: int, most: int, bound: 
     return longest
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@njit(nogil=True, forceinline=True)
 def _collect(
     tokens: Any, length: int, near: Near, side: int, most: int, order: int, other: int, found: Found
 ) -> tuple[int, int]:
@@ -195,7 +196,7 @@ def _collect(
     return distinct, total
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@njit(nogil=True, forceinline=True)
 def ask_context(
     text: Chains, length: int, source: int, near: Near, rows: Rows, row: int, found: Found, evidence: Evidence,
     weights: Weights,
@@ -226,7 +227,7 @@ def ask_context(
     return longest
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@njit(nogil=True, forceinline=True)
 def age_in_context(text: Chains, length: int, token: int, most: int) -> int:
     """`age_of`, also for a text without an index."""
     if not is_bare(text):

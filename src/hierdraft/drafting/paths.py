@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from hierdraft.databases.hashchain import ORDERS, Chains, insert
@@ -21,6 +20,7 @@ from hierdraft.drafting.chain import best_chain
 from hierdraft.drafting.evidence import Evidence, Weights, borrow_weights, teach
 from hierdraft.drafting.grow import Sources, Space, borrow_chains, borrow_shelf, make_space
 from hierdraft.drafting.near import Near, is_bare
+from hierdraft.kernels import njit
 
 _PART = 256
 """Tokens that are compared at a time."""
@@ -93,7 +93,7 @@ def make_pool(slots: int, threads: int, depth: int, packs: int) -> Pool:
     return Pool(pooled(make_space(depth, packs), count), low, high, made, np.zeros(count, dtype=np.int32))
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _space_of(pool: Space, slot: int, work: int, thread: int) -> Any:
     """The space of one slot, all but the chain itself in slot `work`. Nothing here uses the heap."""
     r, f = pool.rows, pool.found
@@ -110,7 +110,7 @@ def _space_of(pool: Space, slot: int, work: int, thread: int) -> Any:
     )  # fmt: skip
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _evidence_of(e: Evidence, slot: int) -> Any:
     return Evidence(
         borrow(e.token)[slot], borrow(e.score)[slot], borrow(e.prob)[slot], borrow(e.best)[slot],
@@ -119,7 +119,7 @@ def _evidence_of(e: Evidence, slot: int) -> Any:
     )  # fmt: skip
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _text_of(texts: Texts, slot: int) -> Any:
     capacity = texts.capacity[slot]
     return Chains(
@@ -129,7 +129,7 @@ def _text_of(texts: Texts, slot: int) -> Any:
     )
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def same_text(texts: Texts, slot: int, row: Any, length: int) -> bool:
     """Whether a slot's whole text is the first `length` tokens of `row`."""
     if texts.length[slot] != length:
@@ -148,7 +148,7 @@ def same_text(texts: Texts, slot: int, row: Any, length: int) -> bool:
     return True
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def check_rows(texts: Texts, slots: Any, ids: Any, before: Any) -> None:
     """slots int64[rows]: set to -1 where the slot's text is not what the row held before this step.
 
@@ -160,7 +160,7 @@ def check_rows(texts: Texts, slots: Any, ids: Any, before: Any) -> None:
             slots[row] = -1
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def learn_rows(
     texts: Texts, pool: Pool, weights: Weights, tried: Any, accepted: Any, slots: Any, ids: Any, lengths: Any,
     kept: Any,
@@ -189,7 +189,7 @@ def learn_rows(
     return total
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def made_rows(pool: Pool, slots: Any, prob: Any, made: Any) -> None:
     """What was drafted: path probabilities float32[rows, depth] and lengths int64[rows], 0 where there is no chain."""
     for row in range(len(slots)):
@@ -198,7 +198,7 @@ def made_rows(pool: Pool, slots: Any, prob: Any, made: Any) -> None:
             prob[row, place] = pool.space.prob[slots[row], place]
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def send_rows(pool: Pool, slots: Any, sent: Any, proposed: Any) -> float:
     """Note how much of each chain is sent; returns the lowest path probability that is, 1 where nothing is.
 
@@ -217,7 +217,7 @@ def send_rows(pool: Pool, slots: Any, sent: Any, proposed: Any) -> float:
     return lowest
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def follow(shelf: Shelf, low: Any, high: Any, added: Any) -> None:
     """Carry ranges int32[2, packs, LONGEST + 1] on: of the text, and of the text without its last token.
 
@@ -231,7 +231,7 @@ def follow(shelf: Shelf, low: Any, high: Any, added: Any) -> None:
     follow_all(shelf, low[0], high[0], added[last:])
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def draft_rows(
     texts: Texts, pool: Pool, common: Common, weights: Weights, slots: Any, ids: Any, lengths: Any, depths: Any,
     least: float, hurried: bool, every: int, turn: int, start: int, stop: int, work: int,

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from hierdraft.kernels import njit
 from hierdraft.tree import Int32
 
 
@@ -24,7 +24,7 @@ _STRIP = 64
 """Values that are compared with the worst kept one together; few strips of a row hold any that is higher."""
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def best_ids(row: Any, best: Any, ids: Any) -> None:
     """The k highest values of float[V] and their places, highest first, the lowest place first among equals.
 

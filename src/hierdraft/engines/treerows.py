@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from hierdraft.kernels import njit
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def depth_first(parents: Any, places: Any, depths: Any, seen: Any) -> None:
     """Order the rows so that each is followed by all that hangs below it, its first child first; row 0 stays first.
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Protocol
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from hierdraft.errors import UsageError
+from hierdraft.kernels import njit
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FIRST = np.uint64(0xBF58476D1CE4E5B9)
@@ -25,7 +25,7 @@ RACE, DICE = 1, 2
 """What noise is for: tokens drawn from the target, and the decisions of rejection sampling."""
 
 
-@njit(cache=True)
+@njit()
 def _mix(x: np.uint64) -> np.uint64:
     """The finaliser of SplitMix64 (Steele, Lea and Flood 2014)."""
     x = (x ^ (x >> _30)) * _FIRST
@@ -33,13 +33,13 @@ def _mix(x: np.uint64) -> np.uint64:
     return x ^ (x >> _31)
 
 
-@njit(cache=True)
+@njit()
 def _uniform(state: np.uint64, number: int) -> float:
     """The `number`-th uniform of a stream, in steps of 2^-53, never 0 or 1."""
     return (np.float64(_mix(state + np.uint64(number + 1) * _GOLDEN) >> _11) + 0.5) * _UNIT
 
 
-@njit(cache=True)
+@njit()
 def _race(scores: NDArray[np.floating], state: np.uint64) -> int:
     best = -np.inf
     winner = -1

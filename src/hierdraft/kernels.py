@@ -1,0 +1,112 @@
+"""numba's `njit` with a cache that a read-only installation, a full disk or a damaged file cannot turn into an error.
+
+Compiled code is kept beside the sources, as numba does, else below hierdraft's cache folder, else nowhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numba
+from numba.core.caching import (
+    CompileResultCacheImpl,
+    FunctionCache,
+    InTreeCacheLocator,
+    UserProvidedCacheLocator,
+    UserWideCacheLocator,
+)
+from platformdirs import user_cache_path
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def njit(**options: Any) -> Callable[[Function], Function]:
+    """`numba.njit(**options)` whose compiled code is kept between processes where that is possible."""
+
+    def decorate(function: Function) -> Function:
+        kernel: Any = numba.njit(**options)(function)
+        try:
+            kernel._cache = _KernelCache(function)
+        except RuntimeError:  # no folder can be written; the warning shows once, for the first kernel
+            warnings.warn(
+                "Compiled kernels cannot be kept, so every start takes minutes: set HIERDRAFT_CACHE_DIR to a folder "
+                "that can be written.",
+                RuntimeWarning,
+                stacklevel=1,
+            )
+        compiled: Function = kernel
+        return compiled
+
+    return decorate
+
+
+def kernel_folder() -> Path:
+    """Where kernels are kept if not beside their sources. The settings file is not read for it."""
+    named = os.environ.get("HIERDRAFT_CACHE_DIR")
+    return (Path(named).expanduser() if named else user_cache_path("hierdraft")) / "kernels"
+
+
+@cache
+def _sources() -> str:
+    """A digest of all files with kernels: one that calls another has it compiled in, across files."""
+    found = hashlib.sha256()
+    for file in sorted(Path(__file__).parent.rglob("*.py")):
+        source = file.read_bytes()
+        if b"njit" in source or file.name == "tree.py":
+            found.update(source)
+    return found.hexdigest()
+
+
+class _Stamp:
+    """Code is compiled anew when a file with kernels has changed, not only the kernel's own."""
+
+    def get_source_stamp(self) -> str:
+        """What the cached code was made of."""
+        return _sources()
+
+
+class _Named(_Stamp, UserProvidedCacheLocator):  # type: ignore[misc]
+    """NUMBA_CACHE_DIR."""
+
+
+class _Beside(_Stamp, InTreeCacheLocator):  # type: ignore[misc]
+    """`__pycache__` beside the source."""
+
+
+class _Below(_Stamp, UserWideCacheLocator):  # type: ignore[misc]
+    """Hierdraft's cache folder."""
+
+    def __init__(self, function: Callable[..., Any], file: str) -> None:
+        super().__init__(function, file)
+        self._cache_path = str(kernel_folder() / self.get_suitable_cache_subpath(file))
+
+
+class _Places(CompileResultCacheImpl):  # type: ignore[misc]
+    _locator_classes = (_Named, _Beside, _Below)
+
+
+class _KernelCache(FunctionCache):  # type: ignore[misc]
+    """A cache that cannot be read is an empty one, and one that cannot be written is left as it is."""
+
+    _impl_class = _Places
+
+    def load_overload(self, signature: Any, context: Any) -> Any:
+        """The compiled code for a signature, None if it is not there."""
+        try:
+            return super().load_overload(signature, context)
+        except Exception:  # noqa: BLE001 - damaged bytes end in errors of any kind, and the code can be made again
+            with suppress(OSError):
+                self.flush()
+            return None
+
+    def save_overload(self, signature: Any, compiled: Any) -> None:
+        """Keep it, where the disk has room."""
+        with suppress(OSError):
+            super().save_overload(signature, compiled)  # type: ignore[no-untyped-call]
