@@ -28,7 +28,7 @@ import hierdraft
 from common import by_kind, machine, prompts, spread, write
 from hierdraft.engines.hf_load import load_model, load_tokenizer
 from hierdraft.engines.openvino import DTYPES
-from hierdraft.engines.openvino_files import compressor, quiet
+from hierdraft.engines.openvino_convert import compressor, quiet
 from hierdraft.engines.openvino_graph import CACHED, as_cache, cache_shapes, parts, with_cache
 from hierdraft.models import resolve
 from hierdraft.settings import load_settings

@@ -31,6 +31,10 @@ class ModelError(HierdraftError):
     exit_code = 5
 
 
+class CacheError(ModelError):
+    """The cache folder cannot be read or written: no permission, no space."""
+
+
 class UnsupportedModelError(ModelError):
     """A model that cannot be verified against a draft tree, for example because its cache cannot rewind."""
 

@@ -109,4 +109,4 @@ class _KernelCache(FunctionCache):  # type: ignore[misc]
     def save_overload(self, signature: Any, compiled: Any) -> None:
         """Keep it, where the disk has room."""
         with suppress(OSError):
-            super().save_overload(signature, compiled)  # type: ignore[no-untyped-call]
+            super().save_overload(signature, compiled)

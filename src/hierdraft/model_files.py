@@ -19,7 +19,8 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from hierdraft.errors import MissingDependencyError, ModelError
+from hierdraft import privacy
+from hierdraft.errors import CacheError, MissingDependencyError, ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 _BLOCK = 1 << 20
 _MAX_HEADER = 100_000_000  # the safetensors format's own limit for its JSON header, in bytes
 _QUIET = {
+    **privacy.QUIET,
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_OFFLINE": "1",
     "PYTHONWARNINGS": "ignore",
@@ -37,15 +39,19 @@ _QUIET = {
 
 @contextmanager
 def disk_errors(folder: Path) -> Iterator[None]:
-    """Turns an operating system's refusal to read or write below `folder` into one ModelError sentence."""
+    """Turns an operating system's refusal to read or write below `folder` into one sentence, a CacheError."""
     try:
         yield
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise ModelError(
-            f"The model cache {folder} cannot be used ({reason}): check its permissions and free space or "
-            "choose another cache_dir, then run the command again."
-        ) from error
+        raise cache_error(folder, error.strerror or str(error)) from error
+
+
+def cache_error(folder: Path, reason: str) -> CacheError:
+    """The sentence for a cache folder that cannot be used."""
+    return CacheError(
+        f"The model cache {folder} cannot be used ({reason}): check its permissions and free space or "
+        "choose another cache_dir, then run the command again."
+    )
 
 
 def sha256_file(path: Path) -> str:

@@ -25,6 +25,7 @@ from hierdraft.model_pull import (
     pull_model,
     remove_leftovers,
 )
+from hierdraft.privacy import unreported
 
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.txt", "tokenizer.model", "*.tiktoken"]
@@ -217,13 +218,14 @@ def _unknown(name: str, table: Mapping[str, NamedModel]) -> ModelError:
 def _snapshot(name: str, download: bool) -> Path:
     """The folder of a hub model, downloaded if need be (never with HF_HUB_OFFLINE=1). Raises ModelError."""
     files.require_packages(("huggingface_hub",))
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        RepositoryNotFoundError,
-    )
+    with unreported():
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import (
+            GatedRepoError,
+            HfHubHTTPError,
+            HFValidationError,
+            RepositoryNotFoundError,
+        )
 
     # Its bases are OSError and the HTTP library's own root error, whichever library this version uses.
     unreachable = cast("tuple[type[BaseException], ...]", HfHubHTTPError.__bases__)

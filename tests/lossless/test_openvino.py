@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from tests.lossless.tiny import VOCABULARY, WINDOW, reference, tiny
 pytest.importorskip("openvino")
 from hierdraft.engines import openvino_files as files
 from hierdraft.engines.openvino import OpenVINOEngine
+from hierdraft.engines.openvino_convert import convert_folder, quiet
 from hierdraft.engines.openvino_graph import convert
 from hierdraft.engines.openvino_join import join_products
 
@@ -41,6 +43,14 @@ def saved(name: str, folder: Path, **options: Any) -> tuple[Any, Path]:
     model = tiny(name, dtype=torch.float32, **options)
     model.save_pretrained(folder)
     return model, folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def here() -> Iterator[None]:
+    """Conversions take seconds more in a process of their own, which `test_openvino_convert.py` looks at."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(files, "converted", convert_folder)
+        yield
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -127,7 +137,7 @@ def test_products_of_the_same_rows_are_joined() -> None:
         return sum(node.get_type_name() == "MatMul" for node in graph.get_ops())
 
     model = tiny("llama", dtype=torch.float32)
-    with files.quiet():
+    with quiet():
         graph = convert(model, [None] * 4)
     before = products(graph)
     assert products(join_products(graph)) == before - 4 * (2 + 1)  # of three, and of two, in every layer
@@ -210,7 +220,7 @@ def test_a_model_is_converted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     _, path = saved("llama", tmp_path / "model")
     folder = files.prepare(path, "float32", tmp_path)
     with monkeypatch.context() as patched:
-        patched.setattr(files, "_convert", None)  # would fail if it were called
+        patched.setattr(files, "converted", None)  # would fail if it were called
         assert files.prepare(path, "float32", tmp_path) == folder
     assert files.prepare(path, "float16", tmp_path) != folder
     config = json.loads((path / "config.json").read_text())
@@ -231,7 +241,7 @@ def test_damaged_graphs_are_converted_again_and_killed_conversions_leave_nothing
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(files, "_convert", fails)
+        patched.setattr(files, "converted", fails)
         with pytest.raises(ModelError, match="No space left"):
             files.prepare(path, "float32", tmp_path)
     assert [entry.name for entry in folder.parent.iterdir()] == [f"{folder.name}.lock"]

@@ -406,6 +406,16 @@ def test_while_costs_are_unknown_as_many_are_sent_as_there_are_rows() -> None:
 # --- costs -----------------------------------------------------------------------------------------------------------
 
 
+def test_steps_that_scored_nothing_say_nothing_about_costs() -> None:
+    costs = RunningCosts()
+    costs.record(0, 0, 0.1)
+    for _ in range(8):
+        costs.record(2, 4, 1.0)
+        costs.record(0, 0, 5.0)
+        costs.record(2, 0, 5.0)
+    assert costs(2, 4)[-1] == pytest.approx(1.0)
+
+
 def test_costs_follow_the_steps() -> None:
     costs = RunningCosts()
     chance = random.Random(1)

@@ -82,6 +82,13 @@ def test_measuring_takes_the_least() -> None:
     assert len(calls) == 8
 
 
+def test_a_clock_that_stands_still_gives_costs_all_the_same() -> None:
+    costs = StepCosts.measure(lambda _: 0.0, repeats=1, sizes=(1, 4))
+    costs.record(4, 0.0)
+    assert 0.0 < costs(1) < 1e-6
+    assert costs.agrees(lambda _: 0.0)
+
+
 def test_costs_are_kept_between_starts(tmp_path: Path) -> None:
     file = tmp_path / "costs" / "x.json"
     assert StepCosts.read(file) is None

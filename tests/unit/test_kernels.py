@@ -13,7 +13,9 @@ import pytest
 import hierdraft
 
 PACKAGE = Path(hierdraft.__file__).parent
-OUTER = "from pack.kernels import njit\nfrom pack.inner import inner\n\n@njit()\ndef outer(x):\n    return inner(x) + 1\n"
+OUTER = (
+    "from pack.kernels import njit\nfrom pack.inner import inner\n\n@njit()\ndef outer(x):\n    return inner(x) + 1\n"
+)
 INNER = "from pack.kernels import njit\n\n@njit()\ndef inner(x):\n    return x + {}\n"
 CALL = "from pack.outer import outer; print(outer(1), sum(outer.stats.cache_hits.values()))"
 

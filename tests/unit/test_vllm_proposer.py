@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -46,6 +47,18 @@ def test_rows_are_drafted_for() -> None:
     assert drafts == [[3, 1], [5], []]  # as many tokens as there are rows, while costs are unknown
     assert all(len(draft) <= 4 for draft in drafts)
     proposer.close()
+
+
+@pytest.mark.usefixtures("_no_databases")
+@pytest.mark.parametrize(("chosen", "then"), [(None, "1"), ("0", "0")])
+def test_vllm_reports_to_nobody_unless_told_to(chosen: str | None, then: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(plugin.NO_REPORTS, "")  # is put back after the test
+    if chosen is None:
+        monkeypatch.delenv(plugin.NO_REPORTS)
+    else:
+        monkeypatch.setenv(plugin.NO_REPORTS, chosen)
+    Proposer(config()).close()
+    assert os.environ[plugin.NO_REPORTS] == then
 
 
 @pytest.mark.usefixtures("_no_databases")

@@ -17,6 +17,7 @@ SIZES = (1, 2, 4, 8, 16, 32, 64)
 """Rows at which the cost is measured; linear between them, and beyond the last with the last slope."""
 
 _LIMIT = 512
+_TICK = 1e-9  # some clocks stand still for a whole forward
 _DRIFT = 0.02
 _REFINE = 0.05
 _FADE = 0.98
@@ -56,7 +57,7 @@ class StepCosts:
         rounds = [{rows: [run(rows) for _ in range(1 + again)] for rows in sizes} for _ in range(repeats)]
         least = {rows: [min(times) for times in zip(*(once[rows] for once in rounds), strict=True)] for rows in sizes}
         more = statistics.median(times[0] - times[-1] for times in least.values())
-        return cls({rows: times[-1] for rows, times in least.items()}, max(0.0, more))
+        return cls({rows: max(_TICK, times[-1]) for rows, times in least.items()}, max(0.0, more))
 
     @classmethod
     def read(cls, file: Path) -> StepCosts | None:
@@ -146,7 +147,12 @@ class RunningCosts:
         self._last = (0, 0, 0.0)
 
     def record(self, rows: int, tokens: int, seconds: float) -> None:
-        """A step of `rows` requests that scored `tokens` took `seconds`; one outlier counts at most fourfold."""
+        """A step of `rows` requests that scored `tokens` took `seconds`; one outlier counts at most fourfold.
+
+        A step that scored nothing, as engines have while requests come and go, says nothing and is left out.
+        """
+        if rows < 1 or tokens < 1:
+            return
         if self._sums[0] == 0.0:
             self._slope, self._last = _FIRST_SLOPE * seconds / tokens, (rows, tokens, seconds)
         else:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hierdraft.errors import MissingDependencyError, ModelError, UsageError
+from hierdraft.privacy import unreported
 
 if TYPE_CHECKING:
     from hierdraft.engines.hf import HFEngine
@@ -39,8 +40,9 @@ def load_hf(
 def check_torch() -> Any:
     """torch, where it and transformers are installed. Raises MissingDependencyError."""
     try:
-        import torch
-        import transformers  # noqa: F401
+        with unreported():
+            import torch
+            import transformers  # noqa: F401
     except ImportError as error:
         raise MissingDependencyError(
             f"Running a model needs torch and transformers ({error}): pip install 'hierdraft[hf]'."

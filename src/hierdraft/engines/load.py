@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from hierdraft.engines.costs import StepCosts
-from hierdraft.errors import MissingDependencyError, UnsupportedModelError, UsageError
+from hierdraft.errors import CacheError, MissingDependencyError, UnsupportedModelError, UsageError
 from hierdraft.models import resolve
 from hierdraft.protocols import Engine
 from hierdraft.settings import load_settings
@@ -59,7 +59,7 @@ def load_engine(
     if engine == "openvino" or (engine == "auto" and _has_openvino() and _on_cpu(device)):
         try:
             return _load_openvino(path, cache_dir, dtype, device, threads), tokenizer
-        except UnsupportedModelError as error:
+        except (UnsupportedModelError, CacheError) as error:
             if engine == "openvino" or dtype == "int8":
                 raise
             warnings.warn(f"{error} It runs on transformers instead.", RuntimeWarning, stacklevel=2)

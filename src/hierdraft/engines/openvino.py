@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino
 from numpy.typing import NDArray
 
 from hierdraft.engines.costs import StepCosts
 from hierdraft.engines.measure import attends_as_told, measured_costs
 from hierdraft.engines.openvino_files import Facts, graph_file
 from hierdraft.engines.openvino_paged import Blocks, paged
+from hierdraft.engines.openvino_runtime import openvino
 from hierdraft.engines.openvino_variables import Variables
 from hierdraft.engines.topids import top_ids
 from hierdraft.engines.treerows import depth_first
-from hierdraft.errors import ModelError, UnsupportedModelError, UsageError
+from hierdraft.errors import UnsupportedModelError, UsageError
 from hierdraft.tree import DraftTree, Int32
 
 DTYPES = {"float32": "float32", "float16": "float16", "bfloat16": "float16", "int8": "int8"}
@@ -70,8 +70,15 @@ class OpenVINOEngine:
         self._places = np.zeros(1, dtype=np.int64)
         self._prices: list[float] = []
         self._changed = False
-        if not attends_as_told(self):
+        if not self._follows_masks():
             raise UnsupportedModelError(f"{self.architecture} does not follow an explicit mask as an OpenVINO graph.")
+
+    def _follows_masks(self) -> bool:
+        try:
+            return attends_as_told(self)
+        except Exception as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+            raise UnsupportedModelError(f"{self.architecture} does not run as an OpenVINO graph ({reason}).") from error
 
     @property
     def threads(self) -> int:
@@ -208,7 +215,7 @@ def _options(dtype: str, threads: int | None) -> dict[str, Any]:
 
 
 def _cache(folder: Path, options: dict[str, Any], windows: Sequence[int | None]) -> Blocks | Variables:
-    """The compiled graph, behind the cache that suits it. Raises ModelError."""
+    """The compiled graph, behind the cache that suits it. Raises UnsupportedModelError."""
     core = openvino.Core()
     try:
         graph = core.read_model(graph_file(folder))
@@ -217,7 +224,7 @@ def _cache(folder: Path, options: dict[str, Any], windows: Sequence[int | None])
         return Blocks(core.compile_model(paged(graph), "CPU", options))
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
-        raise ModelError(f"OpenVINO cannot compile {folder}: {reason}") from error
+        raise UnsupportedModelError(f"OpenVINO cannot compile {folder} ({reason}).") from error
 
 
 def _fingerprint(folder: Path, dtype: str, threads: int | None) -> str:

@@ -1,17 +1,15 @@
-"""Graphs on disk: each model is converted once for each kind of weights, and kept complete or not at all."""
+"""Graphs on disk: each model is converted once for each kind of weights, and kept complete or not at all.
+
+So is the refusal of a model that cannot be converted, until one of the packages that take part changes.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import io
 import json
-import logging
 import os
 import shutil
 import tempfile
-import warnings
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -19,14 +17,21 @@ from typing import Any
 
 from filelock import FileLock
 
-from hierdraft.errors import MissingDependencyError, ModelError
-from hierdraft.model_files import disk_errors
+from hierdraft import errors
+from hierdraft.errors import HierdraftError, ModelError, UnsupportedModelError
+from hierdraft.model_files import disk_errors, run_module
 
 WEIGHTS = ("float32", "float16", "int8")
 """Kinds of weights that a graph can have."""
 
-_FORM = 2
-_FACTS, _GRAPH, _DATA = "facts.json", "graph.xml", "graph.bin"
+IDS, POSITIONS, MASK, SLIDING_MASK, ROWS, BEAM = "ids", "positions", "mask", "sliding_mask", "rows", "beam"
+"""Inputs: int64[1, T], int64[1, T], float32[1, 1, T, S + T] twice, int64[R], and int32[1], which is 0.
+
+Only a model that has both full and sliding layers has the second mask.
+"""
+
+_FORM = 3
+_FACTS, _GRAPH, _DATA, _REFUSAL = "facts.json", "graph.xml", "graph.bin", "refused.json"
 
 
 @dataclass(frozen=True)
@@ -45,11 +50,16 @@ class Facts:
         """Those of a folder that `prepare` returned. Raises ModelError."""
         try:
             stored = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
-            eos, windows = tuple(stored.pop("eos_ids")), tuple(stored.pop("windows"))
             del stored["bytes"]
-            return cls(**stored, eos_ids=eos, windows=windows)
+            return cls.of(stored)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ModelError(f"The converted model in {folder} is damaged: delete that folder.") from error
+
+    @classmethod
+    def of(cls, stored: dict[str, Any]) -> Facts:
+        """From JSON. Raises KeyError, TypeError."""
+        lists = {name: tuple(stored[name]) for name in ("eos_ids", "windows")}
+        return cls(**{**stored, **lists})
 
 
 def graph_file(folder: Path) -> Path:
@@ -62,18 +72,20 @@ def prepare(model: Path, weights: str, cache_dir: Path) -> Path:
 
     weights   one of `WEIGHTS`
 
-    Two processes at once take turns. Raises ModelError, UnsupportedModelError, MissingDependencyError.
+    Two processes at once take turns. Raises ModelError, UnsupportedModelError, CacheError, MissingDependencyError.
     """
     parent = cache_dir.expanduser() / "openvino"
     with disk_errors(parent):
         folder = parent / _key(model, weights)
-        if _is_complete(folder):
-            return folder
-        parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(parent / f"{folder.name}.lock"):
-            if not _is_complete(folder):
-                shutil.rmtree(folder, ignore_errors=True)
-                _fill(model, weights, folder)
+        if not _is_complete(folder):
+            parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(parent / f"{folder.name}.lock"):
+                if not _is_complete(folder):
+                    shutil.rmtree(folder, ignore_errors=True)
+                    _fill(model, weights, folder)
+    refusal = _read(folder / _REFUSAL).get("says")
+    if refusal is not None:
+        raise UnsupportedModelError(str(refusal))
     return folder
 
 
@@ -91,11 +103,22 @@ def _key(model: Path, weights: str) -> str:
 
 
 def _is_complete(folder: Path) -> bool:
+    if "says" in _read(folder / _REFUSAL):
+        return True
     try:
-        sizes = json.loads((folder / _FACTS).read_text(encoding="utf-8"))["bytes"]
+        sizes = _read(folder / _FACTS)["bytes"]
         return all((folder / name).stat().st_size == size for name, size in sizes.items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, KeyError, TypeError, AttributeError):
         return False
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """The JSON object in a file, an empty one where there is none."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _fill(model: Path, weights: str, folder: Path) -> None:
@@ -103,59 +126,35 @@ def _fill(model: Path, weights: str, folder: Path) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
     beside = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
     try:
-        facts = _convert(model, weights, beside)
-        sizes = {name: (beside / name).stat().st_size for name in (_GRAPH, _DATA)}
-        (beside / _FACTS).write_text(json.dumps({**asdict(facts), "bytes": sizes}), encoding="utf-8")
+        try:
+            facts = converted(model, weights, beside)
+        except _RefusalError as refusal:
+            (beside / _REFUSAL).write_text(json.dumps({"says": str(refusal)}), encoding="utf-8")
+        else:
+            sizes = {name: (beside / name).stat().st_size for name in (_GRAPH, _DATA)}
+            (beside / _FACTS).write_text(json.dumps({**asdict(facts), "bytes": sizes}), encoding="utf-8")
         os.replace(beside, folder)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def _convert(model: Path, weights: str, folder: Path) -> Facts:
-    """Write the graph and return what goes with it."""
-    import openvino
-    import torch
-
-    from hierdraft.engines.hf_facts import context_length, eos_ids
-    from hierdraft.engines.hf_load import load_model
-    from hierdraft.engines.kvcache import layer_windows
-    from hierdraft.engines.openvino_graph import convert
-    from hierdraft.engines.openvino_join import join_products
-
-    compress = compressor() if weights == "int8" else None
-    loaded = load_model(model, torch.float32)
-    text_config = loaded.config.get_text_config(decoder=True)
-    windows = tuple(layer_windows(loaded))
-    known, bounded = context_length(loaded, text_config)
-    with quiet():
-        graph = join_products(convert(loaded, windows))
-        if compress is not None:
-            graph = compress(graph)
-        openvino.save_model(graph, folder / _GRAPH, compress_to_fp16=weights == "float16")
-    name = loaded.__class__.__name__
-    return Facts(name, int(text_config.vocab_size), known, bounded, eos_ids(loaded), windows)
+class _RefusalError(UnsupportedModelError):
+    """What these versions of all that takes part will refuse again."""
 
 
-def compressor() -> Any:
-    """What turns a graph's weights into int8. Raises MissingDependencyError."""
+def converted(model: Path, weights: str, folder: Path) -> Facts:
+    """What `openvino_convert` tells of the graph that it wrote, in a process of its own. Raises as `prepare` does."""
+    done = run_module("hierdraft.engines.openvino_convert", str(model), weights, str(folder))
+    if done.returncode < 0:
+        raise UnsupportedModelError(
+            f"The conversion of {model} for OpenVINO was ended by signal {-done.returncode}: check the free memory."
+        )
     try:
-        import nncf
-    except ImportError as error:
-        raise MissingDependencyError(f"int8 weights need nncf ({error}): pip install 'hierdraft[openvino]'.") from error
-    return lambda graph: nncf.compress_weights(graph, mode=nncf.CompressWeightsMode.INT8_ASYM)
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Converters talk: about shapes that become fixed while tracing (none of ours do), and of their progress."""
-    loggers = [logging.getLogger(name) for name in ("transformers", "nncf")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        told = json.loads(done.stdout.splitlines()[-1])
+    except (IndexError, ValueError) as error:
+        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        raise UnsupportedModelError(f"{model} cannot be converted for OpenVINO ({lines[-1].rstrip('.')}).") from error
+    if done.returncode == 0:
+        return Facts.of(told)
+    kind: type[HierdraftError] = getattr(errors, told["error"])
+    raise (_RefusalError if kind is UnsupportedModelError else kind)(told["says"])

@@ -11,24 +11,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import openvino
 import torch
-from openvino import opset13 as ops
-from openvino._offline_transformations import apply_make_stateful_transformation
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
 
+from hierdraft.engines.openvino_files import BEAM, IDS, MASK, POSITIONS, ROWS, SLIDING_MASK
+from hierdraft.engines.openvino_runtime import apply_make_stateful_transformation, openvino, ops
 from hierdraft.errors import UnsupportedModelError
-
-IDS, POSITIONS, MASK, SLIDING_MASK, ROWS, BEAM = "ids", "positions", "mask", "sliding_mask", "rows", "beam"
-"""Inputs: int64[1, T], int64[1, T], float32[1, 1, T, S + T] twice, int64[R], and int32[1], which is 0.
-
-Only a model that has both full and sliding layers has the second mask.
-"""
 
 CACHED = 5
 """Cached positions in the example that a model is traced with."""
-
-_FAILURES = (RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError, NotImplementedError)
 
 
 def convert(model: Any, windows: Sequence[int | None]) -> Any:
@@ -55,9 +46,14 @@ def convert(model: Any, windows: Sequence[int | None]) -> Any:
     )
     try:
         return with_cache(_Traced(model, len(masks)), inputs, example, cache_shapes(model), BEAM)
-    except _FAILURES as error:
-        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else ""
-        raise UnsupportedModelError(f"{name} cannot be converted ({type(error).__name__}: {reason}).") from error
+    except Exception as error:
+        raise UnsupportedModelError(f"{name} cannot be converted for OpenVINO ({reason_of(error)}).") from error
+
+
+def reason_of(error: Exception) -> str:
+    """An error in a few words."""
+    lines = str(error).strip().splitlines() or ["no reason given"]
+    return f"{type(error).__name__}: {lines[0].strip()[:120].rstrip('.:')}"
 
 
 def with_cache(

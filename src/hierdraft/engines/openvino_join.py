@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from openvino import opset13 as ops
+
+from hierdraft.engines.openvino_runtime import ops
 
 
 def join_products(graph: Any) -> Any:

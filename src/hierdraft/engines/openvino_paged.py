@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import openvino
 from numpy.typing import NDArray
-from openvino._offline_transformations import paged_attention_transformation
 
-from hierdraft.engines.openvino_graph import BEAM, IDS, MASK, POSITIONS, ROWS
+from hierdraft.engines.openvino_files import BEAM, IDS, MASK, POSITIONS, ROWS
+from hierdraft.engines.openvino_runtime import openvino, paged_attention_transformation
 
 Logits = NDArray[np.float32]
 

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import openvino
 from numpy.typing import NDArray
 
-from hierdraft.engines.openvino_graph import BEAM, IDS, MASK, POSITIONS, ROWS, SLIDING_MASK
+from hierdraft.engines.openvino_files import BEAM, IDS, MASK, POSITIONS, ROWS, SLIDING_MASK
+from hierdraft.engines.openvino_runtime import openvino
 from hierdraft.engines.rowtable import RowTable
 
 Logits = NDArray[np.float32]

@@ -31,6 +31,9 @@ from hierdraft.errors import DraftError, DraftWarning, HierdraftError, SettingsE
 
 CLASS = "hierdraft.engines.vllm.Proposer"
 
+NO_REPORTS = "VLLM_NO_USAGE_STATS"
+"""vLLM's own switch. A value that is set already is kept."""
+
 SUPPORTED = ("0.32", "0.33")
 """vLLM versions from the first to before the second: those that `tests/vllm` was run with."""
 
@@ -102,6 +105,7 @@ class Proposer:
 
     def __init__(self, vllm_config: Any) -> None:
         """Raises SettingsError for wrong options and PackError for a pack that cannot be used: vLLM then ends."""
+        os.environ.setdefault(NO_REPORTS, "1")  # vLLM reports what it serves once this object is made
         self.failure: DraftError | None = None
         self._longest = int(vllm_config.model_config.max_model_len)
         self._idle = _rank() != 0
