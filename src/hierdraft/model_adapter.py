@@ -13,6 +13,7 @@ from filelock import FileLock
 
 from hierdraft import model_files as files
 from hierdraft.errors import ModelError, UnsupportedModelError
+from hierdraft.processes import run_module, stop_with_parent
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -87,7 +88,7 @@ def _merge(folder: Path, base: Path, target: Path) -> None:
     files.require_space(target.parent, size, files.free_bytes(target.parent))
     temporary = target.with_name(f".{target.name}.tmp-{os.getpid()}")
     try:
-        done = files.run_module("hierdraft.model_adapter", str(folder), str(base), str(temporary))
+        done = run_module("hierdraft.model_adapter", str(folder), str(base), str(temporary))
         if done.returncode != 0:
             lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
             raise ModelError(
@@ -115,5 +116,5 @@ def _save_merged(folder: str, base: str, target: str) -> None:
 
 
 if __name__ == "__main__":
-    files.stop_with_parent()
+    stop_with_parent()
     _save_merged(*sys.argv[1:4])

@@ -9,32 +9,22 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
 import sys
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from hierdraft import privacy
 from hierdraft.errors import CacheError, MissingDependencyError, ModelError
+from hierdraft.processes import run_command, run_module, stop_with_parent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _BLOCK = 1 << 20
 _MAX_HEADER = 100_000_000  # the safetensors format's own limit for its JSON header, in bytes
-_QUIET = {
-    **privacy.QUIET,
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "HF_HUB_OFFLINE": "1",
-    "PYTHONWARNINGS": "ignore",
-    "TQDM_DISABLE": "1",
-    "TRANSFORMERS_VERBOSITY": "error",
-}
 
 
 @contextmanager
@@ -155,7 +145,7 @@ def pip_fetch(requirement: str, folder: Path) -> None:
     """
     options = ["--no-deps", "--only-binary", ":all:", "--no-input", "--disable-pip-version-check"]
     command = [sys.executable, "-m", "pip", "download", *options, "--retries", "2", "--dest", str(folder)]
-    done = _run([*command, requirement], {})
+    done = run_command([*command, requirement], {})
     if done.returncode == 0:
         return
     if "No module named pip" in done.stderr:
@@ -203,33 +193,6 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
             f"Could not convert {gguf.name} for transformers ({lines[-1].rstrip('.')}): "
             "update transformers and gguf, check the free memory, then run the command again."
         )
-
-
-def run_module(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Runs a module of ours in a process of its own, offline and quietly, and captures what it prints."""
-    home = str(Path(__file__).resolve().parents[1])
-    path = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
-    # -P: nothing in the current folder may shadow torch or transformers.
-    return _run([sys.executable, "-P", "-m", module, *arguments], {**_QUIET, "PYTHONPATH": path})
-
-
-def _run(command: list[str], env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    """Runs a command whose parts we chose ourselves, without a shell, and captures what it prints."""
-    # Nothing is ever written into the pipe; its end tells the child that this process is gone.
-    watched, held = os.pipe()
-    try:
-        return subprocess.run(  # noqa: S603
-            command,
-            env={**os.environ, **env},
-            stdin=watched,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-        )
-    finally:
-        os.close(watched)
-        os.close(held)
 
 
 def _save_as_transformers(gguf: Path, folder: Path) -> None:
@@ -288,17 +251,6 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def stop_with_parent() -> None:
-    """Ends this process when its parent's end of the standard input pipe closes, even by kill -9."""
-
-    def wait() -> None:
-        while os.read(0, 1):
-            pass
-        os._exit(1)
-
-    Thread(target=wait, daemon=True).start()
 
 
 if __name__ == "__main__":

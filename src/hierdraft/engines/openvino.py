@@ -76,7 +76,7 @@ class OpenVINOEngine:
     def _follows_masks(self) -> bool:
         try:
             return attends_as_told(self)
-        except Exception as error:
+        except Exception as error:  # a kernel that cannot do it raises anything
             reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
             raise UnsupportedModelError(f"{self.architecture} does not run as an OpenVINO graph ({reason}).") from error
 

@@ -27,8 +27,9 @@ from hierdraft.engines.openvino_graph import convert, reason_of
 from hierdraft.engines.openvino_join import join_products
 from hierdraft.engines.openvino_runtime import openvino
 from hierdraft.errors import HierdraftError, MissingDependencyError, UnsupportedModelError
-from hierdraft.model_files import cache_error, stop_with_parent
+from hierdraft.model_files import cache_error
 from hierdraft.privacy import unreported
+from hierdraft.processes import stop_with_parent
 
 
 def convert_folder(model: Path, weights: str, folder: Path) -> Facts:

@@ -19,7 +19,8 @@ from filelock import FileLock
 
 from hierdraft import errors
 from hierdraft.errors import HierdraftError, ModelError, UnsupportedModelError
-from hierdraft.model_files import disk_errors, run_module
+from hierdraft.model_files import disk_errors
+from hierdraft.processes import run_module
 
 WEIGHTS = ("float32", "float16", "int8")
 """Kinds of weights that a graph can have."""

@@ -46,7 +46,7 @@ def convert(model: Any, windows: Sequence[int | None]) -> Any:
     )
     try:
         return with_cache(_Traced(model, len(masks)), inputs, example, cache_shapes(model), BEAM)
-    except Exception as error:
+    except Exception as error:  # the converter's own failures have no common base
         raise UnsupportedModelError(f"{name} cannot be converted for OpenVINO ({reason_of(error)}).") from error
 
 
