@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hierdraft.arguments import check_options, processor_list, sampling_of, stop_strings, token_limit
 from hierdraft.databases.levels import Databases
 from hierdraft.drafting.budget import BudgetLaw, make_budget
 from hierdraft.engines.loop import Options, check_prompt, decode
@@ -18,7 +18,7 @@ from hierdraft.protocols import Budget, Constraint, Drafter, Engine, Request, St
 from hierdraft.registry import make_drafter
 from hierdraft.settings import load_settings
 from hierdraft.stream import Generation, Stream
-from hierdraft.text import StopStrings, encode_prompt, encode_references
+from hierdraft.text import Prompt, StopStrings, encode_prompt, encode_references, prompt_ids
 from hierdraft.verify.constraint import Follower
 from hierdraft.verify.rules import Rule
 from hierdraft.verify.sampling import Sampler, Sampling
@@ -40,11 +40,13 @@ class LanguageModel:
         self._laws: dict[str, BudgetLaw] = {}
         self._grammars: Grammars | None = None
 
-    def encode(self, prompt: str, history: Sequence[tuple[str, str]] = (), *, chat: bool = True) -> list[int]:
-        """Token ids of a prompt behind earlier turns (asked, answered), as `generate` would make them."""
-        return encode_prompt(self.tokenizer, prompt, history, chat=chat)
+    def encode(self, prompt: Prompt, history: Sequence[tuple[str, str]] = (), *, chat: bool | str = True) -> list[int]:
+        """Token ids of a prompt, a text after earlier turns (asked, answered), as `generate` would make them."""
+        if history:
+            return encode_prompt(self.tokenizer, prompt, history, chat=chat)
+        return [int(token) for token in prompt_ids(self.tokenizer, prompt, chat=chat)]
 
-    def generate(self, prompt: str | Sequence[int], **options: Any) -> Generation:
+    def generate(self, prompt: Prompt, **options: Any) -> Generation:
         """The whole answer; takes what `stream` takes, and raises what it raises."""
         stream = self.stream(prompt, **options)
         for _ in stream:
@@ -53,30 +55,31 @@ class LanguageModel:
 
     def stream(
         self,
-        prompt: str | Sequence[int],
+        prompt: Prompt,
         *,
         method: str | Drafter = "hierarchy",
         max_new_tokens: int = 256,
         budget: int | str = "auto",
-        stop: str | Sequence[str] = (),
-        chat: bool = True,
+        stop: str | Sequence[str] | None = (),
+        chat: bool | str = True,
         ignore_eos: bool = False,
         namespace: str = "default",
-        reference: str | Sequence[str | Sequence[int]] = (),
+        reference: str | Sequence[str | Sequence[int]] | None = (),
         schema: str | Mapping[str, Any] | None = None,
         constraint: Constraint | None = None,
-        processors: Sequence[Any] = (),
+        processors: Sequence[Any] | None = (),
         **sampling: Any,
     ) -> Stream:
         """Start a request and return its pieces as they come.
 
         The ids are those of plain decoding, greedy or, with a temperature, with the same seed.
 
-        prompt          text, or token ids that are taken as they are
+        prompt          text; chat messages, each {"role": ..., "content": ...}; or token ids, taken as they are: a
+                        list, an array or tensor of shape [L] or [1, L], or what a tokenizer returns
         method          a drafting method's name (`none`: plain decoding) or a `Drafter`
         budget          `auto`: chosen every step from measured costs; or a number of nodes
         stop            strings that end the answer
-        chat            put a text prompt into the model's chat template, where it has one
+        chat            put a text prompt into the model's chat template, where it has one; of several, the one so named
         ignore_eos      go on after an end-of-sequence id (for measuring)
         namespace       what is learned in one namespace is drafted from in no other
         reference       texts or token ids that the answer may repeat: a prediction of it, or documents it draws on
@@ -86,24 +89,31 @@ class LanguageModel:
         sampling        temperature, top_k, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty,
                         logit_bias, banned, seed: see `hierdraft.verify.sampling.Sampling`
 
-        Raises UsageError for an empty prompt, unknown method, ids outside the vocabulary or a bad number,
-        ContextLengthError where nothing fits behind the prompt, EngineBusyError while another request runs.
+        Raises UsageError for an empty prompt, unknown method, ids outside the vocabulary, a chat template that cannot
+        be filled or an option of the wrong type or value, ContextLengthError where nothing fits behind the prompt,
+        EngineBusyError while another request runs.
         """
-        strings = (stop,) if isinstance(stop, str) else tuple(stop)
-        ids = encode_prompt(self.tokenizer, prompt, chat=chat) if isinstance(prompt, str) else prompt
+        check_options(
+            method=method, budget=budget, chat=chat, ignore_eos=ignore_eos, namespace=namespace, schema=schema,
+            constraint=constraint,
+        )  # fmt: skip
+        strings, limit = stop_strings(stop), token_limit(max_new_tokens)
+        chosen = sampling_of(sampling, self.engine.vocab_size)
+        ids = prompt_ids(self.tokenizer, prompt, chat=chat)
         stopper = StopStrings(self.tokenizer, strings) if strings else None
-        checked = check_prompt(self.engine, ids, max_new_tokens)
-        chosen = _sampling(sampling, self.engine.vocab_size)
+        checked = check_prompt(self.engine, ids, limit)
         options = Options(
-            limit=max_new_tokens,
-            budget=self._law(method) if budget == "auto" else make_budget(budget),
+            limit=limit,
+            budget=self._law(method)
+            if budget == "auto"
+            else make_budget(budget if isinstance(budget, str) else int(budget)),
             stops=[stopper] if stopper else [],
             eos_ids=() if ignore_eos else None,
             namespace=namespace,
             reference=encode_references(self.tokenizer, reference, self.engine.vocab_size),
             constraint=self._follower(schema, constraint, len(checked), ends=not ignore_eos),
         )
-        applied = self._rules(chosen, options.constraint, processors, len(checked))
+        applied = self._rules(chosen, options.constraint, processor_list(processors), len(checked))
         if applied or chosen.draws:
             options.verifier = Sampler(self.engine.values, applied, chosen.seed)
         steps = decode(self.engine, self._drafter(method), checked, options)
@@ -171,17 +181,6 @@ class LanguageModel:
             yield from steps
         finally:
             self._busy.release()
-
-
-def _sampling(given: Mapping[str, Any], vocab_size: int) -> Sampling:
-    """Checked settings with a seed. Raises UsageError for an unknown name or a value that cannot be used."""
-    known = [field.name for field in fields(Sampling)]
-    for name in given:
-        if name not in known:
-            raise UsageError(f"There is no option {name!r}: of sampling there are {', '.join(known)}.")
-    chosen = Sampling(**{name: value for name, value in given.items() if value is not None})
-    chosen.check(vocab_size)
-    return chosen.seeded()
 
 
 def load(

@@ -19,7 +19,7 @@ class Bytes:
         self._tokenizer.decoder = decoders.ByteLevel()
         self._tokenizer.add_special_tokens(["<eos>"])
 
-    def __call__(self, text: str) -> dict[str, list[int]]:
+    def __call__(self, text: str, **_: Any) -> dict[str, list[int]]:
         return {"input_ids": self._tokenizer.encode(text).ids}
 
     def decode(self, ids: list[int], skip_special_tokens: bool = True) -> str:

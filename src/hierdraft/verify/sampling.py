@@ -8,7 +8,7 @@ rule can.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import Any
@@ -29,11 +29,15 @@ Values = Callable[[Array, int], NDArray[Any]]
 """An engine's `values`: one row of logits as numbers that may be changed."""
 
 
+COLDEST = 1e-5
+"""The lowest temperature that scores are divided by: below, quotients overflow, and the likeliest token is drawn."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """How a request's tokens are chosen. The defaults are greedy decoding.
 
-    temperature         0: the highest score; above: a draw from softmax(scores / temperature)
+    temperature         below 1e-5: the highest score; above: a draw from softmax(scores / temperature)
     top_k, top_p, min_p filters of the draw, in this order: the k likeliest (0: all), the likeliest that together have
                         probability p, those at least min_p times as likely as the likeliest
     repetition_penalty  above 1 makes tokens of the prompt and output less likely (factor)
@@ -69,8 +73,10 @@ class Sampling:
         for name, (fits, wanted) in ranges.items():
             if not fits:
                 raise UsageError(f"{name} must be {wanted}, not {getattr(self, name)!r}.")
-        if not all(_number(value) for value in self.logit_bias.values()):
+        if not isinstance(self.logit_bias, Mapping) or not all(_number(value) for value in self.logit_bias.values()):
             raise UsageError("logit_bias must give a finite number for each token id.")
+        if isinstance(self.banned, str | bytes) or not isinstance(self.banned, Collection):
+            raise UsageError(f"banned must be a list of token ids, not {self.banned!r}.")
         for token in (*self.logit_bias, *self.banned):
             if not _whole(token) or not 0 <= token < vocab_size:
                 raise UsageError(
@@ -79,8 +85,8 @@ class Sampling:
 
     @property
     def draws(self) -> bool:
-        """Whether anything is left to chance."""
-        return self.temperature > 0
+        """Whether anything is left to chance: as good as nothing is at a temperature below 1e-5."""
+        return self.temperature >= COLDEST
 
     def seeded(self) -> Sampling:
         """With a seed of its own, if it draws and has none."""
@@ -116,7 +122,7 @@ class Sampling:
 
 
 def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool) and isfinite(value)
 
 
 def _whole(value: object) -> bool:
