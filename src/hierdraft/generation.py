@@ -14,12 +14,13 @@ from hierdraft.databases.levels import Databases
 from hierdraft.drafting.budget import BudgetLaw, make_budget
 from hierdraft.engines.loop import Options, check_prompt, decode
 from hierdraft.errors import EngineBusyError, UsageError
-from hierdraft.protocols import Budget, Constraint, Drafter, Engine, Request, Step, UsesDatabases
+from hierdraft.protocols import Budget, Constraint, Drafter, Engine, Request, Step, UsesDatabases, Verifier
 from hierdraft.registry import make_drafter
 from hierdraft.settings import load_settings
 from hierdraft.stream import Generation, Stream
 from hierdraft.text import Prompt, StopStrings, encode_prompt, encode_references, prompt_ids
 from hierdraft.verify.constraint import Follower
+from hierdraft.verify.greedy import Greedy
 from hierdraft.verify.rules import Rule
 from hierdraft.verify.sampling import Sampler, Sampling
 
@@ -89,9 +90,8 @@ class LanguageModel:
         sampling        temperature, top_k, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty,
                         logit_bias, banned, seed: see `hierdraft.verify.sampling.Sampling`
 
-        Raises UsageError for an empty prompt, unknown method, ids outside the vocabulary, a chat template that cannot
-        be filled or an option of the wrong type or value, ContextLengthError where nothing fits behind the prompt,
-        EngineBusyError while another request runs.
+        Raises UsageError for a prompt, chat template or option that cannot be used, ContextLengthError where nothing
+        fits behind the prompt, EngineBusyError while another request runs.
         """
         check_options(
             method=method, budget=budget, chat=chat, ignore_eos=ignore_eos, namespace=namespace, schema=schema,
@@ -99,27 +99,20 @@ class LanguageModel:
         )  # fmt: skip
         strings, limit = stop_strings(stop), token_limit(max_new_tokens)
         chosen = sampling_of(sampling, self.engine.vocab_size)
-        ids = prompt_ids(self.tokenizer, prompt, chat=chat)
+        ids = check_prompt(self.engine, prompt_ids(self.tokenizer, prompt, chat=chat), limit)
         stopper = StopStrings(self.tokenizer, strings) if strings else None
-        checked = check_prompt(self.engine, ids, limit)
         options = Options(
             limit=limit,
-            budget=self._law(method)
-            if budget == "auto"
-            else make_budget(budget if isinstance(budget, str) else int(budget)),
+            budget=self._law(method, budget),
             stops=[stopper] if stopper else [],
             eos_ids=() if ignore_eos else None,
             namespace=namespace,
             reference=encode_references(self.tokenizer, reference, self.engine.vocab_size),
-            constraint=self._follower(schema, constraint, len(checked), ends=not ignore_eos),
+            constraint=self._follower(schema, constraint, len(ids), ends=not ignore_eos),
         )
-        applied = self._rules(chosen, options.constraint, processor_list(processors), len(checked))
-        if applied or chosen.draws:
-            options.verifier = Sampler(self.engine.values, applied, chosen.seed)
-        steps = decode(self.engine, self._drafter(method), checked, options)
-        stream = Stream(self._alone(steps), self.tokenizer, stopper)
-        stream.result.prompt_tokens = len(checked)
-        stream.result.seed = chosen.seed
+        options.verifier = self._verifier(chosen, options.constraint, processor_list(processors), len(ids))
+        stream = Stream(self._alone(decode(self.engine, self._drafter(method), ids, options)), self.tokenizer, stopper)
+        stream.result.prompt_tokens, stream.result.seed = len(ids), chosen.seed
         return stream
 
     def _follower(
@@ -138,6 +131,13 @@ class LanguageModel:
             constraint = self._grammars.json(schema)
         return Follower(constraint, prompt_length) if constraint is not None else None
 
+    def _verifier(
+        self, sampling: Sampling, constraint: Follower | None, processors: Sequence[Any], prompt_length: int
+    ) -> Verifier:
+        """Greedy where scores are taken as they are."""
+        applied = self._rules(sampling, constraint, processors, prompt_length)
+        return Sampler(self.engine.values, applied, sampling.seed) if applied or sampling.draws else Greedy()
+
     def _rules(
         self, sampling: Sampling, constraint: Follower | None, processors: Sequence[Any], prompt_length: int
     ) -> list[Rule]:
@@ -152,8 +152,10 @@ class LanguageModel:
             found.append(constraint.rule)
         return found + sampling.filters()
 
-    def _law(self, method: str | Drafter) -> BudgetLaw:
-        """A method's own budget law: how far one method's promises can be trusted says nothing about another's."""
+    def _law(self, method: str | Drafter, budget: int | str = "auto") -> BudgetLaw:
+        """A fixed budget, or a method's own law: how far its promises can be trusted says nothing about another's."""
+        if budget != "auto":
+            return make_budget(budget if isinstance(budget, str) else int(budget))
         return self._laws.setdefault(method if isinstance(method, str) else type(method).__name__, make_budget("auto"))
 
     def _drafter(self, method: str | Drafter) -> Drafter:

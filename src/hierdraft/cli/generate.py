@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hierdraft.cli import options
+from hierdraft.cli.messages import check_together, conversation
 from hierdraft.cli.standard_input import read_prompt
-from hierdraft.errors import UsageError
 
 if TYPE_CHECKING:
     from hierdraft.databases.said import SaidBefore
@@ -22,6 +22,10 @@ _EXAMPLES = """
 Examples:
 
   hierdraft generate "Why is the sky blue?"
+
+  hierdraft generate "Why is the sky blue?" --system "Answer in one sentence."
+
+  hierdraft generate "And at night?" --messages chat.json
 
   hierdraft generate "Summarise: ..." --compare --max-new-tokens 200
 
@@ -38,9 +42,7 @@ Examples:
 
 
 def generate(
-    prompt: Annotated[
-        str | None, typer.Argument(help="The prompt; - reads it from standard input, as does none with text piped in.")
-    ] = None,
+    prompt: options.Prompt = None,
     model: options.Model = None,
     engine: options.Engine = None,
     method: options.Method = None,
@@ -49,12 +51,12 @@ def generate(
     dtype: options.Dtype = None,
     threads: options.Threads = None,
     stop: Annotated[list[str] | None, typer.Option(help="A string that ends the answer; may be repeated.")] = None,
+    system: Annotated[str | None, typer.Option(help="A system message, before the prompt.")] = None,
+    messages: Annotated[Path | None, typer.Option(help="Earlier turns: a JSON file of chat messages.")] = None,
+    template: Annotated[str | None, typer.Option(help="Which of several chat templates to use.")] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Do not put the prompt into the chat template.")] = False,
     pack: options.Packs = None,
-    reference: Annotated[
-        list[Path] | None,
-        typer.Option(help="A text that the answer may repeat: drafted from, not read by the model; may be repeated."),
-    ] = None,
+    reference: options.References = None,
     temperature: Annotated[float, typer.Option(help="0: greedy; above: sample.")] = 0.0,
     top_k: Annotated[int, typer.Option(help="Sample from the K likeliest tokens; 0: from all.")] = 0,
     top_p: Annotated[float, typer.Option(help="Sample from the likeliest tokens with this probability.")] = 1.0,
@@ -69,21 +71,20 @@ def generate(
     as_json: options.AsJson = False,
 ) -> None:
     """Generate an answer with drafts; the output is that of plain decoding, with the same seed where it samples."""
+    from hierdraft.registry import make_drafter
     from hierdraft.settings import load_settings
 
-    if demo and prompt is not None:
-        raise UsageError("Give either a prompt or --demo.")
+    check_together(prompt, system, messages, template, demo=demo, raw=raw)
     settings = load_settings(
         model=model, engine=engine, method=method, max_new_tokens=max_new_tokens, budget=budget, dtype=dtype,
         threads=threads, packs=pack or None, learn=False if no_learn or demo else None,
     )  # fmt: skip
-    text = "" if demo else read_prompt(prompt)
-    from hierdraft.registry import make_drafter
-
+    text = "" if demo or (prompt is None and messages is not None) else read_prompt(prompt)
+    asked = conversation(text, system, messages)
     make_drafter(settings.method)
     options = {
-        "max_new_tokens": settings.max_new_tokens, "budget": settings.budget, "stop": stop or (), "chat": not raw,
-        "namespace": namespace, "reference": [_text_of(path) for path in reference or []],
+        "max_new_tokens": settings.max_new_tokens, "budget": settings.budget, "stop": stop or (),
+        "chat": template or not raw, "namespace": namespace, "reference": [_text_of(path) for path in reference or []],
         "schema": _text_of(schema) if schema else None,
         **_sampling(temperature, top_k, top_p, min_p, repetition_penalty, seed),
     }  # fmt: skip
@@ -94,7 +95,7 @@ def generate(
 
             run_demo(loaded, settings.method, options, as_json=as_json)
         else:
-            _one(loaded, text, settings.method, options, compare=compare, as_json=as_json)
+            _one(loaded, asked, settings.method, options, compare=compare, as_json=as_json)
     finally:
         loaded.close()
 
@@ -148,7 +149,7 @@ class _Quiet:
 
 
 def _one(
-    model: LanguageModel, prompt: str, method: str, options: dict[str, Any], *, compare: bool, as_json: bool
+    model: LanguageModel, prompt: Any, method: str, options: dict[str, Any], *, compare: bool, as_json: bool
 ) -> None:
     from hierdraft.cli.render import legend, show_stream, shows_colours, stderr_console, stdout_console, summary
     from hierdraft.databases.said import SaidBefore
@@ -176,7 +177,7 @@ def _learned_before(run: Generation, said: SaidBefore) -> bool:
     return run.by_level.get("model", {"accepted": 0})["accepted"] > 0 and said.holds(run.token_ids)
 
 
-def _plain(model: LanguageModel, prompt: str, options: dict[str, Any]) -> Generation:
+def _plain(model: LanguageModel, prompt: Any, options: dict[str, Any]) -> Generation:
     """Plain decoding with the same engine, behind a short warm-up so that neither run pays for first calls."""
     model.generate(prompt, method="none", **{**options, "max_new_tokens": 4})
     return model.generate(prompt, method="none", **options)

@@ -51,4 +51,11 @@ PackPaths = Annotated[
 Name = Annotated[
     str, typer.Argument(help="A name that `hierdraft models list` shows.", autocompletion=complete.named_models)
 ]
+References = Annotated[
+    list[Path] | None,
+    typer.Option(help="A text that the answer may repeat: drafted from, not read by the model; may be repeated."),
+]
+Prompt = Annotated[
+    str | None, typer.Argument(help="The prompt; - reads it from standard input, as does none with text piped in.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON only.")]

@@ -101,12 +101,13 @@ def _filled(
 
     try:
         if knows_parts:
-            text: str = tokenizer.apply_chat_template(turns, tokenize=False, **options)
+            only_shown = {**options, "continue_final_message": False, "tokenize": False}
+            text: str = tokenizer.apply_chat_template(turns, **only_shown)
             if str(turns[-1].get("content", "")).strip() not in text:
                 turns = [{**turn, "content": [{"type": "text", "text": turn.get("content") or ""}]} for turn in turns]
         ids: Sequence[int] = tokenizer.apply_chat_template(turns, return_dict=False, **options)
     except (TemplateError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, ImportError) as error:
-        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        reason = " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
         raise UsageError(
             f"The model's chat template cannot be filled with these messages ({reason}): give other ones, the finished "
             "prompt as text with chat=False (--raw on the command line), or the ids of apply_chat_template."
