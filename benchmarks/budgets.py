@@ -63,7 +63,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     kept = RESULTS / "budgets.json"
-    rows: dict[str, Any] = json.loads(kept.read_text())["per_answer"] if kept.exists() else {}
+    settings = {"tokens": args.tokens, "limit": args.limit, "threads": args.threads}
+    record: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {"settings": settings}
+    if record["settings"]["tokens"] != args.tokens:
+        raise SystemExit(f"{kept} holds answers of another length: remove it, or give its --tokens.")
+    rows = record.get("per_answer", {})
+    runs = record.get("runs", [{"machine": record["machine"], "answers": len(rows)}] if rows else [])
+    run = {"machine": machine(), "answers": 0}
+    runs.append(run)
     model = hierdraft.load("smollm2-135m", engine="hf", dtype="float32", learn=False, threads=args.threads)
     drafters = drafters_of(model)
     for question in load_questions(f"spec-bench:{args.questions}", args.limit):
@@ -72,9 +79,9 @@ def main() -> None:
         rows[question.id] = {"task": question.task, **answer(model, drafters, question.turns[0], args.tokens)}
         print(question.id, question.task, rows[question.id]["steps"], flush=True)
         tasks = dict.fromkeys(row["task"] for row in rows.values())
-        settings = {"tokens": args.tokens, "limit": args.limit, "threads": args.threads}
+        run["answers"] += 1
         write("budgets", {
-            "machine": machine(), "settings": settings, "all": summary(list(rows.values())),
+            "machine": run["machine"], "runs": runs, "settings": settings, "all": summary(list(rows.values())),
             "tasks": {task: summary([row for row in rows.values() if row["task"] == task]) for task in tasks},
             "per_answer": rows,
         })  # fmt: skip

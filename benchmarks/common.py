@@ -17,22 +17,24 @@ from typing import Any
 import numpy as np
 
 from hierdraft.bench.datasets import builtin_prompts
+from hierdraft.bench.metrics import FEWEST
+from hierdraft.bench.provenance import cpu_model, now
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).resolve().parent
 
 
 def machine() -> dict[str, Any]:
-    """Commit, hardware and versions of a run."""
+    """Commit, hardware, versions and date of a run."""
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
     dirty = subprocess.run(
         ["git", "status", "--porcelain", "src"], cwd=ROOT, capture_output=True, text=True, check=False
     )
-    model = [line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")]
     return {
         "commit": commit.stdout.strip() + ("+changes" if dirty.stdout.strip() else ""),
         "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *map(_shown, sys.argv[1:])]),
-        "cpu": model[0] if model else platform.processor(),
+        "date": now(),
+        "cpu": cpu_model(),
         "cpus": os.cpu_count(),
         "python": platform.python_version(),
         **{name: version(name) for name in ("torch", "transformers", "numpy", "numba")},
@@ -42,11 +44,6 @@ def machine() -> dict[str, Any]:
 def _shown(argument: str) -> str:
     """Folders of a machine are nobody's business: of a full path only the name."""
     return Path(argument).name if os.path.isabs(argument) else argument
-
-
-def _cpuinfo() -> list[str]:
-    file = Path("/proc/cpuinfo")
-    return file.read_text().splitlines() if file.exists() else []
 
 
 def prompts(limit: int | None = None) -> list[dict[str, str]]:
@@ -60,14 +57,15 @@ def prompts(limit: int | None = None) -> list[dict[str, str]]:
     return kept
 
 
-def spread(values: Sequence[float]) -> dict[str, float]:
-    """Median with the 95 % bootstrap interval of the median, and the extremes."""
+def spread(values: Sequence[float]) -> dict[str, float | None]:
+    """Median with the 95 % bootstrap interval of the median (None for too few values), and the extremes."""
     rng = random.Random(0)
     medians = sorted(statistics.median(rng.choices(values, k=len(values))) for _ in range(2000))
+    enough = len(values) >= FEWEST
     return {
         "median": round(statistics.median(values), 3),
-        "low": round(medians[50], 3),
-        "high": round(medians[-51], 3),
+        "low": round(medians[50], 3) if enough else None,
+        "high": round(medians[-51], 3) if enough else None,
         "min": round(min(values), 3),
         "max": round(max(values), 3),
     }

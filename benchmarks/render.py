@@ -12,7 +12,21 @@ import re
 from pathlib import Path
 from typing import Any
 
-from tables import arctic, batch, budgets, gpu, law, lossless, mutation, openvino, peers, spec_bench, table, vllm
+from tables import (
+    arctic,
+    batch,
+    between,
+    budgets,
+    gpu,
+    law,
+    lossless,
+    mutation,
+    openvino,
+    peers,
+    spec_bench,
+    table,
+    vllm,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"(<!-- figures: (benchmarks/[\w.-]+\.json) -->\n)(.*?)(<!-- end figures -->)", re.DOTALL)
@@ -29,7 +43,7 @@ def render(path: Path) -> str:
 
 
 def _range(value: dict[str, float]) -> str:
-    return f"{value['median']:.2f} ({value['low']:.2f} to {value['high']:.2f})"
+    return f"{value['median']:.2f} ({between(value)})"
 
 
 def _where(record: dict[str, Any]) -> str:

@@ -57,9 +57,10 @@ def main() -> None:
         subprocess.run([program, *map(str, asked)], check=True)
         report = gather(out)
         del report["example"]
-        more = {"dataset": "built-in"} if kinds else {"dataset": "Spec-Bench", "pack": Path(args.pack).stem}
-        report["settings"] |= {"threads": args.threads, **more}
-        write(f"spec-bench-{name}", {"machine": machine(), **report})
+        made = report["settings"]
+        made |= {"dataset": "built-in"} if kinds else {"dataset": "Spec-Bench", "pack": Path(args.pack).stem}
+        begun = {key: made[key] for key in ("commit", "date") if key in made}  # not those of the day it ended
+        write(f"spec-bench-{name}", {"machine": {**machine(), **begun}, **report})
 
 
 if __name__ == "__main__":

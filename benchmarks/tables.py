@@ -15,6 +15,11 @@ def table(head: list[str], rows: Rows) -> str:
     return "\n".join(lines)
 
 
+def between(found: dict[str, Any]) -> str:
+    """A 95 % interval, where there were answers enough for one."""
+    return "too few answers" if found["low"] is None else f"{found['low']:.2f} to {found['high']:.2f}"
+
+
 def _about(record: dict[str, Any]) -> str:
     m, s = record["machine"], record["settings"]
     how = ", ".join(f"{key} {value}" for key, value in s["sampling"].items()) or "greedy"
@@ -40,11 +45,11 @@ def spec_bench(record: dict[str, Any]) -> str:
         [
             f"`{name}`",
             f"{row['accepted_length']:.2f}",
-            f"{row['accepted_interval']['low']:.2f} to {row['accepted_interval']['high']:.2f}",
+            between(row["accepted_interval"]),
             *(
                 [
                     f"{row['speedup']['median']:.2f}",
-                    f"{row['speedup']['low']:.2f} to {row['speedup']['high']:.2f}",
+                    between(row["speedup"]),
                     f"{row['tokens_per_second']:.1f}",
                     f"{1e3 * row['seconds']['draft'] / max(1, row['steps']):.2f}",
                 ]
@@ -144,7 +149,7 @@ def peers(record: dict[str, Any]) -> str:
     rows = [
         [
             name, f"{row['tokens_per_second']:.1f}",
-            f"{row['speedup']['median']:.2f} ({row['speedup']['low']:.2f} to {row['speedup']['high']:.2f})",
+            f"{row['speedup']['median']:.2f} ({between(row['speedup'])})",
             *(f"{row['tasks'][task]:.2f}" for task in tasks),
             f"{row['same_as_own_plain']} of {answers}", f"{row['same_as_hierdraft']} of {answers}",
         ]
@@ -192,7 +197,7 @@ def openvino(record: dict[str, Any]) -> str:
     kinds = list(systems[ours]["against"][plain])
     rows = [
         [f"{one}, over {other}", *(f"{found[kind]['median']:.2f}" for kind in kinds),
-         f"{found['all']['low']:.2f} to {found['all']['high']:.2f}", f"{found['all']['min']:.2f}"]
+         between(found["all"]), f"{found['all']['min']:.2f}"]
         for one, other in pairs
         for found in [systems[one]["against"][other]]
     ]  # fmt: skip

@@ -43,8 +43,10 @@ def read_prompts(folder: Path, limit: int | None) -> tuple[dict[str, Any], list[
     return header, rows
 
 
-def interval(values: list[float]) -> dict[str, float]:
-    """Median, and the 95 % bootstrap interval of the median."""
+def interval(values: list[float]) -> dict[str, float | None]:
+    """Median, and the 95 % bootstrap interval of the median; None for fewer than six values, as in `bench report`."""
+    if len(values) < 6:
+        return {"median": round(statistics.median(values), 3), "low": None, "high": None}
     rng = random.Random(0)
     medians = sorted(statistics.median(rng.choices(values, k=len(values))) for _ in range(2000))
     return {"median": round(statistics.median(values), 3), "low": round(medians[50], 3), "high": round(medians[-51], 3)}
@@ -77,14 +79,17 @@ def _figures(
     name: str, rows: list[dict[str, Any]], seconds: dict[str, list[float]], said: dict[str, list[list[int]]]
 ) -> dict[str, Any]:
     tokens = [len(ids) for ids in said[name]]
-    ratios = [
-        (count / own) / (len(base) / other)
-        for count, own, base, other in zip(tokens, seconds[name], said["plain"], seconds["plain"], strict=True)
+    measured = [
+        (row["task"], (count / own) / (len(base) / other))
+        for row, count, own, base, other in zip(
+            rows, tokens, seconds[name], said["plain"], seconds["plain"], strict=True
+        )
         if base and count
     ]
+    ratios = [ratio for _, ratio in measured]
     tasks: dict[str, list[float]] = {}
-    for row, ratio in zip(rows, ratios, strict=False):
-        tasks.setdefault(row["task"], []).append(ratio)
+    for task, ratio in measured:
+        tasks.setdefault(task, []).append(ratio)
     ours = [row["output_ids"] for row in rows]
     return {
         "tokens_per_second": round(sum(tokens) / sum(seconds[name]), 2),

@@ -31,17 +31,29 @@ def test_run_and_audit(data: Path, smollm2: Path) -> None:
     ]  # fmt: skip
     done = hierdraft(*asked, "--json")
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)["methods"]
+    whole = json.loads(done.stdout)
+    made, found = whole["settings"], whole["methods"]
     assert list(found) == ["none", "hierarchy"]
+    assert (made["dtype"], made["learn"], made["sampling"]["temperature"]) == ("float32", False, 0.8)
+    assert made["engine"] in ("hf", "openvino")
+    assert type(made["threads"]) is int
+    assert whole["known"] == {"in_databases": [], "asked_before": []}
+    assert json.loads((out / "none.jsonl").read_text().splitlines()[0])["run"] == {**made, "method": "none"}
     for score in found.values():
         assert {"accepted_length", "tokens_per_second", "speedup", "identical", "tasks"} <= set(score)
-        assert set(score["speedup"]) == {"median", "low", "high"}
+        assert set(score["speedup"]) == {"median", "low", "high", "values"}
+        assert score["speedup"]["low"] is None, "of three answers no interval is told"
         assert set(score["tasks"]) == {"lists", "sums"}
         assert score["identical"] is True
         assert score["answers"] == 3
     shown = hierdraft(*asked)  # everything is there already
     assert shown.returncode == 0, shown.stderr
     assert "speed-up by task" in shown.stdout
+    refused = hierdraft(*asked, "--top-k", "9")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "none.jsonl was made with another sampling" in refused.stderr
+    played = hierdraft("bench", "replay", "--records", str(out / "none.jsonl"), "--methods", "none", "--json")
+    assert played.returncode == 0, played.stderr
     told = hierdraft("bench", "report", str(out), "--out", str(data.parent / "site"), "--example", "a.2")
     assert told.returncode == 0, told.stderr
     assert "speed-up by task" in told.stdout
@@ -66,6 +78,29 @@ def test_run_and_audit(data: Path, smollm2: Path) -> None:
     told = hierdraft("bench", "audit", str(plain), str(short))
     assert told.returncode == 14
     assert "in one run only" in told.stderr
+
+
+@pytest.mark.model
+def test_long_prompts_are_named_or_skipped(tmp_path: Path, smollm2: Path) -> None:
+    asked = tmp_path / "asked.jsonl"
+    rows = [{"id": "short", "prompt": "Hello."}, {"id": "long", "prompt": "word " * 9000}]
+    asked.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    out = tmp_path / "out"
+    given = (
+        "bench", "run", "--dataset", str(asked), "--model", str(smollm2), "--engine", "hf", "--methods", "none",
+        "--max-new-tokens", "2", "--out", str(out),
+    )  # fmt: skip
+    done = hierdraft(*given)
+    assert done.returncode == 7, done.stderr
+    assert "Question 'long', turn 1, has 90" in done.stderr
+    assert len((out / "none.jsonl").read_text().splitlines()) == 1, "nothing was decoded"
+    done = hierdraft(*given, "--skip-long", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert [one["id"] for one in found["skipped"]] == ["long.1"]
+    assert found["methods"]["none"]["answers"] == 1
+    report = json.loads(hierdraft("bench", "report", str(out), "--json").stdout)
+    assert [one["id"] for one in report["skipped"]] == ["long.1"]
 
 
 @pytest.mark.model
@@ -101,3 +136,48 @@ def test_bad_input_is_one_sentence(arguments: list[str], word: str, tmp_path: Pa
     assert word in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+def write_run(path: Path, said: list[int], **settings: object) -> Path:
+    header = {"run": {"model": "nowhere", "dtype": "float32", "sampling": {}, "method": path.stem, **settings}}
+    record = {"id": "a.1", "task": "t", "prompt_ids": [1, 2], "output_ids": said}
+    path.write_text(json.dumps(header) + "\n" + json.dumps(record) + "\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("said", "settings", "cut", "code", "sentence"),
+    [
+        ([3, 4], {}, 0, 0, "1 answers, 2 tokens compared: 0 ties, 0 bugs"),
+        ([3, 5], {"model": "other"}, 0, 2, "model is nowhere in one and other in the other"),
+        ([3, 5], {"engine": "openvino"}, 0, 2, "engine is none in one and openvino in the other"),
+        ([3, 5], {"sampling": {"temperature": 1.0}}, 0, 2, "sampling is none in one and temperature 1.0 in the other"),
+        ([3, 4], {}, 9, 13, "ends in the middle of a line"),
+    ],
+)
+def test_audits_of_odd_runs(
+    tmp_path: Path, said: list[int], settings: dict[str, object], cut: int, code: int, sentence: str
+) -> None:
+    one, other = write_run(tmp_path / "none.jsonl", [3, 4]), write_run(tmp_path / "hd.jsonl", said, **settings)
+    whole = other.read_bytes()
+    other.write_bytes(whole[: len(whole) - cut])
+    done = hierdraft("bench", "audit", str(one), str(other))
+    assert (done.returncode, done.stdout.count("\n") + done.stderr.count("\n")) == (code, 1), done.stderr
+    assert sentence in done.stdout + done.stderr
+
+
+def test_reports_of_odd_folders(tmp_path: Path) -> None:
+    """One sentence each: an empty folder, a file for a folder, records without figures."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bare").mkdir()
+    write_run(tmp_path / "bare" / "none.jsonl", [3, 4])
+    for place, code, sentence in (
+        (tmp_path / "empty", 2, "holds no run of plain decoding"),
+        (tmp_path / "bare" / "none.jsonl", 2, "is no folder"),
+        (tmp_path / "bare", 13, "the record 'a.1' has no steps"),
+    ):
+        done = hierdraft("bench", "report", str(place), "--json")
+        assert (done.returncode, done.stdout) == (code, "")
+        assert sentence in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+        assert not list(tmp_path.rglob("report.*"))

@@ -159,7 +159,7 @@ def test_the_text_is_fed_in_passes_of_every_size() -> None:
 
 def test_runs_that_cannot_be_compared_are_refused() -> None:
     one, other = runs(ToyEngine(1, SIZE), {}, answers=2)
-    for name in ("model", "dtype", "sampling"):
+    for name in ("model", "engine", "dtype", "sampling"):
         with pytest.raises(UsageError, match=name):
             audit(one, Run({**other.settings, name: "other"}, other.records), None, None)
     for name, value in (("prompt_ids", [9]), ("seed", 4)):
@@ -343,3 +343,25 @@ def test_the_two_ways_to_say_speed_up_differ() -> None:
     found = summarise([record("x", 11, 0.5, 5), record("y", 11, 0.5, 5), record("z", 101, 10.0, 100)], plain)
     assert found["speedup"]["median"] == 2.0
     assert found["speedup_total"] == pytest.approx(12 / 11, abs=1e-4)
+
+
+# runs that the audit cannot judge
+
+
+def test_runs_without_answers_are_not_called_equal() -> None:
+    with pytest.raises(UsageError, match="neither holds an answer"):
+        audit(Run({}), Run({}), None, None)
+
+
+@pytest.mark.parametrize("wrong", [{"prompt_ids": [1, 99]}, {"output_ids": [1, 99]}, {"output_ids": [1, -1]}])
+def test_ids_of_another_model_are_refused(wrong: dict[str, Any]) -> None:
+    kept = {"id": "a", "prompt_ids": [1, 2], "output_ids": [3, 4], **wrong}
+    other = {**kept, "output_ids": [5, 4]}
+    with pytest.raises(UsageError, match="'a' has ids outside the vocabulary of 32"):
+        audit(Run({}, {"a": kept}), Run({}, {"a": other}), ToyEngine(1, SIZE), None)
+
+
+@pytest.mark.parametrize("sampling", [{"temprature": 1.0}, [1], "greedy", {"logit_bias": {"x": 1.0}}])
+def test_sampling_that_is_none_is_refused(sampling: Any) -> None:
+    with pytest.raises(CorpusError, match="sampling"):
+        Run({"sampling": sampling}).sampling({})

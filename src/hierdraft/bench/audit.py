@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hierdraft.bench.provenance import brief
 from hierdraft.bench.runs import Run
 from hierdraft.errors import UsageError
 from hierdraft.protocols import Engine
@@ -111,18 +112,17 @@ def audit(one: Run, other: Run, engine: Engine | None, exact: Engine | None) -> 
 
     Raises UsageError where the runs do not answer the same prompts in the same way.
     """
-    _comparable(one, other)
+    check_comparable(one, other)
     found = Audit(missing=sorted(set(one.records) ^ set(other.records)))
     for name in [name for name in one.records if name in other.records]:
         a, b = one.records[name], other.records[name]
-        if a["prompt_ids"] != b["prompt_ids"] or a.get("seed") != b.get("seed"):
-            raise UsageError(f"The runs cannot be compared: {name!r} has another prompt or seed in each.")
         found.answers += 1
         place = first_difference(a["output_ids"], b["output_ids"])
         found.tokens += len(a["output_ids"]) if place is None else place + 1
         if place is not None and engine is None:
             raise UsageError(f"The runs differ in {name!r}: the model is needed to say why.")
         if place is not None and engine is not None:
+            _check_ids(name, [*a["prompt_ids"], *a["output_ids"], *b["output_ids"]], engine.vocab_size)
             tokens = tuple(said[place] if place < len(said) else None for said in (a["output_ids"], b["output_ids"]))
             sampling = one.sampling(a)
             said = a["output_ids"][:place]
@@ -130,11 +130,25 @@ def audit(one: Run, other: Run, engine: Engine | None, exact: Engine | None) -> 
     return found
 
 
-def _comparable(one: Run, other: Run) -> None:
-    for name in ("model", "dtype", "sampling"):
+def check_comparable(one: Run, other: Run) -> None:
+    """Raise UsageError unless two runs answer the same prompts in the same way."""
+    if not one.records and not other.records:
+        raise UsageError("The runs cannot be compared: neither holds an answer.")
+    for name in ("model", "engine", "dtype", "sampling"):
         a, b = one.settings.get(name), other.settings.get(name)
         if a != b:
-            raise UsageError(f"The runs cannot be compared: {name} is {a!r} in one and {b!r} in the other.")
+            raise UsageError(f"The runs cannot be compared: {name} is {brief(a)} in one and {brief(b)} in the other.")
+    for name in [name for name in one.records if name in other.records]:
+        a, b = one.records[name], other.records[name]
+        if a["prompt_ids"] != b["prompt_ids"] or a.get("seed") != b.get("seed"):
+            raise UsageError(f"The runs cannot be compared: {name!r} has another prompt or seed in each.")
+
+
+def _check_ids(name: str, ids: Sequence[int], vocab_size: int) -> None:
+    if min(ids) < 0 or max(ids) >= vocab_size:
+        raise UsageError(
+            f"The record {name!r} has ids outside the vocabulary of {vocab_size}: was it made with this model?"
+        )
 
 
 def explain(

@@ -33,10 +33,13 @@ class Run:
     records: dict[str, Record] = field(default_factory=dict)
 
     def sampling(self, record: Mapping[str, Any]) -> Sampling:
-        """How the tokens of one answer were chosen, with its own seed."""
-        given = dict(self.settings.get("sampling") or {})
-        bias = {int(token): value for token, value in (given.pop("logit_bias", None) or {}).items()}
-        return Sampling(**{**given, "logit_bias": bias, "seed": record.get("seed")})
+        """How the tokens of one answer were chosen, with its own seed. Raises CorpusError for what is no sampling."""
+        try:
+            given = dict(self.settings.get("sampling") or {})
+            bias = {int(token): value for token, value in (given.pop("logit_bias", None) or {}).items()}
+            return Sampling(**{**given, "logit_bias": bias, "seed": record.get("seed")})
+        except (TypeError, ValueError, AttributeError) as error:
+            raise CorpusError(f"The run's header says nothing usable of its sampling ({error}).") from error
 
 
 def read_run(path: Path) -> Run:

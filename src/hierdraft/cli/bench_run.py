@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from hierdraft.bench.audit import Audit
     from hierdraft.bench.datasets import Question
     from hierdraft.bench.runner import Runner
+    from hierdraft.bench.runs import Run
     from hierdraft.protocols import Engine
 
 
@@ -194,21 +195,18 @@ def audit(
 
       hierdraft bench audit runs/today/none.jsonl runs/today/hierarchy.jsonl
     """
-    from hierdraft.bench.audit import audit, first_difference
+    from hierdraft.bench.audit import audit, check_comparable, first_difference
     from hierdraft.bench.runs import read_run
     from hierdraft.cli.render import stdout_console
-    from hierdraft.generation import load
 
     one, other = read_run(run_a), read_run(run_b)
+    check_comparable(one, other)
     shared = [(one.records[name], other.records[name]) for name in one.records if name in other.records]
     if all(first_difference(a["output_ids"], b["output_ids"]) is None for a, b in shared):
         found: Audit = audit(one, other, None, None)
     else:
-        name = model or str(one.settings.get("model"))
-        engine, dtype = (str(one.settings.get(key, usual)) for key, usual in (("engine", "hf"), ("dtype", "auto")))
-        threads = threads or one.settings.get("threads")
-        loaded = load(name, engine=engine, dtype=dtype, threads=threads, learn=False)
-        found = audit(one, other, loaded.engine, _exact(loaded.engine, name))
+        engine, name = _engine_of(one, model, threads)
+        found = audit(one, other, engine, _exact(engine, name))
     if as_json:
         typer.echo(json.dumps(found.as_dict()))
     else:
@@ -217,6 +215,20 @@ def audit(
         raise AuditError(f"{found.count('bug')} differences are not explained by rounding.")
     if found.missing:
         raise AuditError(f"{len(found.missing)} answers are in one run only, the first is {found.missing[0]!r}.")
+
+
+def _engine_of(run: Run, model: str | None, threads: int | None) -> tuple[Engine, str]:
+    """The engine that a run was made with, and its model's name, or that of `model`. Raises UsageError."""
+    from hierdraft.generation import load
+
+    made = run.settings
+    name = model or made.get("model")
+    if not isinstance(name, str):
+        raise UsageError("The runs differ and do not say which model made them: give --model.")
+    engine, dtype = (str(made.get(key, usual)) for key, usual in (("engine", "hf"), ("dtype", "auto")))
+    told = made.get("threads")
+    threads = threads or (told if type(told) is int else None)
+    return load(name, engine=engine, dtype=dtype, threads=threads, learn=False).engine, name
 
 
 def _tell(console: Any, found: Audit) -> None:
