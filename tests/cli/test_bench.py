@@ -67,6 +67,22 @@ def test_a_table_for_people(folder: Path) -> None:
     assert "drafting" in done.stdout
 
 
+def test_what_a_replay_was_made_with(folder: Path) -> None:
+    """Enough to make its figures again; a run's own file is read as records, its header left out."""
+    rows = (folder / "records.jsonl").read_text().splitlines()[:2]
+    run = folder / "none.jsonl"
+    run.write_text("\n".join([json.dumps({"run": {"model": "m"}}), *rows]) + "\n")
+    asked = ("bench", "replay", "--methods", "none", "--budget", "9", "--pack", str(folder / "m.safetensors"), "--json")
+    found = json.loads(hierdraft(*asked, "--records", str(run)).stdout)["settings"]
+    assert (found["records"], found["count"], found["budget"], found["online"]) == ("none.jsonl", 2, 9, False)
+    assert [(pack["name"], len(pack["sha256"])) for pack in found["packs"]] == [("m.safetensors", 64)]
+    assert {"hierdraft", "cpu", "date", "code"} <= set(found)
+    run.write_text(run.read_text() * 2)
+    mixed = hierdraft(*asked, "--records", str(run))
+    assert (mixed.returncode, mixed.stdout) == (13, "")
+    assert "line 4: a second run begins here" in mixed.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [

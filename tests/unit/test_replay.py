@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from hierdraft.bench.replay import as_dicts, compare
 from hierdraft.corpus.records import read_records
 from hierdraft.databases.pack import PackInfo, join, write_pack
 from hierdraft.databases.suffixsort import build
 from hierdraft.drafting.hierarchy import HierarchyDrafter
+from hierdraft.engines.hf import HFEngine
 from hierdraft.engines.loop import Options, decode
 from hierdraft.engines.replay import ReplayEngine
 from hierdraft.engines.timed import TimedReplay, random_engine
@@ -88,6 +90,12 @@ def test_each_forward_is_that_of_the_tree_behind_what_was_accepted(timed: TimedR
         lengths.append(len(step.tokens))
         assert timed.runner.cache.length == 2 + sum(lengths) - 1
     assert max(lengths) > 1
+
+
+def test_an_engine_tells_its_own_threads(timed: TimedReplay) -> None:
+    """Not those of the process, which has its own number outside of a forward."""
+    assert HFEngine(timed.runner.model, threads=3).threads == 3
+    assert HFEngine(timed.runner.model).threads == torch.get_num_threads()
 
 
 def test_shapes_and_devices_that_are_not_there() -> None:

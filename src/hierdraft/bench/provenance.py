@@ -34,13 +34,19 @@ def made_with(model: Any) -> dict[str, Any]:
     code      digest of hierdraft's own files; `commit` only where they lie in a checkout
     """
     engine = model.engine
-    packages = ["hierdraft", "numpy", "numba", "torch", "transformers", "tokenizers"]
-    packages += ["openvino"] if engine.name == "openvino" else []
+    packages = ["torch", "transformers", "tokenizers", *(["openvino"] if engine.name == "openvino" else [])]
     return {
         "dtype": engine.dtype, "engine": engine.name, "device": engine.device, "threads": engine.threads,
-        "packs": [pack_facts(pack) for pack in model.databases.packs],
         "learn": model.databases.namespaces is not None,
-        **versions(packages), **machine(), **program(),
+        **versions(packages), **made_without_model(model.databases.packs),
+    }  # fmt: skip
+
+
+def made_without_model(packs: Iterable[Pack]) -> dict[str, Any]:
+    """What is left of it where recorded output stands in for a model."""
+    return {
+        "packs": [pack_facts(pack) for pack in packs],
+        **versions(("hierdraft", "numpy", "numba")), **machine(), **program(),
     }  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from hierdraft.bench.metrics import interval
+from hierdraft.bench.provenance import made_without_model
 from hierdraft.corpus.records import Record, read_records
 from hierdraft.databases.levels import Databases
 from hierdraft.databases.namespace import Namespaces
@@ -174,6 +175,18 @@ def vocab_of(paths: Sequence[Path], packs: Sequence[Pack]) -> int:
         for row in read_records(path):
             most = max(most, *row["prompt_ids"], *row["output_ids"])
     return most + 1
+
+
+def account(
+    scores: dict[str, Score], about: Mapping[str, Any], packs: Sequence[Pack], ran: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """What `hierdraft bench replay --json` prints: what the scores were made with, and the scores.
+
+    ran   about the model that ran beside the records, None where none did
+    """
+    found: dict[str, Any] = {"settings": {**about, **made_without_model(packs)}}
+    found["methods"] = as_dicts(scores, timed=ran is not None)
+    return {**found, "engine": ran} if ran is not None else found
 
 
 def as_dicts(scores: dict[str, Score], *, timed: bool = False) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def replay(
 
       hierdraft bench replay --records said.jsonl --random-weights llama-7b --budget auto --limit 30
     """
-    from hierdraft.bench.replay import as_dicts, compare, some_records, vocab_of, warm_pack
+    from hierdraft.bench.replay import account, compare, some_records, vocab_of, warm_pack
     from hierdraft.cli.render import stdout_console
     from hierdraft.databases.pack import Pack
 
@@ -70,7 +70,8 @@ def replay(
     packs += [warm_pack(path, vocab) for path in warm or []]
     with counting("replaying") as report:
         scores = compare(rows, names, packs, vocab, nodes, online=online, engine=engine, report=report)
-    found = {"methods": as_dicts(scores, timed=engine is not None), **({"engine": engine.about} if engine else {})}
+    about = {"records": records.name, "count": len(rows), "online": online, "budget": nodes}
+    found = account(scores, about, packs, engine.about if engine else None)
     typer.echo(json.dumps(found)) if as_json else stdout_console().print(_table(found["methods"]))
 
 

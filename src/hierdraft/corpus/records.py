@@ -168,6 +168,8 @@ def read_records(path: Path, vocab_size: int | None = None) -> Iterator[Record]:
         if number == 1 and isinstance(row.get("run"), dict):
             continue
         place = f"{path}, line {number}"
+        if isinstance(row.get("run"), dict):
+            raise CorpusError(f"{place}: a second run begins here; give each run a file of its own.")
         names = ("prompt_ids", "output_ids") if "prompt_ids" in row else ("output_ids",)
         for name in names:
             ids_of(row, name, place, vocab_size)

@@ -76,7 +76,7 @@ class HFEngine:
     @property
     def threads(self) -> int:
         """CPU threads that a forward uses."""
-        return torch.get_num_threads()
+        return self._threads or torch.get_num_threads()
 
     def prefill(self, ids: Sequence[int] | Int32, rows: int = 1) -> torch.Tensor:
         """Score the prompt from an empty cache; logits[rows, V] of its last positions."""
