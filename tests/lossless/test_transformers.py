@@ -10,6 +10,7 @@ import pytest
 import torch
 import transformers as t
 
+import hierdraft
 from hierdraft.drafting.budget import AutoBudget, FixedBudget
 from hierdraft.drafting.hierarchy import HierarchyDrafter
 from hierdraft.drafting.plain import PlainDrafter
@@ -285,6 +286,22 @@ def test_long_windows_are_checked_in_two_forwards(name: str, dtype: torch.dtype)
     HFEngine(model)
     assert rows == [8, 9]
     assert row_spans(model, layer_windows(model))[-1] == 4096
+
+
+def test_positions_are_those_that_generate_gives() -> None:
+    """RoBERTa's own positions begin behind its padding id; generate gives others, and so does the engine."""
+    config = t.RobertaConfig(
+        vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48,
+        max_position_embeddings=256, is_decoder=True, initializer_range=0.4,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = t.AutoModelForCausalLM.from_config(config, dtype=torch.float64).eval()
+    truth = reference(model, PROMPT, 30, eos_token_id=None, no_repeat_ngram_size=2)
+    ids = torch.tensor([PROMPT])
+    drafts = hierdraft.hf.decode(HARMLESS["OracleInATree"](VOCABULARY, PROMPT + truth, 7), budget=9)
+    options = {"max_new_tokens": 30, "do_sample": False, "eos_token_id": None, "no_repeat_ngram_size": 2}
+    ours = model.generate(ids, attention_mask=torch.ones_like(ids), **options, custom_generate=drafts)
+    assert ours[0, len(PROMPT) :].tolist() == truth
 
 
 def test_a_mask_that_a_model_keeps_is_read() -> None:

@@ -7,6 +7,7 @@ no forward computed, in which each forward sees the same. So the check is two fo
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -41,13 +42,21 @@ def attends_as_told(engine: HFEngine) -> bool:
     tree = DraftTree.build([*siblings, *below], [-1] * _SIBLINGS + [0, _SIBLINGS])
     texts = [[last, siblings[0], *below], [last, siblings[-1], *below]]
     with torch.no_grad():
-        ids = torch.tensor(texts, device=model.device)
-        plain = model(input_ids=ids, past_key_values=cache, use_cache=True).logits
+        plain = model(**_as_generate(model, texts, length), past_key_values=cache, use_cache=True).logits
         rows = engine.score(cache, last, tree)
     wanted = torch.cat([plain[0], plain[1, 1:2]]).double()
     found = rows[[0, 1, _SIBLINGS + 1, _SIBLINGS + 2, _SIBLINGS]].double()
     error = (found - wanted).square().mean().sqrt() / wanted.square().mean().sqrt()
     return bool(error <= (_EXACT if engine.exact else _HALF))
+
+
+def _as_generate(model: Any, texts: list[list[int]], length: int) -> dict[str, torch.Tensor]:
+    """Ids [batch, L] behind `length` others, and positions where the model takes some, as `generate` gives them."""
+    ids = torch.tensor(texts, device=model.device)
+    if "position_ids" not in inspect.signature(model.forward).parameters:
+        return {"input_ids": ids}
+    where = torch.arange(length, length + ids.shape[1], device=model.device)
+    return {"input_ids": ids, "position_ids": where.expand_as(ids)}
 
 
 def row_spans(model: Any, windows: list[int | None]) -> list[int]:
