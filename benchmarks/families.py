@@ -4,8 +4,8 @@ python benchmarks/families.py [FAMILY ...]
 
 Each family's configuration is made small by the names of its fields, with windows, blocks and chunks of 12 tokens and
 random weights in float64 (float32 where experts or kernels know nothing else). `generate` writes 72 tokens with and
-without drafts; the drafts are the right continuation hidden in trees of wrong ones. A model that says the same token for ever may not
-repeat itself (`no_repeat_ngram_size`). Without arguments the record is
+without drafts; the drafts are the right continuation hidden in trees of wrong ones. A model that says the same token
+for ever may not repeat itself (`no_repeat_ngram_size`). Without arguments the record is
 `benchmarks/families.json` and the table in `docs/families.md`; the exit code is the number of families that differ.
 """
 
