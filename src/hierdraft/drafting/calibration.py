@@ -11,6 +11,7 @@ stored it. Drafters that ask other levels see other evidence, and have a file of
 from __future__ import annotations
 
 import os
+import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Collection, Mapping
@@ -135,7 +136,7 @@ def file_of(path: Path, levels: Collection[str]) -> Path:
 
 
 def _write(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary.write_bytes(save(dict(arrays), metadata={"format": FORMAT}))
     os.replace(temporary, path)
