@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from hierdraft.databases.namespace import check_name
 from hierdraft.errors import UsageError
 from hierdraft.text.prompts import check_text
 from hierdraft.verify.sampling import Sampling
@@ -35,6 +36,7 @@ def check_options(
     for name, (right, wanted) in fits.items():
         if not right:
             raise UsageError(f"{name} must be {wanted}, not {_shown(given[name])}.")
+    check_name(namespace)
 
 
 def stop_strings(stop: Any) -> tuple[str, ...]:

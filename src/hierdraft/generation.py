@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Iterator, Mapping, Sequence
+import warnings
+import weakref
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +15,11 @@ from hierdraft.arguments import check_options, processor_list, sampling_of, stop
 from hierdraft.databases.levels import Databases
 from hierdraft.drafting.budget import BudgetLaw, make_budget
 from hierdraft.engines.loop import Options, check_prompt, decode
-from hierdraft.errors import EngineBusyError, UsageError
+from hierdraft.errors import DraftWarning, HierdraftError, UsageError
 from hierdraft.protocols import Budget, Constraint, Drafter, Engine, Request, Step, UsesDatabases, Verifier
 from hierdraft.registry import make_drafter
 from hierdraft.settings import load_settings
-from hierdraft.stream import Generation, Stream
+from hierdraft.stream import Generation, Stream, Turns
 from hierdraft.text import Prompt, StopStrings, encode_prompt, encode_references, prompt_ids
 from hierdraft.verify.constraint import Follower
 from hierdraft.verify.greedy import Greedy
@@ -29,17 +31,33 @@ if TYPE_CHECKING:
 
 
 class LanguageModel:
-    """A target model ready to decode. One request at a time; a second one raises EngineBusyError."""
+    """A target model ready to decode; a context manager that closes itself.
+
+    One request at a time: a second one raises EngineBusyError, unless the first one's stream was left (see `Stream`),
+    which then ends. A model that is dropped, or not closed when the interpreter ends, closes itself.
+    """
 
     def __init__(self, engine: Engine, tokenizer: Any, name: str, databases: Databases | None = None) -> None:
         self.engine = engine
         self.tokenizer = tokenizer
         self.name = name
         self.databases = databases or Databases()
-        self._busy = threading.Lock()
-        self._drafters: dict[str, Drafter] = {}
+        self._turns = Turns()
+        self._drafters: dict[str | int, Drafter] = {}
         self._laws: dict[str, BudgetLaw] = {}
         self._grammars: Grammars | None = None
+        self._at_end = weakref.finalize(self, _close_quietly, self._turns, self._drafters, self.databases)
+
+    def __enter__(self) -> LanguageModel:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        kind = getattr(self.engine, "name", type(self.engine).__name__)
+        more = [str(getattr(self.engine, key)) for key in ("dtype", "device") if hasattr(self.engine, key)]
+        return f"<LanguageModel {self.name!r}: {', '.join([kind, *more])}{', closed' if self._turns.closed else ''}>"
 
     def encode(self, prompt: Prompt, history: Sequence[tuple[str, str]] = (), *, chat: bool | str = True) -> list[int]:
         """Token ids of a prompt, a text after earlier turns (asked, answered), as `generate` would make them."""
@@ -49,9 +67,9 @@ class LanguageModel:
 
     def generate(self, prompt: Prompt, **options: Any) -> Generation:
         """The whole answer; takes what `stream` takes, and raises what it raises."""
-        stream = self.stream(prompt, **options)
-        for _ in stream:
-            pass
+        with self.stream(prompt, **options) as stream:
+            for _ in stream:
+                pass
         return stream.result
 
     def stream(
@@ -77,7 +95,7 @@ class LanguageModel:
 
         prompt          text; chat messages, each {"role": ..., "content": ...}; or token ids, taken as they are: a
                         list, an array or tensor of shape [L] or [1, L], or what a tokenizer returns
-        method          a drafting method's name (`none`: plain decoding) or a `Drafter`
+        method          a drafting method's name (`none`: plain decoding) or a `Drafter`, attached and closed alike
         budget          `auto`: chosen every step from measured costs; or a number of nodes
         stop            strings that end the answer
         chat            put a text prompt into the model's chat template, where it has one; of several, the one so named
@@ -90,13 +108,12 @@ class LanguageModel:
         sampling        temperature, top_k, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty,
                         logit_bias, banned, seed: see `hierdraft.verify.sampling.Sampling`
 
-        Raises UsageError for a prompt, chat template or option that cannot be used, ContextLengthError where nothing
-        fits behind the prompt, EngineBusyError while another request runs.
+        Raises UsageError for a prompt, chat template or option that cannot be used and on a closed model,
+        ContextLengthError where nothing fits behind the prompt; the first piece EngineBusyError (see `Stream`).
         """
-        check_options(
-            method=method, budget=budget, chat=chat, ignore_eos=ignore_eos, namespace=namespace, schema=schema,
-            constraint=constraint,
-        )  # fmt: skip
+        self._turns.check_open()
+        check_options(method=method, budget=budget, chat=chat, ignore_eos=ignore_eos, namespace=namespace,
+                      schema=schema, constraint=constraint)  # fmt: skip
         strings, limit = stop_strings(stop), token_limit(max_new_tokens)
         chosen = sampling_of(sampling, self.engine.vocab_size)
         ids = check_prompt(self.engine, prompt_ids(self.tokenizer, prompt, chat=chat), limit)
@@ -111,7 +128,8 @@ class LanguageModel:
             constraint=self._follower(schema, constraint, len(ids), ends=not ignore_eos),
         )
         options.verifier = self._verifier(chosen, options.constraint, processor_list(processors), len(ids))
-        stream = Stream(self._alone(decode(self.engine, self._drafter(method), ids, options)), self.tokenizer, stopper)
+        steps = decode(self.engine, self._drafter(method), ids, options)
+        stream = Stream(self._turns, steps, self.tokenizer, stopper, self)
         stream.result.prompt_tokens, stream.result.seed = len(ids), chosen.seed
         return stream
 
@@ -160,29 +178,34 @@ class LanguageModel:
 
     def _drafter(self, method: str | Drafter) -> Drafter:
         """Drafters live as long as the model, so that what they learn serves the next request."""
-        if not isinstance(method, str):
-            return method
-        if method not in self._drafters:
-            drafter = make_drafter(method)
+        key = method if isinstance(method, str) else id(method)
+        if key not in self._drafters:
+            drafter = make_drafter(method) if isinstance(method, str) else method
             if isinstance(drafter, UsesDatabases):
                 drafter.attach(self.databases)
-            self._drafters[method] = drafter
-        return self._drafters[method]
+            self._drafters[key] = drafter
+        return self._drafters[key]
 
     def close(self) -> None:
-        """Put what was learned on the device. Raises StoreError."""
-        for drafter in self._drafters.values():
-            if isinstance(drafter, UsesDatabases):
-                drafter.close()
-        self.databases.close()
+        """End the request that runs, keep what was learned on the device, and take no other. Raises StoreError."""
+        if self._at_end.detach() is not None:
+            _close(self._turns, self._drafters, self.databases)
 
-    def _alone(self, steps: Iterator[Step]) -> Generator[Step]:
-        if not self._busy.acquire(blocking=False):
-            raise EngineBusyError("This model is decoding another request: wait for it, or load the model once more.")
-        try:
-            yield from steps
-        finally:
-            self._busy.release()
+
+def _close(turns: Turns, drafters: dict[str | int, Drafter], databases: Databases) -> None:
+    turns.close()
+    while drafters:
+        _, drafter = drafters.popitem()
+        if isinstance(drafter, UsesDatabases):
+            drafter.close()
+    databases.close()
+
+
+def _close_quietly(turns: Turns, drafters: dict[str | int, Drafter], databases: Databases) -> None:
+    try:
+        _close(turns, drafters, databases)
+    except HierdraftError as error:
+        warnings.warn(f"The model was not closed, and now cannot be: {error}", DraftWarning, stacklevel=2)
 
 
 def load(
@@ -213,12 +236,14 @@ def load(
     from hierdraft.engines.load import load_engine
     from hierdraft.holdings import open_databases
 
-    warming = threading.Thread(target=_warm_up, name="hierdraft-warm-up")
+    warming = threading.Thread(target=_warm_up, name="hierdraft-warm-up", daemon=True)
     warming.start()
     try:
         loaded, tokenizer = load_engine(name, engine=engine, dtype=dtype, device=device, threads=threads, lean=lean)
-    finally:
+    except Exception:  # whatever it was: the thread must not run on while the interpreter ends
         warming.join()
+        raise
+    warming.join()  # but not before Ctrl-C is heard
     settings = load_settings()
     learns = settings.learn if learn is None else learn
     databases = open_databases(settings, name, tokenizer, loaded.vocab_size, packs, learns)

@@ -7,15 +7,17 @@ import json
 import random
 import subprocess
 import sys
+import threading
 import warnings
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic, sleep
+from typing import Any
 
 import numpy as np
 import pytest
 
-from hierdraft.databases import writer
+from hierdraft.databases import compaction, writer
 from hierdraft.databases.catalog import CURRENT
 from hierdraft.databases.disk import Disk
 from hierdraft.databases.pack import PackInfo, split
@@ -265,3 +267,111 @@ def test_the_real_disk_does_all_this_too(tmp_path: Path) -> None:
     again = ModelStore(tmp_path, INFO, SMALL)
     assert documents_of(again) == said
     again.close()
+
+
+def test_a_closed_store_stays_closed(tmp_path: Path) -> None:
+    threads = threading.active_count()
+    store = ModelStore(tmp_path, INFO, StoreOptions("batch", compact_at=60), FastDisk())
+    said = fill(store, range(10))
+    store.close()
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for number in range(100):
+        store.append(document(number))
+    store.compact()
+    store.refresh()
+    store.sync()
+    store.close()
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert documents_of(store) == said
+    ends = monotonic() + 20
+    while threading.active_count() > threads and monotonic() < ends:
+        sleep(0.01)
+    assert threading.active_count() <= threads
+
+
+def test_no_thread_can_be_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As while the interpreter ends: every document is put on the device by itself, the journal is packed later."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    store = ModelStore(tmp_path, INFO, StoreOptions("batch", compact_at=60), FastDisk())
+    said = fill(store, range(40))
+    assert store._writer is not None
+    assert store._writer._journal is not None
+    assert store._writer._journal.unsynced == 0
+    assert documents_of(store) == said
+    assert not store.snapshot().packs
+    monkeypatch.undo()
+    store.compact()
+    assert store.snapshot().packs
+    assert documents_of(store) == said
+    store.close()
+
+
+def test_documents_are_useful_while_a_pack_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is noted in one thread does not disturb the compaction in another, and is there after it."""
+    store = ModelStore(tmp_path, INFO, StoreOptions("always", compact_at=1 << 20), FastDisk())
+    fill(store, range(400))
+    store.compact()
+    (first,) = store.snapshot().packs
+    places = iter(range(1 << 30))
+    store.touch(first, [next(places) for _ in range(100)])
+    real = compaction.Merged
+
+    def merged(*parts: Any) -> compaction.Merged:
+        store.touch(first, [next(places)])
+        return real(*parts)
+
+    class Watched(dict[int, int]):
+        """Another thread comes in between."""
+
+        def items(self) -> Any:
+            for pair in super().items():
+                store.touch(first, [next(places)])
+                yield pair
+
+    monkeypatch.setattr(compaction, "Merged", merged)
+    store._used = {name: Watched(stamps) for name, stamps in store._used.items()}
+    for _ in range(3):
+        fill(store, range(400, 700))
+        store.compact()
+    assert len(store.snapshot().packs) <= 2
+    newest = store.snapshot().packs[-1]
+    store.touch(newest, [0])
+    used = store._used
+    store.close()
+    again = ModelStore(tmp_path, INFO, SMALL, FastDisk())
+    assert again._used == used
+    assert 0 in used[newest.path.name]
+    again.close()
+
+
+def test_a_reader_keeps_its_own_answers(tmp_path: Path) -> None:
+    """Whatever the writer does, what this process has learned stays until it closes, the newest of it."""
+    first = ModelStore(tmp_path, INFO, SMALL, FastDisk())
+    said = fill(first, range(10))
+    second = ModelStore(tmp_path, INFO, StoreOptions("always", compact_at=400), FastDisk())
+    own = [[500, 501, 502], [600, 601]]
+    second.append(own[0])
+    said += fill(first, range(10, 90))  # several packs
+    second.refresh()
+    second.append(own[1])
+    said += fill(first, range(90, 95))
+    second.refresh()
+    found = documents_of(second)
+    assert [ids for ids in found if ids in own] == own
+    assert [ids for ids in found if ids not in own] == said
+    for number in range(400):
+        second.append([700, number])
+    found = documents_of(second)
+    assert [ids for ids in found if ids[0] != 700] == said  # nothing of the writer's is lost
+    kept = [ids for ids in found if ids[0] == 700]
+    assert kept == [[700, number] for number in range(400)][-len(kept) :]
+    assert 200 <= 3 * len(kept) <= 400
+    second.append([800] * 900)
+    second.append([801])
+    assert documents_of(second)[-2:] == [[800] * 900, [801]]
+    first.close()
+    second.close()

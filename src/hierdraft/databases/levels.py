@@ -126,6 +126,7 @@ class Databases:
         self.namespaces = namespaces
         self.calibration_file = calibration_file
         self._warned = False
+        self._closed = False
 
     def open(self, namespace: str, levels: Collection[str] = ("model", "statistics")) -> Shelves:
         """What a request of this namespace may draft from. A store that fails is left out with a warning."""
@@ -157,12 +158,16 @@ class Databases:
             store.touch(pack, starts)
 
     def close(self) -> None:
-        """Put what was learned on the device. Raises StoreError."""
+        """Put what was learned on the device; from now on nothing is learned, and packs alone are drafted from.
+
+        Raises StoreError.
+        """
+        self._closed = True
         if self.namespaces is not None:
             self.namespaces.close()
 
     def _store(self, namespace: str) -> ModelStore | None:
-        if self.namespaces is None:
+        if self.namespaces is None or self._closed:
             return None
         try:
             return self.namespaces.store(namespace)

@@ -13,6 +13,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,16 +68,18 @@ class Namespaces:
         self.options = options or StoreOptions()
         self._root = root if self.options.durability != "none" else None
         self._stores: dict[str, ModelStore] = {}
+        self._closed = False
         self._guard = threading.Lock()
         self._salt = b"" if self._root is None else read_salt(self._root)
         if self._root is not None and expire_days is not None:
             expire(self._root, expire_days)
 
     def store(self, name: str) -> ModelStore:
-        """The namespace's database. Raises StoreError, UsageError for an empty name."""
-        if not name:
-            raise UsageError("A namespace needs a name.")
+        """The namespace's database. Raises StoreError, also after `close`, and UsageError for a name that is none."""
+        check_name(name)
         with self._guard:
+            if self._closed:
+                raise StoreError("These databases are closed: load the model again.")
             if name not in self._stores:
                 folder = None
                 if self._root is not None:
@@ -93,11 +96,23 @@ class Namespaces:
         return Erasure() if self._root is None else forget(self._root, name)
 
     def close(self) -> None:
-        """Close every database. Raises StoreError."""
+        """Close every database; none is opened again. Raises StoreError."""
         with self._guard:
+            self._closed = True
             stores, self._stores = self._stores, {}
-        for store in stores.values():
-            store.close()
+        with ExitStack() as closing:  # one that fails leaves none of the others open
+            for store in stores.values():
+                closing.callback(store.close)
+
+
+def check_name(name: str) -> None:
+    """Raises UsageError for a namespace's name that is empty or is not Unicode text."""
+    if not name:
+        raise UsageError("A namespace needs a name.")
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"The namespace {name!r} is not Unicode text: choose another name.") from error
 
 
 def model_key(info: PackInfo) -> str:
@@ -159,6 +174,7 @@ def forget(root: Path, name: str) -> Erasure:
     The files are overwritten before they are removed. Raises StoreError if another process uses them or if anything
     is left.
     """
+    check_name(name)
     if not root.is_dir():
         return Erasure()
     key = namespace_key(read_salt(root), name)

@@ -3,7 +3,9 @@
 Finished requests go into memory (hash chains, drafted from at once) and into a journal. When enough have come
 together, a thread sorts them into a pack, and the file CURRENT is replaced, which names the packs and the first
 journal that is not in them: the one moment at which the state on disk changes. One process writes (it holds `lock`);
-others read what is there and keep what they add to themselves.
+others read what is there and keep what they add to themselves, in memory, until they close.
+
+A closed store stays closed: it takes nothing, begins no thread and opens no file again.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 import threading
 import time
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -27,7 +29,7 @@ from hierdraft.databases.hashchain import Chains, HashChains
 from hierdraft.databases.pack import Pack, PackInfo, join, write_pack
 from hierdraft.databases.suffixarray import END
 from hierdraft.databases.suffixsort import build
-from hierdraft.databases.writer import Durability, Writer, take_lock
+from hierdraft.databases.writer import Durability, Writer, begin_thread, take_lock
 from hierdraft.errors import DraftWarning, HierdraftError, StoreError
 from hierdraft.tree import Int32
 
@@ -48,7 +50,11 @@ class StoreOptions:
 
 
 class Snapshot(NamedTuple):
-    """What a request drafts from; it stays as it is (but for newer tokens in `recent`) until it is let go."""
+    """What a request drafts from; it stays as it is (but for newer tokens in the chains) until it is let go.
+
+    recent   what is in no pack yet
+    older    what is being made into one, or, where another process writes, what this process alone has learned
+    """
 
     packs: tuple[Pack, ...]
     recent: Chains
@@ -120,7 +126,7 @@ class ModelStore:
             raise StoreError(f"{folder} cannot be used: {error.strerror or error}.") from error
 
     def _load(self, folder: Path, disk: Disk | None) -> None:
-        """Take over what the folder holds; `disk` None: this process only reads."""
+        """Take over what the folder holds; `disk` None: this process only reads. Its own text stays, in `older`."""
         for _ in range(3):
             self._catalog = catalogs.read_catalog(folder)
             try:
@@ -128,7 +134,7 @@ class ModelStore:
                 break
             except FileNotFoundError:  # the writer has just replaced it
                 continue
-        self._used = {name: dict(stamps) for name, stamps in self._catalog.used.items()}
+        self._used = _copied(self._catalog.used)
         self._recent, self._read = HashChains(0), {}
         self._catch_up(folder)
 
@@ -144,9 +150,9 @@ class ModelStore:
 
     def refresh(self) -> None:
         """Take over what another process has added; nothing to do for the writer."""
-        if self.folder is None or self.writes or self._closed:
-            return
         with self._guard:
+            if self.folder is None or self.writes or self._closed:
+                return
             try:
                 if catalogs.read_catalog(self.folder) != self._catalog:
                     self._load(self.folder, None)
@@ -163,14 +169,19 @@ class ModelStore:
             return Snapshot(self._packs, self._recent.chains, self._older.chains)
 
     def append(self, tokens: Sequence[int] | Int32) -> None:
-        """Learn a finished request: it can be drafted from when this returns.
+        """Learn a finished request: it can be drafted from when this returns. A closed store takes nothing.
 
         Raises StoreError if it could not be kept on disk (it is still drafted from); the next append tries again.
         """
         document = np.asarray(tokens, dtype=np.int32)
-        if len(document) == 0 or self._closed:
+        if len(document) == 0:
             return
         with self._guard:
+            if self._closed:
+                return
+            if self.folder is not None and self._writer is None:
+                self._keep_own(document)
+                return
             self._recent.extend(np.append(document, np.int32(END)))
             try:
                 if self._writer is not None:
@@ -178,6 +189,16 @@ class ModelStore:
             finally:
                 if len(self._recent) >= self.options.compact_at:
                     self._start_compaction()
+
+    def _keep_own(self, document: Int32) -> None:
+        """Learn in memory beside what another process writes; past `compact_at` tokens the older half goes."""
+        self._older.extend(np.append(document, np.int32(END)))
+        tokens = self._older.tokens
+        if len(tokens) >= self.options.compact_at:
+            ends = np.flatnonzero(tokens[: len(tokens) // 2] == END)
+            if len(ends):
+                self._older = HashChains(0)
+                self._older.extend(tokens[ends[-1] + 1 :])
 
     def touch(self, pack: Pack, documents: Iterable[int]) -> None:
         """Note that documents of a pack, named by their first positions, have just been useful."""
@@ -194,7 +215,7 @@ class ModelStore:
 
     def _start_compaction(self) -> None:
         """Put `recent` aside as `older`, so that a thread can make a pack of it."""
-        if self._worker is not None and self._worker.is_alive():
+        if self._closed or (self._worker is not None and self._worker.is_alive()):
             return
         if self._writer is None:  # nothing is kept on disk: what is oldest goes
             self._older, self._recent = self._recent, HashChains(0)
@@ -206,8 +227,7 @@ class ModelStore:
                 self._warn(f"a new journal could not be begun ({error.strerror or error})")
                 return
             self._older, self._recent = self._recent, HashChains(0)
-        self._worker = threading.Thread(target=self._compact, name="hierdraft-compact", daemon=True)
-        self._worker.start()
+        self._worker = begin_thread(self._compact, "hierdraft-compact")  # None: `older` is tried again later
 
     def _compact(self) -> None:
         try:
@@ -217,7 +237,9 @@ class ModelStore:
             self._warn(f"the journal could not be made into a pack ({error})")  # it stays, and is tried again
 
     def _make_pack(self, folder: Path) -> None:
-        merged = merge(self._packs, self._older.tokens, self._used, self.options.most_tokens)
+        with self._guard:  # `touch` goes on meanwhile
+            stamps = _copied(self._used)
+        merged = merge(self._packs, self._older.tokens, stamps, self.options.most_tokens)
         index = build(merged.tokens, self.info.vocab_size)
         path = catalogs.next_pack(folder)
         pack = write_pack(path, index, replace(self.info, level="model", source="generated"), self._disk)
@@ -225,7 +247,7 @@ class ModelStore:
             kept = tuple(old for old in self._packs if old not in merged.replaced)
             used = {old.path.name: self._used.get(old.path.name, {}) for old in kept}
             used[path.name] = merged.used
-            catalog = Catalog(tuple(p.path.name for p in (*kept, pack)), self._first, used)
+            catalog = Catalog(tuple(p.path.name for p in (*kept, pack)), self._first, _copied(used))
             catalogs.write_catalog(self._disk, folder, catalog)
             self._packs, self._used, self._catalog, self._older = (*kept, pack), used, catalog, HashChains(0)
         catalogs.clean(self._disk, folder, catalog)
@@ -246,9 +268,10 @@ class ModelStore:
 
     def close(self) -> None:
         """Finish what is under way, put everything on the device and let go of the folder. Raises StoreError."""
-        if self._closed:
-            return
-        self._closed = True
+        with self._guard:
+            if self._closed:
+                return
+            self._closed = True
         self.wait()
         writer, self._writer = self._writer, None
         if writer is None or self.folder is None:
@@ -265,3 +288,7 @@ class ModelStore:
         if what not in self._warned:
             self._warned.add(what)
             warnings.warn(f"{what[0].upper()}{what[1:]}. The output does not depend on it.", DraftWarning, stacklevel=3)
+
+
+def _copied(used: Mapping[str, Mapping[int, int]]) -> dict[str, dict[int, int]]:
+    return {name: dict(stamps) for name, stamps in used.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -30,6 +31,16 @@ def take_lock(folder: Path, wait: float = 0.0) -> FileLock | None:
     return lock
 
 
+def begin_thread(work: Callable[[], None], name: str) -> threading.Thread | None:
+    """A running daemon thread, or None where none can be begun: out of threads, or the interpreter is ending."""
+    thread = threading.Thread(target=work, name=name, daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:
+        return None
+    return thread
+
+
 class Writer:
     """Appends to the newest journal of a folder whose lock is held. Methods may be called from any thread."""
 
@@ -48,8 +59,8 @@ class Writer:
         self._refused: str | None = None
         self._dirty = threading.Event()
         self._stop = threading.Event()
-        if not self._always:
-            threading.Thread(target=self._sync_batches, name="hierdraft-sync", daemon=True).start()
+        if not self._always and begin_thread(self._sync_batches, "hierdraft-sync") is None:
+            self._always = True
 
     def resume(self, number: int, length: int) -> None:
         """Go on behind the first `length` bytes of a journal. Raises OSError."""

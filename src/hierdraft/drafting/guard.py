@@ -75,6 +75,6 @@ class GuardedDrafter:
         except Exception as error:  # noqa: BLE001 - a plug-in may raise anything, and must not stop decoding
             kind = type(self._drafter).__name__
             self.failure = DraftError(f"The drafter {kind} failed ({type(error).__name__}: {error}).")
-            self.failure.__cause__ = error
+            self.failure.__cause__ = error.with_traceback(None)  # its frames would keep the whole request alive
             warnings.warn(f"{self.failure} This request goes on without drafts.", DraftWarning, stacklevel=2)
             return otherwise
