@@ -22,7 +22,7 @@ from common import machine, write
 from hierdraft.engines.hf_load import load_tokenizer
 from hierdraft.models import resolve
 from hierdraft.settings import load_settings
-from hierdraft.structured import Grammars
+from hierdraft.text.grammars import Grammars
 
 VOCABULARY = 49152
 CASES: dict[str, tuple[dict[str, Any], Any]] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,9 @@ _CONSTRAINT = ("ban", "advance", "rewind", "forced")
 
 
 def check_options(
-    *, method: Any, budget: Any, chat: Any, ignore_eos: Any, namespace: Any, schema: Any, constraint: Any
-) -> None:
+    *, method: Any, budget: Any, chat: Any, ignore_eos: Any, namespace: Any, schema: Any, lenient: Any,
+    schema_folders: Any, constraint: Any,
+) -> None:  # fmt: skip
     """Raise UsageError for an option of the wrong type."""
     drafts = isinstance(method, str) or (not isinstance(method, type) and _has(method, _DRAFTER))
     fits = {
@@ -28,15 +30,25 @@ def check_options(
         "chat": (isinstance(chat, bool | str) and chat != "", "True, False or the name of a chat template"),
         "ignore_eos": (isinstance(ignore_eos, bool), "True or False"),
         "namespace": (isinstance(namespace, str), "a text"),
-        "schema": (schema is None or isinstance(schema, str | Mapping), "a JSON schema, as an object or as text"),
+        "schema": (
+            schema is None or isinstance(schema, str | Path | Mapping),
+            "a JSON schema: an object, text or a Path",
+        ),
+        "lenient": (isinstance(lenient, bool), "True or False"),
+        "schema_folders": (_are_folders(schema_folders), "a list of folders"),
         "constraint": (constraint is None or _has(constraint, _CONSTRAINT), "a Constraint"),
     }
     given = {"method": method, "budget": budget, "chat": chat, "ignore_eos": ignore_eos, "namespace": namespace,
-             "schema": schema, "constraint": constraint}  # fmt: skip
+             "schema": schema, "lenient": lenient, "schema_folders": schema_folders,
+             "constraint": constraint}  # fmt: skip
     for name, (right, wanted) in fits.items():
         if not right:
             raise UsageError(f"{name} must be {wanted}, not {_shown(given[name])}.")
     check_name(namespace)
+
+
+def _are_folders(given: Any) -> bool:
+    return isinstance(given, list | tuple) and all(isinstance(folder, str | Path) for folder in given)
 
 
 def stop_strings(stop: Any) -> tuple[str, ...]:

@@ -89,6 +89,12 @@ class AuditError(HierdraftError):
     exit_code = 14
 
 
+class SchemaError(HierdraftError):
+    """An answer that was asked to follow a JSON schema does not: it was cut, or failed the check at its end."""
+
+    exit_code = 15
+
+
 class DemoDiffersError(HierdraftError):
     """Drafted and plain output of the demonstration differ in a number type that promises they never do."""
 

@@ -27,7 +27,7 @@ from hierdraft.verify.rules import Rule
 from hierdraft.verify.sampling import Sampler, Sampling
 
 if TYPE_CHECKING:
-    from hierdraft.structured import Grammars
+    from hierdraft.text.grammars import Grammars
 
 
 class LanguageModel:
@@ -84,14 +84,14 @@ class LanguageModel:
         ignore_eos: bool = False,
         namespace: str = "default",
         reference: str | Sequence[str | Sequence[int]] | None = (),
-        schema: str | Mapping[str, Any] | None = None,
+        schema: str | Path | Mapping[str, Any] | None = None,
+        lenient: bool = False,
+        schema_folders: Sequence[Path | str] = (),
         constraint: Constraint | None = None,
         processors: Sequence[Any] | None = (),
         **sampling: Any,
     ) -> Stream:
-        """Start a request and return its pieces as they come.
-
-        The ids are those of plain decoding, greedy or, with a temperature, with the same seed.
+        """Start a request and return its pieces as they come: those of plain decoding, with the same seed if drawn.
 
         prompt          text; chat messages, each {"role": ..., "content": ...}; or token ids, taken as they are: a
                         list, an array or tensor of shape [L] or [1, L], or what a tokenizer returns
@@ -102,7 +102,8 @@ class LanguageModel:
         ignore_eos      go on after an end-of-sequence id (for measuring)
         namespace       what is learned in one namespace is drafted from in no other
         reference       texts or token ids that the answer may repeat: a prediction of it, or documents it draws on
-        schema          a JSON schema that the answer must follow (needs the extra `structured`)
+        schema          a JSON schema that the answer must follow: an object, text or a Path (extra `structured`)
+        lenient, schema_folders   check at the end what cannot be kept of it; where files lie that it may refer to
         constraint      any other language that the answer must stay in; made for this request
         processors      transformers logits processors, applied after the penalties and before the temperature
         sampling        temperature, top_k, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty,
@@ -112,8 +113,10 @@ class LanguageModel:
         ContextLengthError where nothing fits behind the prompt; the first piece EngineBusyError (see `Stream`).
         """
         self._turns.check_open()
-        check_options(method=method, budget=budget, chat=chat, ignore_eos=ignore_eos, namespace=namespace,
-                      schema=schema, constraint=constraint)  # fmt: skip
+        check_options(
+            method=method, budget=budget, chat=chat, ignore_eos=ignore_eos, namespace=namespace, schema=schema,
+            lenient=lenient, schema_folders=schema_folders, constraint=constraint,
+        )  # fmt: skip
         strings, limit = stop_strings(stop), token_limit(max_new_tokens)
         chosen = sampling_of(sampling, self.engine.vocab_size)
         ids = check_prompt(self.engine, prompt_ids(self.tokenizer, prompt, chat=chat), limit)
@@ -125,28 +128,44 @@ class LanguageModel:
             eos_ids=() if ignore_eos else None,
             namespace=namespace,
             reference=encode_references(self.tokenizer, reference, self.engine.vocab_size),
-            constraint=self._follower(schema, constraint, len(ids), ends=not ignore_eos),
+            constraint=self._follower(schema, constraint, lenient, schema_folders, len(ids), ends=not ignore_eos),
         )
         options.verifier = self._verifier(chosen, options.constraint, processor_list(processors), len(ids))
+        return self._started(ids, method, options, stopper, chosen.seed)
+
+    def _started(
+        self, ids: Any, method: str | Drafter, options: Options, stop: StopStrings | None, seed: int | None
+    ) -> Stream:
+        """The stream of a request whose options were checked."""
+        look = getattr(options.constraint.machine, "look", None) if options.constraint is not None else None
         steps = decode(self.engine, self._drafter(method), ids, options)
-        stream = Stream(self._turns, steps, self.tokenizer, stopper, self)
-        stream.result.prompt_tokens, stream.result.seed = len(ids), chosen.seed
+        stream = Stream(self._turns, steps, self.tokenizer, stop, self, look)
+        stream.result.prompt_tokens, stream.result.seed = len(ids), seed
         return stream
 
     def _follower(
-        self, schema: str | Mapping[str, Any] | None, constraint: Constraint | None, prompt_length: int, *, ends: bool
+        self,
+        schema: str | Path | Mapping[str, Any] | None,
+        constraint: Constraint | None,
+        lenient: bool,
+        folders: Sequence[Path | str],
+        prompt_length: int,
+        *,
+        ends: bool,
     ) -> Follower | None:
         """What keeps the answer in its schema or constraint, if it has one. Raises UsageError."""
+        if schema is None and (lenient or folders):
+            raise UsageError("lenient and schema_folders go with a schema: give one.")
         if schema is not None and constraint is not None:
             raise UsageError("Give either a schema or a constraint.")
         if (schema is not None or constraint is not None) and not ends:
             raise UsageError("A constrained answer ends where its grammar ends: leave out ignore_eos.")
         if schema is not None:
-            from hierdraft.structured import Grammars
+            from hierdraft.text.grammars import Grammars
 
             if self._grammars is None:
                 self._grammars = Grammars(self.tokenizer, self.engine.vocab_size, self.engine.eos_ids)
-            constraint = self._grammars.json(schema)
+            constraint = self._grammars.json(schema, lenient=lenient, folders=[Path(folder) for folder in folders])
         return Follower(constraint, prompt_length) if constraint is not None else None
 
     def _verifier(

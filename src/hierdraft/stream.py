@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
@@ -29,6 +29,9 @@ class Generation:
     step_tokens      how many tokens each of those forwards gave
     by_level         level -> {"proposed": nodes scored, "accepted": of them in the text}
     seed             of the sample, None for a greedy answer
+    follows_schema   whether the answer follows the JSON schema it was asked for; None: none was asked for
+    schema_errors    why it does not, one line each
+    left_to_check    paths of the schema's keywords that were not kept while decoding but checked at the end
     """
 
     text: str = ""
@@ -45,6 +48,9 @@ class Generation:
     step_tokens: list[int] = field(default_factory=list)
     by_level: dict[str, dict[str, int]] = field(default_factory=dict)
     seed: int | None = None
+    follows_schema: bool | None = None
+    schema_errors: list[str] = field(default_factory=list)
+    left_to_check: list[str] = field(default_factory=list)
 
     @property
     def accepted_length(self) -> float:
@@ -97,9 +103,16 @@ class Stream:
     """
 
     def __init__(
-        self, turns: Turns, steps: Iterator[Step], tokenizer: Any, stop: StopStrings | None, model: object = None
+        self,
+        turns: Turns,
+        steps: Iterator[Step],
+        tokenizer: Any,
+        stop: StopStrings | None,
+        model: object = None,
+        look: Callable[[Generation], None] | None = None,
     ) -> None:
-        """`model`: whose request it is; kept as long as the stream is."""
+        """`model`: whose request it is, kept as long as the stream is; `look`: what looks at the complete answer."""
+        self._look = look
         self.result = Generation()
         self._model = model
         self._steps = turns.taken(weakref.ref(self), steps)
@@ -158,6 +171,9 @@ class Stream:
             if self._why is not None:
                 raise type(self._why)(*self._why.args)
             if not self._pieces:
+                if self._look is not None and self._state.startswith("ended"):
+                    self._look(self.result)
+                    self._look = None
                 return None
             piece = self._pieces.popleft()
             self.result.text += piece.text

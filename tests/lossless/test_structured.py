@@ -223,7 +223,7 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> LanguageModel:
 
 
 def test_a_regular_expression_on_the_toy(toy: LanguageModel) -> None:
-    from hierdraft.structured import Grammars
+    from hierdraft.text.grammars import Grammars
 
     grammars = Grammars(toy.tokenizer, 257, (256,))
     for temperature, seed in ((0.0, None), (1.0, 3), (1.0, 4)):
@@ -239,7 +239,7 @@ def test_a_regular_expression_on_the_toy(toy: LanguageModel) -> None:
 
 
 def test_wrong_grammars_are_refused_with_a_reason(toy: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    from hierdraft.structured import Grammars
+    from hierdraft.text.grammars import Grammars
 
     grammars = Grammars(toy.tokenizer, 257, (256,))
     for make, wrong in ((grammars.json, "{"), (grammars.json, '{"type": "nonsense"}'), (grammars.regex, "("),

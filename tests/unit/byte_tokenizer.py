@@ -19,6 +19,9 @@ class Bytes:
         self._tokenizer.decoder = decoders.ByteLevel()
         self._tokenizer.add_special_tokens(["<eos>"])
 
+    def __len__(self) -> int:
+        return 257
+
     def __call__(self, text: str, **_: Any) -> dict[str, list[int]]:
         return {"input_ids": self._tokenizer.encode(text).ids}
 

@@ -52,6 +52,8 @@ WRONG: dict[str, list[Any]] = {
     "reference": [3, 2.5, True, b"x", {"a": 1}, [None], [3], [b"x"], [["a"]], [[1.5]], [[257]], [[-1]], ["\ud800"],
                   [[[1], [2]]], object()],
     "schema": [3, True, ["object"], b"{}", Path("x.json"), object(), "{", {"type": object()}],
+    "lenient": [None, 1, "yes", [], True],
+    "schema_folders": [None, 3, "here", b"x", [3], [None], ["."], {"a": 1}],
     "constraint": [3, "a+", object(), len],
     "processors": [3, "x", len, [3], [int], {"a": len}, t.TemperatureLogitsWarper(0.5)],
     "temperature": ["hot", -1, float("nan"), float("inf"), True, [1.0], 1j, b"1"],

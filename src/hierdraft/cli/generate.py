@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,7 @@ import typer
 from hierdraft.cli import options
 from hierdraft.cli.messages import check_together, conversation
 from hierdraft.cli.standard_input import read_prompt
+from hierdraft.errors import SchemaError, UsageError
 
 if TYPE_CHECKING:
     from hierdraft.databases.said import SaidBefore
@@ -63,7 +65,9 @@ def generate(
     min_p: Annotated[float, typer.Option(help="Leave out tokens this much less likely than the likeliest.")] = 0.0,
     repetition_penalty: Annotated[float, typer.Option(help="Above 1: avoid tokens that occurred.")] = 1.0,
     seed: Annotated[int | None, typer.Option(help="Same seed, same sample; shown where none is given.")] = None,
-    schema: Annotated[Path | None, typer.Option(help="A JSON schema file that the answer must follow.")] = None,
+    schema: options.Schema = None,
+    lenient_schema: options.LenientSchema = False,
+    schema_folder: options.SchemaFolders = None,
     namespace: Annotated[str, typer.Option(help="Whose database to learn into and draft from.")] = "default",
     no_learn: Annotated[bool, typer.Option("--no-learn", help="Neither keep nor use what was said before.")] = False,
     compare: Annotated[bool, typer.Option("--compare", help="Decode plainly too and compare.")] = False,
@@ -85,19 +89,16 @@ def generate(
     options = {
         "max_new_tokens": settings.max_new_tokens, "budget": settings.budget, "stop": stop or (),
         "chat": template or not raw, "namespace": namespace, "reference": [_text_of(path) for path in reference or []],
-        "schema": _text_of(schema) if schema else None,
+        **_schema(schema, lenient_schema, schema_folder),
         **_sampling(temperature, top_k, top_p, min_p, repetition_penalty, seed),
     }  # fmt: skip
-    loaded = _load(settings)
-    try:
+    with closing(_load(settings)) as loaded:
         if demo:
             from hierdraft.cli.demo import run_demo
 
             run_demo(loaded, settings.method, options, as_json=as_json)
         else:
             _one(loaded, asked, settings.method, options, compare=compare, as_json=as_json)
-    finally:
-        loaded.close()
 
 
 generate.__doc__ = (generate.__doc__ or "") + _EXAMPLES
@@ -108,6 +109,18 @@ def _text_of(path: Path) -> str:
     from hierdraft.corpus.files import read_text
 
     return read_text(path)
+
+
+def _schema(schema: Path | None, lenient: bool, folders: list[Path] | None) -> dict[str, Any]:
+    """What the answer must follow, as options of `stream`. Raises UsageError."""
+    if schema is None:
+        if lenient or folders:
+            raise UsageError("--lenient-schema and --schema-folder go with --schema.")
+        return {}
+    from hierdraft.text.schemas.documents import read_schema
+
+    read_schema(schema)  # what is wrong with the file is said before a model is loaded
+    return {"schema": schema, "lenient": lenient, "schema_folders": folders or ()}
 
 
 def _sampling(
@@ -162,6 +175,7 @@ def _one(
         for _ in stream:
             pass
         typer.echo(json.dumps(as_record(run, plain, learned_before=_learned_before(run, said))))
+        _check_schema(run)
         return
     out, err = stdout_console(), stderr_console()
     show_stream(out, stream)
@@ -170,6 +184,15 @@ def _one(
     err.print(summary(run, learned_before=_learned_before(run, said)))
     if plain is not None:
         err.print(comparison(run, plain))
+    _check_schema(run)
+    if run.left_to_check:
+        err.print(f"schema: checked at the end, followed: {', '.join(run.left_to_check)}", markup=False)
+
+
+def _check_schema(run: Generation) -> None:
+    """Raises SchemaError for an answer that does not follow the schema it was asked for."""
+    if run.follows_schema is False:
+        raise SchemaError(f"The answer does not follow its schema: {'; '.join(run.schema_errors)}.")
 
 
 def _learned_before(run: Generation, said: SaidBefore) -> bool:
@@ -204,6 +227,10 @@ def as_record(run: Generation, plain: Generation | None, *, learned_before: bool
         "seed": run.seed,
         "learned_before": learned_before,
     }
+    if run.follows_schema is not None:
+        record["schema"] = {
+            "follows": run.follows_schema, "errors": run.schema_errors, "left_to_check": run.left_to_check,
+        }  # fmt: skip
     if plain is not None:
         record["compare"] = {
             "identical": run.token_ids == plain.token_ids,

@@ -58,4 +58,11 @@ References = Annotated[
 Prompt = Annotated[
     str | None, typer.Argument(help="The prompt; - reads it from standard input, as does none with text piped in.")
 ]
+Schema = Annotated[Path | None, typer.Option(help="A JSON schema file that the answer must follow.")]
+LenientSchema = Annotated[
+    bool, typer.Option("--lenient-schema", help="Check at the end what of the schema cannot be kept while decoding.")
+]
+SchemaFolders = Annotated[
+    list[Path] | None, typer.Option("--schema-folder", help="A folder that the schema may refer to; may be repeated.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON only.")]

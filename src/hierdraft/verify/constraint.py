@@ -22,7 +22,7 @@ class Follower:
 
     def __init__(self, constraint: Constraint, prompt_length: int) -> None:
         """The grammar begins behind the prompt."""
-        self._machine = constraint
+        self.machine = constraint
         self._prompt_length = prompt_length
         self._read: list[int] = []
 
@@ -33,10 +33,10 @@ class Follower:
         pairs = zip(read, output, strict=False)
         same = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(read), len(output)))
         if same < len(read):
-            self._machine.rewind(len(read) - same)
+            self.machine.rewind(len(read) - same)
             del read[same:]
         for token in output[same:]:
-            if not self._machine.advance(token):
+            if not self.machine.advance(token):
                 return False
             read.append(token)
         return True
@@ -44,7 +44,7 @@ class Follower:
     def rule(self, prefix: Int32, scores: Scores) -> Scores:
         """Only tokens that keep the output inside the grammar; none behind a prefix that has left it."""
         if self.moved(prefix):
-            self._machine.ban(scores)
+            self.machine.ban(scores)
         else:
             scores[:] = -np.inf
         return scores
@@ -70,22 +70,22 @@ class Follower:
         below: dict[int, int] = {}
         for child in found.tree.children(node):
             below.setdefault(int(found.tree.tokens[child]), child)
-        forced = self._machine.forced()[:depth]
+        forced = self.machine.forced()[:depth]
         for token, child in below.items():
-            if self._machine.advance(token):
+            if self.machine.advance(token):
                 chance = max(float(found.tree.prob[child]), _FORCED * prob if forced[:1] == [token] else 0.0)
                 place = found.add(token, copy, chance, int(found.tree.level[child]))
                 self._visit(found, child, place, chance, depth - 1)
-                self._machine.rewind(1)
+                self.machine.rewind(1)
         if forced and forced[0] not in below:
             read = 0
             for token in forced:
-                if not self._machine.advance(token):
+                if not self.machine.advance(token):
                     break
                 read += 1
                 prob *= _FORCED
                 copy = found.add(token, copy, prob, GRAMMAR)
-            self._machine.rewind(read)
+            self.machine.rewind(read)
 
 
 class _Growing:
