@@ -103,3 +103,7 @@ class DemoDiffersError(HierdraftError):
 
 class DraftWarning(UserWarning):
     """Drafting was switched off for a request; the output is unaffected."""
+
+
+class GenerationConfigWarning(UserWarning):
+    """What a model's folder says about how answers are made, and what of it is done."""

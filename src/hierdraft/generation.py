@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import warnings
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,17 +15,16 @@ import numpy as np
 from hierdraft.arguments import check_options, processor_list, sampling_of, stop_strings, token_limit
 from hierdraft.databases.levels import Databases
 from hierdraft.drafting.budget import BudgetLaw, make_budget
+from hierdraft.engines.generation_config import GenerationDefaults
 from hierdraft.engines.loop import Options, check_prompt, decode
-from hierdraft.errors import DraftWarning, HierdraftError, UsageError
-from hierdraft.protocols import Budget, Constraint, Drafter, Engine, Request, Step, UsesDatabases, Verifier
+from hierdraft.errors import DraftWarning, GenerationConfigWarning, HierdraftError, UsageError
+from hierdraft.protocols import Budget, Constraint, Drafter, Engine, Request, Step, UsesDatabases
 from hierdraft.registry import make_drafter
+from hierdraft.request_rules import make_verifier
 from hierdraft.settings import load_settings
 from hierdraft.stream import Generation, Stream, Turns
 from hierdraft.text import Prompt, StopStrings, encode_prompt, encode_references, prompt_ids
 from hierdraft.verify.constraint import Follower
-from hierdraft.verify.greedy import Greedy
-from hierdraft.verify.rules import Rule
-from hierdraft.verify.sampling import Sampler, Sampling
 
 if TYPE_CHECKING:
     from hierdraft.text.grammars import Grammars
@@ -37,11 +37,16 @@ class LanguageModel:
     which then ends. A model that is dropped, or not closed when the interpreter ends, closes itself.
     """
 
-    def __init__(self, engine: Engine, tokenizer: Any, name: str, databases: Databases | None = None) -> None:
+    def __init__(
+        self, engine: Engine, tokenizer: Any, name: str, databases: Databases | None = None,
+        defaults: GenerationDefaults | None = None,
+    ) -> None:  # fmt: skip
+        """`defaults`: what holds where a request does not say otherwise; None: nothing."""
         self.engine = engine
         self.tokenizer = tokenizer
         self.name = name
         self.databases = databases or Databases()
+        self.defaults = defaults or GenerationDefaults()
         self._turns = Turns()
         self._drafters: dict[str | int, Drafter] = {}
         self._laws: dict[str, BudgetLaw] = {}
@@ -77,7 +82,7 @@ class LanguageModel:
         prompt: Prompt,
         *,
         method: str | Drafter = "hierarchy",
-        max_new_tokens: int = 256,
+        max_new_tokens: int | None = None,
         budget: int | str = "auto",
         stop: str | Sequence[str] | None = (),
         chat: bool | str = True,
@@ -96,6 +101,7 @@ class LanguageModel:
         prompt          text; chat messages, each {"role": ..., "content": ...}; or token ids, taken as they are: a
                         list, an array or tensor of shape [L] or [1, L], or what a tokenizer returns
         method          a drafting method's name (`none`: plain decoding) or a `Drafter`, attached and closed alike
+        max_new_tokens  None: as the model's folder says, else 256
         budget          `auto`: chosen every step from measured costs; or a number of nodes
         stop            strings that end the answer
         chat            put a text prompt into the model's chat template, where it has one; of several, the one so named
@@ -117,20 +123,19 @@ class LanguageModel:
             method=method, budget=budget, chat=chat, ignore_eos=ignore_eos, namespace=namespace, schema=schema,
             lenient=lenient, schema_folders=schema_folders, constraint=constraint,
         )  # fmt: skip
-        strings, limit = stop_strings(stop), token_limit(max_new_tokens)
-        chosen = sampling_of(sampling, self.engine.vocab_size)
-        ids = check_prompt(self.engine, prompt_ids(self.tokenizer, prompt, chat=chat), limit)
+        strings = (*stop_strings(stop), *self.defaults.stop_strings)
+        chosen = sampling_of(self.defaults.sampling(sampling), self.engine.vocab_size)
+        given = prompt_ids(self.tokenizer, prompt, chat=chat)
+        limit = token_limit(self.defaults.limit(len(given), 256) if max_new_tokens is None else max_new_tokens)
+        ids = check_prompt(self.engine, given, limit)
         stopper = StopStrings(self.tokenizer, strings) if strings else None
         options = Options(
-            limit=limit,
-            budget=self._law(method, budget),
-            stops=[stopper] if stopper else [],
-            eos_ids=() if ignore_eos else None,
-            namespace=namespace,
-            reference=encode_references(self.tokenizer, reference, self.engine.vocab_size),
+            limit, self._law(method, budget), stops=[stopper] if stopper else [], eos_ids=() if ignore_eos else None,
+            namespace=namespace, reference=encode_references(self.tokenizer, reference, self.engine.vocab_size),
             constraint=self._follower(schema, constraint, lenient, schema_folders, len(ids), ends=not ignore_eos),
-        )
-        options.verifier = self._verifier(chosen, options.constraint, processor_list(processors), len(ids))
+        )  # fmt: skip
+        applied = processor_list(processors)
+        options.verifier = make_verifier(self.engine, self.defaults, chosen, options, applied, len(ids))
         return self._started(ids, method, options, stopper, chosen.seed)
 
     def _started(
@@ -167,27 +172,6 @@ class LanguageModel:
                 self._grammars = Grammars(self.tokenizer, self.engine.vocab_size, self.engine.eos_ids)
             constraint = self._grammars.json(schema, lenient=lenient, folders=[Path(folder) for folder in folders])
         return Follower(constraint, prompt_length) if constraint is not None else None
-
-    def _verifier(
-        self, sampling: Sampling, constraint: Follower | None, processors: Sequence[Any], prompt_length: int
-    ) -> Verifier:
-        """Greedy where scores are taken as they are."""
-        applied = self._rules(sampling, constraint, processors, prompt_length)
-        return Sampler(self.engine.values, applied, sampling.seed) if applied or sampling.draws else Greedy()
-
-    def _rules(
-        self, sampling: Sampling, constraint: Follower | None, processors: Sequence[Any], prompt_length: int
-    ) -> list[Rule]:
-        """Every rule that the request's scores go through, in transformers' order."""
-        found = sampling.penalties(prompt_length)
-        if processors:
-            from hierdraft.engines.hf_rules import ProcessorRule
-
-            model = getattr(self.engine, "model", None)  # other engines hand out rows in the computer's own memory
-            found.append(ProcessorRule(processors, getattr(model, "device", "cpu")))
-        if constraint is not None:
-            found.append(constraint.rule)
-        return found + sampling.filters()
 
     def _law(self, method: str | Drafter, budget: int | str = "auto") -> BudgetLaw:
         """A fixed budget, or a method's own law: how far its promises can be trusted says nothing about another's."""
@@ -237,6 +221,7 @@ def load(
     lean: bool = True,
     packs: Sequence[Path | str] | None = None,
     learn: bool | None = None,
+    generation_config: bool = True,
 ) -> LanguageModel:
     """Load a model for decoding with drafts.
 
@@ -244,29 +229,41 @@ def load(
     engine   `hf`: transformers; `openvino`: faster on a CPU; `auto`: OpenVINO on a CPU where it is installed
     dtype    `float32` (the exact grade), `bfloat16`, `float16`, with OpenVINO also `int8`; `auto`: float32 on a CPU,
              bfloat16 on CUDA
-    device   `cpu`, `cuda`, ...; None: CUDA where there is one
-    threads  CPU threads; None: the engine's own choice
+    device, threads   `cpu`, `cuda`, ..., None: CUDA where there is one; CPU threads, None: the engine's own choice
     lean     on a CPU, pack the weights and use attention without copies (`engines/lean.py`)
-    packs    databases to draft from besides the one that comes with the model; None: those in the settings
+    packs    databases to draft from besides the model's own one; None: those in the settings
     learn    keep what the model says, per namespace, and draft from it; None: as the settings tell
+    generation_config   do what the folder's generation_config.json says, as transformers does, but greedily unless a
+             temperature is given; a GenerationConfigWarning says what that is
 
     Raises ModelError, UnsupportedModelError, MissingDependencyError, PackError or UsageError, each with one sentence.
     """
-    from hierdraft.engines.load import load_engine
+    from hierdraft.engines.load import load_parts
     from hierdraft.holdings import open_databases
 
-    warming = threading.Thread(target=_warm_up, name="hierdraft-warm-up", daemon=True)
-    warming.start()
-    try:
-        loaded, tokenizer = load_engine(name, engine=engine, dtype=dtype, device=device, threads=threads, lean=lean)
-    except Exception:  # whatever it was: the thread must not run on while the interpreter ends
-        warming.join()
-        raise
-    warming.join()  # but not before Ctrl-C is heard
+    with _warming():
+        loaded, tokenizer, defaults = load_parts(
+            name, engine=engine, dtype=dtype, device=device, threads=threads, lean=lean, said=generation_config
+        )
     settings = load_settings()
     learns = settings.learn if learn is None else learn
     databases = open_databases(settings, name, tokenizer, loaded.vocab_size, packs, learns)
-    return LanguageModel(loaded, tokenizer, name, databases)
+    if told := defaults.told(name):
+        warnings.warn(told, GenerationConfigWarning, stacklevel=2)
+    return LanguageModel(loaded, tokenizer, name, databases, defaults)
+
+
+@contextmanager
+def _warming() -> Iterator[None]:
+    """Kernels are loaded meanwhile, in a thread that must not run on while the interpreter ends."""
+    thread = threading.Thread(target=_warm_up, name="hierdraft-warm-up", daemon=True)
+    thread.start()
+    try:
+        yield
+    except Exception:  # whatever it was
+        thread.join()
+        raise
+    thread.join()  # but not before Ctrl-C is heard
 
 
 def _warm_up() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +13,7 @@ import typer
 from hierdraft.cli import options
 from hierdraft.cli.messages import check_together, conversation
 from hierdraft.cli.standard_input import read_prompt
-from hierdraft.errors import SchemaError, UsageError
+from hierdraft.errors import GenerationConfigWarning, SchemaError, UsageError
 
 if TYPE_CHECKING:
     from hierdraft.databases.said import SaidBefore
@@ -59,12 +60,13 @@ def generate(
     raw: Annotated[bool, typer.Option("--raw", help="Do not put the prompt into the chat template.")] = False,
     pack: options.Packs = None,
     reference: options.References = None,
-    temperature: Annotated[float, typer.Option(help="0: greedy; above: sample.")] = 0.0,
-    top_k: Annotated[int, typer.Option(help="Sample from the K likeliest tokens; 0: from all.")] = 0,
-    top_p: Annotated[float, typer.Option(help="Sample from the likeliest tokens with this probability.")] = 1.0,
-    min_p: Annotated[float, typer.Option(help="Leave out tokens this much less likely than the likeliest.")] = 0.0,
-    repetition_penalty: Annotated[float, typer.Option(help="Above 1: avoid tokens that occurred.")] = 1.0,
-    seed: Annotated[int | None, typer.Option(help="Same seed, same sample; shown where none is given.")] = None,
+    temperature: options.Temperature = None,
+    top_k: options.TopK = None,
+    top_p: options.TopP = None,
+    min_p: options.MinP = None,
+    repetition_penalty: options.RepetitionPenalty = None,
+    seed: options.Seed = None,
+    no_generation_config: options.NoGenerationConfig = False,
     schema: options.Schema = None,
     lenient_schema: options.LenientSchema = False,
     schema_folder: options.SchemaFolders = None,
@@ -87,12 +89,13 @@ def generate(
     asked = conversation(text, system, messages)
     make_drafter(settings.method)
     options = {
-        "max_new_tokens": settings.max_new_tokens, "budget": settings.budget, "stop": stop or (),
+        **_limit(settings), "budget": settings.budget, "stop": stop or (),
         "chat": template or not raw, "namespace": namespace, "reference": [_text_of(path) for path in reference or []],
         **_schema(schema, lenient_schema, schema_folder),
-        **_sampling(temperature, top_k, top_p, min_p, repetition_penalty, seed),
+        **_sampling(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
+                    repetition_penalty=repetition_penalty, seed=seed),
     }  # fmt: skip
-    with closing(_load(settings)) as loaded:
+    with closing(_load(settings, not no_generation_config)) as loaded:
         if demo:
             from hierdraft.cli.demo import run_demo
 
@@ -123,32 +126,36 @@ def _schema(schema: Path | None, lenient: bool, folders: list[Path] | None) -> d
     return {"schema": schema, "lenient": lenient, "schema_folders": folders or ()}
 
 
-def _sampling(
-    temperature: float, top_k: int, top_p: float, min_p: float, repetition_penalty: float, seed: int | None
-) -> dict[str, Any]:
-    """Sampling options with a seed, so that plain decoding can be asked for the same sample. Raises UsageError."""
-    from hierdraft.verify.sampling import Sampling
-
-    chosen = Sampling(temperature, top_k, top_p, min_p, repetition_penalty, seed=seed)
-    chosen.check(vocab_size=1)
-    if chosen == Sampling(seed=seed):
-        return {}
-    return {
-        "temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p,
-        "repetition_penalty": repetition_penalty, "seed": chosen.seeded().seed,
-    }  # fmt: skip
+def _limit(settings: Any) -> dict[str, int]:
+    """Most new tokens where somebody said so; else what the model's folder says holds."""
+    return {"max_new_tokens": settings.max_new_tokens} if "max_new_tokens" in settings.model_fields_set else {}
 
 
-def _load(settings: Any) -> LanguageModel:
+def _sampling(**given: float | None) -> dict[str, Any]:
+    """The sampling options that were given, with a seed, so that plain decoding can be asked for the same sample.
+
+    Raises UsageError.
+    """
+    from hierdraft.arguments import sampling_of
+
+    chosen = sampling_of(given, vocab_size=1)
+    return {**{name: value for name, value in given.items() if value is not None}, "seed": chosen.seed}
+
+
+def _load(settings: Any, generation_config: bool) -> LanguageModel:
     from hierdraft.cli.render import stderr_console
     from hierdraft.generation import load
 
     console = stderr_console()
-    with console.status(f"loading {settings.model}") if console.is_terminal else _Quiet():
-        return load(
+    with warnings.catch_warnings(), console.status(f"loading {settings.model}") if console.is_terminal else _Quiet():
+        warnings.simplefilter("ignore", GenerationConfigWarning)
+        loaded = load(
             settings.model, engine=settings.engine, dtype=settings.dtype, threads=settings.threads,
-            packs=settings.packs, learn=settings.learn,
+            packs=settings.packs, learn=settings.learn, generation_config=generation_config,
         )  # fmt: skip
+    if told := loaded.defaults.told(settings.model):
+        typer.echo(f"hierdraft: {told}", err=True)
+    return loaded
 
 
 class _Quiet:

@@ -65,4 +65,13 @@ LenientSchema = Annotated[
 SchemaFolders = Annotated[
     list[Path] | None, typer.Option("--schema-folder", help="A folder that the schema may refer to; may be repeated.")
 ]
+Temperature = Annotated[float | None, typer.Option(help="0 (the default): greedy; above: sample.")]
+TopK = Annotated[int | None, typer.Option(help="Sample from the K likeliest tokens; 0: from all.")]
+TopP = Annotated[float | None, typer.Option(help="Sample from the likeliest tokens with this probability.")]
+MinP = Annotated[float | None, typer.Option(help="Leave out tokens this much less likely than the likeliest.")]
+RepetitionPenalty = Annotated[float | None, typer.Option(help="Above 1: avoid tokens that occurred.")]
+Seed = Annotated[int | None, typer.Option(help="Same seed, same sample; shown where none is given.")]
+NoGenerationConfig = Annotated[
+    bool, typer.Option("--no-generation-config", help="Do not do what the model's generation_config.json says.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON only.")]

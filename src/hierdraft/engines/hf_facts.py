@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 
+from hierdraft.engines.generation_config import GenerationDefaults
+
 
 def eos_ids(model: Any) -> tuple[int, ...]:
-    """The ids after which its answers end; may be empty."""
-    eos = getattr(model.generation_config, "eos_token_id", None)
-    if eos is None:
-        return ()
-    return tuple(int(token) for token in (eos if isinstance(eos, list | tuple) else [eos]))
+    """The ids after which its answers end; may be empty. Raises ModelError."""
+    found = GenerationDefaults(eos=getattr(model.generation_config, "eos_token_id", None))
+    return found.eos_ids(None, vocabulary(model, model.config.get_text_config(decoder=True)))
 
 
 def context_length(model: Any, text_config: Any) -> tuple[int, bool]:

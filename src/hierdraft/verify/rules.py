@@ -117,3 +117,90 @@ def keep_min_p(p: float) -> Rule:
         return scores
 
     return rule
+
+
+def bias_sequences(pairs: Sequence[tuple[Sequence[int], float]]) -> Rule:
+    """Add to the score of the last token of each sequence where the others stand before it; -inf forbids it."""
+    singles = bias_tokens({tokens[0]: value for tokens, value in pairs if len(tokens) == 1})
+    longer = [(np.array(tokens[:-1], dtype=np.int32), tokens[-1], value) for tokens, value in pairs if len(tokens) > 1]
+
+    def rule(prefix: Int32, scores: Scores) -> Scores:
+        scores = singles(prefix, scores)
+        added: dict[int, float] = {}
+        for before, last, value in longer:
+            if len(before) <= len(prefix) and np.array_equal(prefix[-len(before) :], before):
+                added[last] = added.get(last, 0.0) + value
+        for token, value in added.items():
+            scores[token] += value
+        return scores
+
+    return rule
+
+
+def penalise_prompt(penalty: float, prompt_length: int) -> Rule:
+    """`penalise_repetition` for tokens of the prompt only."""
+    plain = penalise_repetition(penalty)
+    return lambda prefix, scores: plain(prefix[:prompt_length], scores)
+
+
+def no_repeated_ngram(size: int, prompt_length: int | None = None) -> Rule:
+    """No `size` tokens in a row twice; with `prompt_length`, none that the prompt has."""
+
+    def rule(prefix: Int32, scores: Scores) -> Scores:
+        text = prefix[:prompt_length]
+        windows = len(text) - size + 1
+        before = prefix[len(prefix) - size + 1 :] if len(prefix) >= size - 1 else None
+        if windows < 1 or before is None:
+            return scores
+        same = np.ones(windows, dtype=bool)
+        for place in range(size - 1):
+            same &= text[place : place + windows] == before[place]
+        scores[text[size - 1 :][same]] = -np.inf
+        return scores
+
+    return rule
+
+
+def ban_before(length: int, tokens: Sequence[int]) -> Rule:
+    """None of `tokens` until the text, prompt and output, has `length` tokens."""
+    return _at(lambda held: held < length, ban(tokens))
+
+
+def ban_at(length: int, tokens: Sequence[int]) -> Rule:
+    """None of `tokens` where the text, prompt and output, has `length` tokens."""
+    return _at(lambda held: held == length, ban(tokens))
+
+
+def force_at(length: int, tokens: Sequence[int]) -> Rule:
+    """One of `tokens` where the text, prompt and output, has `length` tokens; the lowest where nothing is drawn."""
+
+    def force(prefix: Int32, scores: Scores) -> Scores:  # noqa: ARG001
+        scores[:] = -np.inf
+        scores[list(tokens)] = 0
+        return scores
+
+    return _at(lambda held: held == length, force)
+
+
+def _at(applies: Callable[[int], bool], what: Rule) -> Rule:
+    return lambda prefix, scores: what(prefix, scores) if applies(len(prefix)) else scores
+
+
+def likelier_end(start: int, factor: float, eos_ids: Sequence[int]) -> Rule:
+    """After `start` tokens, prompt and output, raise the scores of `eos_ids`, by more with every token."""
+    ids = list(eos_ids)
+
+    def rule(prefix: Int32, scores: Scores) -> Scores:
+        if len(prefix) > start:
+            found = scores[ids]
+            more = np.abs(found) * (np.float64(factor) ** (len(prefix) - start) - 1).astype(scores.dtype)
+            scores[ids] = found + np.where(np.isfinite(found), more, 0)
+        return scores
+
+    return rule
+
+
+def only_numbers(prefix: Int32, scores: Scores) -> Scores:  # noqa: ARG001
+    """What is no number becomes 0, what is infinite the largest or smallest number."""
+    most = np.finfo(scores.dtype).max
+    return np.nan_to_num(scores, copy=False, nan=0.0, posinf=most, neginf=-most)
