@@ -50,7 +50,8 @@ def test_the_command_prints_what_vllm_takes(folder: Path) -> None:
     assert printed["speculative_config"] == {"method": "custom_class", "model": CLASS, "num_speculative_tokens": 5}
     assert printed["additional_config"] == {"hierdraft": {"tenant": "a b"}}
     words = shlex.split(done.stderr)
-    assert words[:5] == ["VLLM_NO_USAGE_STATS=1", "DO_NOT_TRACK=1", "vllm", "serve", str(folder)]
+    assert {"VLLM_NO_USAGE_STATS=1", "DO_NOT_TRACK=1"} <= set(words[:3])
+    assert words[3:6] == ["vllm", "serve", str(folder)]
     assert json.loads(words[words.index("--speculative-config") + 1]) == printed["speculative_config"]
     assert json.loads(words[words.index("--additional-config") + 1]) == printed["additional_config"]
     assert set(json.loads(vllm_config("--model", str(folder)).stdout)) == {"speculative_config"}
@@ -59,7 +60,7 @@ def test_the_command_prints_what_vllm_takes(folder: Path) -> None:
     data = json.loads(told.stdout)
     assert data.items() >= printed.items()
     assert shlex.split(data["command"]) == words[2:]
-    assert data["environment"] == {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+    assert data["environment"].items() >= {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}.items()
     assert data["checked"]
 
 

@@ -219,6 +219,16 @@ def test_models_that_cannot_rewind_are_refused_by_name(name: str) -> None:
     assert type(model).__name__ in str(caught.value)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_one_local_layer_of_many_is_refused_in_every_number_type(dtype: torch.dtype) -> None:
+    config = t.GPTNeoConfig(
+        vocab_size=50, hidden_size=16, num_layers=12, num_heads=2, window_size=256, intermediate_size=16,
+        attention_types=[[["global"], 11], [["local"], 1]], max_position_embeddings=512,
+    )  # fmt: skip
+    with pytest.raises(UnsupportedModelError, match="does not follow"):
+        HFEngine(t.AutoModelForCausalLM.from_config(config, dtype=dtype).eval())
+
+
 def test_encoder_decoder_models_are_refused_by_name() -> None:
     config = t.T5Config(vocab_size=50, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
     with pytest.raises(UnsupportedModelError, match="encoder-decoder"):

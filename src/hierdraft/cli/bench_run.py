@@ -74,7 +74,7 @@ def run(
     Sampling(**given, seed=seed).check(vocab_size=1)
     loaded = load(
         settings.model, engine=settings.engine, dtype=settings.dtype, threads=settings.threads, packs=settings.packs,
-        learn=False,
+        learn=False, generation_config=False,
     )  # fmt: skip
     about = {"model": settings.model, "dataset": dataset, "questions": questions_digest(every), **made_with(loaded)}
     plan = Plan(names, max_new_tokens, settings.budget, given if temperature else {}, seed, about, skip_long)
@@ -176,7 +176,7 @@ def _exact(engine: Engine, model: str) -> Engine | None:
         return None
     from hierdraft.generation import load
 
-    return load(model, dtype="float32", learn=False).engine
+    return load(model, dtype="float32", learn=False, generation_config=False).engine
 
 
 def audit(
@@ -228,7 +228,8 @@ def _engine_of(run: Run, model: str | None, threads: int | None) -> tuple[Engine
     engine, dtype = (str(made.get(key, usual)) for key, usual in (("engine", "hf"), ("dtype", "auto")))
     told = made.get("threads")
     threads = threads or (told if type(told) is int else None)
-    return load(name, engine=engine, dtype=dtype, threads=threads, learn=False).engine, name
+    loaded = load(name, engine=engine, dtype=dtype, threads=threads, learn=False, generation_config=False)
+    return loaded.engine, name
 
 
 def _tell(console: Any, found: Audit) -> None:

@@ -12,12 +12,10 @@ import typer
 
 from hierdraft.cli import options
 from hierdraft.errors import ModelError, UnsupportedModelError
+from hierdraft.privacy import QUIET
 
 if TYPE_CHECKING:
     from hierdraft.databases.pack import Pack
-
-ENVIRONMENT = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
-"""Without these vLLM reports what it serves to its makers."""
 
 _WRITES_TEXT = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 
@@ -52,11 +50,11 @@ def vllm_config(
     if unchecked:
         typer.echo(f"hierdraft: {model} is not checked: {unchecked}", err=True)
     if as_json:
-        told = {**config, "command": command, "environment": ENVIRONMENT, "checked": unchecked is None}
+        told = {**config, "command": command, "environment": QUIET, "checked": unchecked is None}
         typer.echo(json.dumps(told))
         return
     typer.echo(json.dumps(config))
-    typer.echo(" ".join([*(f"{key}={value}" for key, value in ENVIRONMENT.items()), command]), err=True)
+    typer.echo(" ".join([*(f"{key}={value}" for key, value in QUIET.items()), command]), err=True)
 
 
 def _config(model: str, packs: Sequence[Pack], tokens: int, tenant: str | None) -> dict[str, Any]:

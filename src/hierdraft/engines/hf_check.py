@@ -33,6 +33,8 @@ _EXACT, _HALF = 1e-3, 5e-2
 def attends_as_told(engine: HFEngine) -> bool:
     """Whether the rows of a tree are scored as each row's own text is, behind the spans that `row_spans` finds."""
     model = engine.model
+    if not engine.exact and any(True for module in model.modules() for _ in _bands(module)):
+        return False  # counted in rows for certain, and one such layer of many could be taken for rounding
     spans = row_spans(model, engine.windows)
     room = engine.max_length - _SIBLINGS - 2
     length = max(1, min(_SHORT if not spans else max(spans) + _BEYOND, room))
