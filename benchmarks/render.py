@@ -203,7 +203,11 @@ def databases(record: dict[str, Any]) -> str:
 
 def startup(record: dict[str, Any]) -> str:
     parts = [f"`{name}` {value['median']:.0f} ms" for name, value in record["milliseconds"].items()]
-    return "Whole processes, median: " + ", ".join(parts) + "."
+    whole = "Whole processes, median: " + ", ".join(parts) + "."
+    if "seconds_to_first_token" not in record:
+        return whole
+    first = [f"{engine} {value['median']:.1f} s" for engine, value in record["seconds_to_first_token"].items()]
+    return f"{whole}\n\n`hierdraft generate` with `{record['model']}` to its first token: {', '.join(first)}."
 
 
 def replay(record: dict[str, Any]) -> str:

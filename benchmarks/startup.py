@@ -1,6 +1,6 @@
-"""How long `import hierdraft` and `hierdraft --help` take, as whole processes, beside an empty Python.
+"""How long commands take as whole processes: to their end, and `hierdraft generate` to the first token that it shows.
 
-python benchmarks/startup.py
+python benchmarks/startup.py                 the first turn is not counted: models are converted, kernels compiled then
 python benchmarks/startup.py --first-call    the first `custom_generate` call of a process beside plain `generate`
 
 The second records `benchmarks/first-call.json`: fresh processes in turn, on `smollm2-135m` as transformers loads it,
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -22,14 +21,14 @@ from common import machine, prompts, spread, write
 from hierdraft.models import resolve
 from hierdraft.settings import load_settings
 
+MAIN = "from hierdraft.cli.app import main; main()"
 COMMANDS = {
     "python -c pass": ["-c", "pass"],
     "import hierdraft": ["-c", "import hierdraft"],
-    "hierdraft --help": [
-        "-c",
-        "import sys; sys.argv = ['hierdraft', '--help']; import hierdraft.cli.app as a; a.main()",
-    ],
+    "hierdraft --help": ["-c", MAIN, "--help"],
 }
+ENGINES = ("openvino", "hf")
+MODEL, PROMPT = "smollm2-135m", "Why is the sky blue?"
 
 
 CALL = """
@@ -57,12 +56,12 @@ def main() -> None:
     parser.add_argument("--first-call", action="store_true")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--new-tokens", type=int, nargs="+", default=[16, 64, 128])
-    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--turns", type=int, help="default: 15, and 5 with --first-call")
     arguments = parser.parse_args()
     if arguments.first_call:
-        first_call(arguments.dtype, arguments.new_tokens, arguments.turns)
+        first_call(arguments.dtype, arguments.new_tokens, arguments.turns or 5)
     else:
-        processes()
+        processes(arguments.turns or 15)
 
 
 def first_call(dtype: str, limits: list[int], turns: int) -> None:
@@ -101,22 +100,45 @@ def _call(
     return ids
 
 
-def processes() -> None:
-    """Milliseconds of whole processes."""
-    times: dict[str, list[float]] = {name: [] for name in COMMANDS}
-    for turn in range(16):
+def processes(turns: int) -> None:
+    """Milliseconds of whole processes, and seconds to a first token; in turns: a slow minute touches all alike."""
+    whole: dict[str, list[float]] = {name: [] for name in COMMANDS}
+    first: dict[str, list[float]] = {engine: [] for engine in ENGINES}
+    for turn in range(turns + 1):
         for name, arguments in COMMANDS.items():
-            started = perf_counter()
-            subprocess.run([sys.executable, *arguments], capture_output=True, check=True)
-            if turn:
-                times[name].append((perf_counter() - started) * 1e3)
-    record = {
-        name: {"median": round(statistics.median(v), 1), "min": round(min(v), 1), "max": round(max(v), 1)}
-        for name, v in times.items()
-    }
-    for name, numbers in record.items():
+            whole[name] += [_to_the_end(arguments)] * bool(turn)
+        for engine, seconds in first.items():
+            seconds += [_to_the_first_token(engine)] * bool(turn)
+    milliseconds = {name: spread([value * 1e3 for value in found]) for name, found in whole.items()}
+    to_first = {engine: spread(found) for engine, found in first.items()}
+    for name, numbers in milliseconds.items():
         print(f"{name:<18} {numbers['median']:.0f} ms ({numbers['min']:.0f} to {numbers['max']:.0f})")
-    write("startup", {"machine": machine(), "milliseconds": record})
+    for engine, numbers in to_first.items():
+        print(f"first token, {engine:<9} {numbers['median']:.2f} s ({numbers['min']:.2f} to {numbers['max']:.2f})")
+    record = {"milliseconds": milliseconds, "model": MODEL, "seconds_to_first_token": to_first}
+    write("startup", {"machine": machine(), **record})
+
+
+def _to_the_end(arguments: list[str]) -> float:
+    started = perf_counter()
+    subprocess.run([sys.executable, *arguments], capture_output=True, check=True)
+    return perf_counter() - started
+
+
+def _to_the_first_token(engine: str) -> float:
+    """Seconds from the start of `hierdraft generate` to the first visible character on its standard output."""
+    command = [sys.executable, "-c", MAIN, "generate", PROMPT, "--model", MODEL, "--engine", engine]
+    started = perf_counter()
+    with subprocess.Popen(
+        [*command, "--max-new-tokens", "8", "--no-learn"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        while not (shown := process.stdout.read(1)).strip():
+            assert shown, f"{engine} has said nothing"
+        seconds = perf_counter() - started
+        process.stdout.read()
+    assert process.returncode == 0
+    return seconds
 
 
 if __name__ == "__main__":

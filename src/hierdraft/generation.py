@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import warnings
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ import numpy as np
 from hierdraft.arguments import check_options, processor_list, sampling_of, stop_strings, token_limit
 from hierdraft.databases.levels import Databases
 from hierdraft.drafting.budget import BudgetLaw, make_budget
+from hierdraft.engines.costs import StepCosts
 from hierdraft.engines.generation_config import GenerationDefaults
 from hierdraft.engines.loop import Options, check_prompt, decode
 from hierdraft.errors import DraftWarning, GenerationConfigWarning, HierdraftError, UsageError
@@ -192,6 +193,9 @@ class LanguageModel:
     def close(self) -> None:
         """End the request that runs, keep what was learned on the device, and take no other. Raises StoreError."""
         if self._at_end.detach() is not None:
+            costs = getattr(self.engine, "costs", None)
+            if isinstance(costs, StepCosts):
+                costs.keep()
             _close(self._turns, self._drafters, self.databases)
 
 
@@ -241,9 +245,16 @@ def load(
     from hierdraft.engines.load import load_parts
     from hierdraft.holdings import open_databases
 
-    with _warming():
+    with _warming() as begin:
         loaded, tokenizer, defaults = load_parts(
-            name, engine=engine, dtype=dtype, device=device, threads=threads, lean=lean, said=generation_config
+            name,
+            engine=engine,
+            dtype=dtype,
+            device=device,
+            threads=threads,
+            lean=lean,
+            said=generation_config,
+            meanwhile=begin,
         )
     settings = load_settings()
     learns = settings.learn if learn is None else learn
@@ -254,15 +265,21 @@ def load(
 
 
 @contextmanager
-def _warming() -> Iterator[None]:
-    """Kernels are loaded meanwhile, in a thread that must not run on while the interpreter ends."""
+def _warming() -> Iterator[Callable[[], None]]:
+    """Kernels are loaded in a thread once what this gives is called; it must not run on while the interpreter ends."""
     thread = threading.Thread(target=_warm_up, name="hierdraft-warm-up", daemon=True)
-    thread.start()
+
+    def begin() -> None:
+        if thread.ident is None:
+            thread.start()
+
     try:
-        yield
+        yield begin
     except Exception:  # whatever it was
-        thread.join()
+        if thread.ident is not None:
+            thread.join()
         raise
+    begin()
     thread.join()  # but not before Ctrl-C is heard
 
 

@@ -7,11 +7,13 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 import transformers as t
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from hierdraft.engines import load as loading
 from hierdraft.errors import CacheError, UnsupportedModelError
@@ -20,7 +22,7 @@ from tests.lossless.tiny import VOCABULARY, tiny
 from tests.unit.byte_tokenizer import Bytes
 
 pytest.importorskip("openvino")
-from hierdraft.engines import openvino_convert
+from hierdraft.engines import openvino, openvino_convert
 from hierdraft.engines import openvino_files as files
 
 SMALL: dict[str, Any] = {
@@ -179,16 +181,17 @@ def test_loading_tells_nobody_and_leaves_the_home_folder_alone(weights: str, lla
     run_without_network(LOAD, tmp_path, str(llama), weights, str(tmp_path / "cache"))
 
 
-def run_without_network(code: str, tmp_path: Path, *arguments: str) -> None:
+def run_without_network(code: str, tmp_path: Path, *arguments: str) -> str:
     """`sitecustomize` blocks sockets in every Python process that is started, the converter's too."""
     home, blocked = tmp_path / "home", tmp_path / "blocked"
-    home.mkdir()
-    blocked.mkdir()
+    home.mkdir(exist_ok=True)
+    blocked.mkdir(exist_ok=True)
     (blocked / "sitecustomize.py").write_text(LOADING)
     path = os.pathsep.join([str(blocked), str(Path(loading.__file__).parents[2])])
     kept = {name: value for name, value in os.environ.items() if name not in ("CI", "HF_HUB_OFFLINE")}
     environment = {**kept, "HOME": str(home), "PYTHONPATH": path, "ASKED": str(tmp_path / "asked")} | {
-        "HIERDRAFT_CACHE_DIR": str(tmp_path / "cache")
+        "HIERDRAFT_CACHE_DIR": str(tmp_path / "cache"),
+        "HIERDRAFT_DATA_DIR": str(tmp_path / "data"),
     }
     done = subprocess.run(
         [sys.executable, "-c", f"import sys\n{code}", *arguments],
@@ -197,6 +200,71 @@ def run_without_network(code: str, tmp_path: Path, *arguments: str) -> None:
     assert done.returncode == 0, done.stderr
     assert not (tmp_path / "asked").exists(), (tmp_path / "asked").read_text()
     assert [str(left) for left in home.rglob("*") if left.is_file()] == []
+    return done.stdout.strip()
+
+
+LOAD_AND_ANSWER = """
+import hierdraft
+model = hierdraft.load(sys.argv[1], engine="auto", device=sys.argv[2] or None)
+found = model.generate("hello you", max_new_tokens=6)
+model.close()
+heavy = [name for name in ("torch", "transformers", "nncf") if name in sys.modules]
+print(heavy, model.engine.name, found.token_ids, repr(found.text))
+"""
+
+
+def test_a_converted_model_is_loaded_without_torch_and_says_the_same(llama: Path, tmp_path: Path) -> None:
+    template = "{% for m in messages %}{{ m.content }}{% endfor %}{% if add_generation_prompt %}>{% endif %}"
+    few = Tokenizer(models.WordLevel({"[UNK]": 0, "hello": 5, "you": 9, ">": 11}, unk_token="[UNK]"))
+    few.pre_tokenizer = pre_tokenizers.Whitespace()
+    t.PreTrainedTokenizerFast(tokenizer_object=few, chat_template=template).save_pretrained(llama)
+    first, again = (run_without_network(LOAD_AND_ANSWER, tmp_path, str(llama), "cpu") for _ in range(2))
+    assert first == again
+    assert first.startswith("[] openvino [")
+    graph = next((tmp_path / "cache" / "openvino").glob("*/facts.json")).parent
+    (graph / "tokenizer_facts.json").write_text("{}")  # is another length, so that the graph is made again
+    assert run_without_network(LOAD_AND_ANSWER, tmp_path, str(llama), "cpu") == first
+    kept = (graph / "tokenizer_facts.json").read_text()
+    (graph / "tokenizer_facts.json").write_text("x" * len(kept))
+    damaged = run_without_network(LOAD_AND_ANSWER, tmp_path, str(llama), "cpu")
+    assert damaged.startswith("['torch', 'transformers'] openvino [")
+    assert damaged.partition("openvino")[2] == first.partition("openvino")[2]
+
+
+def test_no_driver_shows_a_device_and_torch_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "torch")
+    monkeypatch.setattr(loading, "_sees_accelerator", lambda: False)
+    assert loading._on_cpu(None)
+    assert "torch" not in sys.modules
+    monkeypatch.setattr(loading, "_sees_accelerator", lambda: True)
+    for found in (True, False):
+        about = SimpleNamespace(cuda=SimpleNamespace(is_available=lambda found=found: found))
+        monkeypatch.setattr("hierdraft.engines.hf_load.check_torch", lambda about=about: about)
+        assert loading._on_cpu(None) is not found
+    assert loading._on_cpu("cpu")
+    assert not loading._on_cpu("cuda")
+
+
+def test_the_tree_check_is_made_once_for_a_graph_a_number_type_and_a_machine(
+    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "converted", openvino_convert.convert_folder)
+    checks: list[str] = []
+    monkeypatch.setattr("hierdraft.engines.openvino.attends_as_told", lambda one: checks.append(one.dtype) or True)
+    folder = files.prepare(llama, "float32", tmp_path / "cache")
+    for _ in range(2):
+        openvino.OpenVINOEngine(folder)
+    assert checks == ["float32"]
+    openvino.OpenVINOEngine(folder, threads=1)
+    assert len(checks) == 2
+    monkeypatch.setattr("hierdraft.engines.openvino.CHECK", -1)  # a stricter check, of a later version
+    openvino.OpenVINOEngine(folder)
+    assert len(checks) == 3
+    monkeypatch.setattr("hierdraft.engines.openvino.CHECK", -2)
+    monkeypatch.setattr("hierdraft.engines.openvino.attends_as_told", lambda _: False)
+    for _ in range(2):  # what fails is not remembered as good
+        with pytest.raises(UnsupportedModelError, match="explicit mask"):
+            openvino.OpenVINOEngine(folder)
 
 
 LOAD_WITH_TRANSFORMERS = """

@@ -119,16 +119,8 @@ def draft_of(schema: Any) -> Any:
 
 
 @pytest.fixture
-def model(monkeypatch: pytest.MonkeyPatch) -> LanguageModel:
-    import llguidance.hf
-
-    tokenizer = Bytes()
-
-    def from_tokenizer(_: Any, n_vocab: int, eos_token: list[int]) -> Any:
-        return llguidance.LLTokenizer(tokenizer._tokenizer.to_str(), n_vocab=n_vocab, eos_token=eos_token)
-
-    monkeypatch.setattr(llguidance.hf, "from_tokenizer", from_tokenizer)
-    return LanguageModel(ToyEngine(1, 257, eos_ids=(256,)), tokenizer, "toy")
+def model() -> LanguageModel:
+    return LanguageModel(ToyEngine(1, 257, eos_ids=(256,)), Bytes(), "toy")
 
 
 def grammars(model: LanguageModel) -> Any:

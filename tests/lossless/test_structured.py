@@ -209,17 +209,9 @@ def is_valid(text: str) -> bool:
 
 
 @pytest.fixture
-def toy(monkeypatch: pytest.MonkeyPatch) -> LanguageModel:
+def toy() -> LanguageModel:
     pytest.importorskip("llguidance")
-    import llguidance.hf
-
-    tokenizer = Bytes()
-
-    def from_tokenizer(_: Any, n_vocab: int, eos_token: list[int]) -> Any:
-        return llguidance.LLTokenizer(tokenizer._tokenizer.to_str(), n_vocab=n_vocab, eos_token=eos_token)
-
-    monkeypatch.setattr(llguidance.hf, "from_tokenizer", from_tokenizer)
-    return LanguageModel(ToyEngine(1, 257, eos_ids=(256,)), tokenizer, "toy")
+    return LanguageModel(ToyEngine(1, 257, eos_ids=(256,)), Bytes(), "toy")
 
 
 def test_a_regular_expression_on_the_toy(toy: LanguageModel) -> None:
@@ -252,7 +244,7 @@ def test_wrong_grammars_are_refused_with_a_reason(toy: LanguageModel, monkeypatc
         toy.generate("x", schema="{}", ignore_eos=True)
     with pytest.raises(UsageError, match="either"):
         toy.generate("x", schema="{}", constraint=grammars.json("{}"))
-    monkeypatch.setitem(__import__("sys").modules, "llguidance.hf", None)
+    monkeypatch.setitem(__import__("sys").modules, "llguidance", None)
     with pytest.raises(MissingDependencyError, match="structured"):
         Grammars(toy.tokenizer, 257, (256,))
 

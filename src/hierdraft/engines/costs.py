@@ -18,6 +18,7 @@ SIZES = (1, 2, 4, 8, 16, 32, 64)
 
 _LIMIT = 512
 _TICK = 1e-9  # some clocks stand still for a whole forward
+_WORTH_KEEPING = 32
 _DRIFT = 0.02
 _REFINE = 0.05
 _FADE = 0.98
@@ -40,6 +41,8 @@ class StepCosts:
         self.change = change
         self._sizes = sorted(seconds or {})
         self._seconds = [(seconds or {})[size] for size in self._sizes]
+        self._file: Path | None = None
+        self._followed = 0
 
     @classmethod
     def measure(
@@ -69,22 +72,25 @@ class StepCosts:
         except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):
             return None
         usable = len(seconds) > 1 and all(0 < n <= _LIMIT and 0.0 < s < 1e4 for n, s in seconds.items())
-        return cls(seconds, change) if usable and 0.0 <= change < 1e4 else None
+        if not usable or not 0.0 <= change < 1e4:
+            return None
+        found = cls(seconds, change)
+        found._file = file
+        return found
 
     def write(self, file: Path) -> None:
         """Store the costs for the next start, complete or not at all. A cache that cannot be written is no error."""
+        self._file, self._followed = file, 0
         temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
         with contextlib.suppress(OSError):
             file.parent.mkdir(parents=True, exist_ok=True)
             temporary.write_text(json.dumps({**self.as_dict(), "change": self.change}), encoding="utf-8")
             os.replace(temporary, file)
 
-    def agrees(self, run: Callable[[int], float], tolerance: float = 1.4, *, again: bool = False) -> bool:
-        """Whether a short look at the engine, few rows against many, gives about the ratio that is stored."""
-        few, many = self._sizes[0], self._sizes[min(len(self._sizes) // 2 + 1, len(self._sizes) - 1)]
-        now = StepCosts.measure(run, repeats=2, sizes=(few, many), again=again)
-        ratio = (now(many) / now(few)) / (self(many) / self(few))
-        return 1 / tolerance < ratio < tolerance
+    def keep(self) -> None:
+        """Write what decoding has taught back to the file that the costs came from or were written to."""
+        if self._file is not None and self._followed >= _WORTH_KEEPING:
+            self.write(self._file)
 
     @property
     def known(self) -> bool:
@@ -122,6 +128,7 @@ class StepCosts:
         """
         if not self.known or rows > _LIMIT:
             return
+        self._followed += 1
         ratio = min(4.0, max(0.25, seconds / self(rows)))
         self._seconds = [ratio**_DRIFT * size for size in self._seconds]
         left, weight = self._between(rows)

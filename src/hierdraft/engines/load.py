@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 import warnings
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -54,11 +57,12 @@ def load_engine(
 
 def load_parts(
     name: str, *, engine: str = "auto", dtype: str = "auto", device: str | None = None, threads: int | None = None,
-    lean: bool = True, said: bool = True,
+    lean: bool = True, said: bool = True, meanwhile: Callable[[], None] = lambda: None,
 ) -> tuple[LoadedEngine, Any, GenerationDefaults]:  # fmt: skip
     """(engine, tokenizer, what the folder says about answers) of a model; see `hierdraft.load`.
 
-    said   False: leave out what the folder says, but for where answers end
+    said       False: leave out what the folder says, but for where answers end
+    meanwhile  called once the work begins that leaves Python free for other threads; may be called again
     """
     if engine not in ENGINES:
         raise UsageError(f"There is no engine {engine!r}: choose one of {', '.join(ENGINES)}.")
@@ -66,33 +70,35 @@ def load_parts(
         raise UsageError(f"There is no number type {dtype!r}: choose one of {', '.join(DTYPES)}.")
     if threads is not None and threads < 1:
         raise UsageError(f"The number of threads must be at least 1, not {threads}.")
-    from hierdraft.engines.hf_load import load_tokenizer
-
     cache_dir = load_settings().cache_dir
     path = resolve(name, cache_dir).path
     defaults = GenerationDefaults.read(path, eos_only=not said)
-    tokenizer = load_tokenizer(path)
-    loaded = _load(path, cache_dir, engine=engine, dtype=dtype, device=device, threads=threads, lean=lean)
+    loaded, tokenizer = _load(
+        path, cache_dir, engine=engine, dtype=dtype, device=device, threads=threads, lean=lean, meanwhile=meanwhile
+    )
     loaded.eos_ids = defaults.eos_ids(tokenizer, loaded.vocab_size)
     defaults.check(loaded.vocab_size)
     return loaded, tokenizer, defaults
 
 
 def _load(
-    path: Path, cache_dir: Path, *, engine: str, dtype: str, device: str | None, threads: int | None, lean: bool
-) -> LoadedEngine:
-    from hierdraft.engines.hf_load import load_hf
-
+    path: Path, cache_dir: Path, *, engine: str, dtype: str, device: str | None, threads: int | None, lean: bool,
+    meanwhile: Callable[[], None],
+) -> tuple[LoadedEngine, Any]:  # fmt: skip
     if engine == "openvino" or (engine == "auto" and _has_openvino() and _on_cpu(device)):
         try:
-            return _load_openvino(path, cache_dir, dtype, device, threads)
+            return _load_openvino(path, cache_dir, dtype, device, threads, meanwhile)
         except (UnsupportedModelError, CacheError) as error:
             if engine == "openvino" or dtype == "int8":
                 raise
             warnings.warn(f"{error} It runs on transformers instead.", RuntimeWarning, stacklevel=2)
     if dtype == "int8":
         raise UsageError("int8 weights need OpenVINO on a CPU: pip install 'hierdraft[openvino]'.")
-    return load_hf(path, cache_dir, dtype=dtype, device=device, threads=threads, lean=lean)
+    from hierdraft.engines import hf_load
+
+    tokenizer = hf_load.load_tokenizer(path)
+    meanwhile()
+    return hf_load.load_hf(path, cache_dir, dtype=dtype, device=device, threads=threads, lean=lean), tokenizer
 
 
 def _has_openvino() -> bool:
@@ -101,12 +107,35 @@ def _has_openvino() -> bool:
 
 def _on_cpu(device: str | None) -> bool:
     """Whether a model would run on a CPU: it was asked for, or there is nothing better."""
+    if device is not None:
+        return device == "cpu"
+    if "torch" not in sys.modules and not _sees_accelerator():
+        return True
     from hierdraft.engines.hf_load import check_torch
 
-    return device == "cpu" if device is not None else not check_torch().cuda.is_available()
+    return not check_torch().cuda.is_available()
 
 
-def _load_openvino(path: Path, cache_dir: Path, dtype: str, device: str | None, threads: int | None) -> LoadedEngine:
+def _sees_accelerator() -> bool:
+    """Whether a driver shows a device that torch might use. Importing torch, to ask it, takes seconds."""
+    if Path("/dev/kfd").exists():  # AMD's
+        return True
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+        count = ctypes.c_int(0)
+        return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
+    except (OSError, AttributeError):
+        return False
+
+
+def _load_openvino(
+    path: Path,
+    cache_dir: Path,
+    dtype: str,
+    device: str | None,
+    threads: int | None,
+    meanwhile: Callable[[], None],
+) -> tuple[LoadedEngine, Any]:
     if not _has_openvino():
         raise MissingDependencyError("OpenVINO is not installed: pip install 'hierdraft[openvino]'.")
     if device not in (None, "cpu"):
@@ -116,6 +145,25 @@ def _load_openvino(path: Path, cache_dir: Path, dtype: str, device: str | None, 
     from hierdraft.engines.openvino_files import prepare
 
     kind = "float32" if dtype == "auto" else dtype
-    engine = OpenVINOEngine(prepare(path, KINDS[kind], cache_dir), kind, threads)
+    folder = prepare(path, KINDS[kind], cache_dir)
+    meanwhile()
+    engine = OpenVINOEngine(folder, kind, threads)
     engine.measure_costs(stored=cache_dir / "costs" / f"{engine.fingerprint}.json")
-    return engine
+    return engine, _tokenizer(path, folder)
+
+
+def _tokenizer(path: Path, folder: Path) -> Any:
+    """The one stored beside the graph, without transformers; the model's own where it needs more than that."""
+    from hierdraft.text.tokenizer import StoredTokenizer, stored_in
+
+    def whole() -> Any:
+        from hierdraft.engines.hf_load import load_tokenizer
+
+        return load_tokenizer(path)
+
+    if not stored_in(folder):
+        return whole()
+    try:
+        return StoredTokenizer(folder, whole)
+    except Exception:  # noqa: BLE001 - the tokenizers library raises no narrower error for damaged files
+        return whole()

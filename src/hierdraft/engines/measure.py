@@ -13,6 +13,9 @@ from hierdraft.engines.costs import SIZES, StepCosts
 from hierdraft.protocols import Engine
 from hierdraft.tree import DraftTree
 
+CHECK = 1
+"""Number of the check below, which is remembered: raise it whenever the check becomes stricter."""
+
 
 def attends_as_told(engine: Engine) -> bool:
     """Whether a tiny tree's rows are scored as each row's own text is. Ends the request in the cache."""
@@ -41,9 +44,13 @@ def measured_costs(
 ) -> StepCosts:  # fmt: skip
     """Time forwards of 1 to 64 rows behind `context` cached positions. Ends the request in the cache.
 
-    stored  a file that keeps the costs between starts; they are measured anew where they no longer agree
+    stored  a file that keeps the costs between starts. What is there is taken without a look, since looking takes
+            longer than many an answer: decoding follows its own timings, and `StepCosts.keep` writes them back
     sizes, again   see `StepCosts.measure`
     """
+    known = StepCosts.read(stored) if stored else None
+    if known is not None:
+        return known
     length = min(context, engine.max_length // 2)
     engine.prefill(np.arange(length, dtype=np.int32) % engine.vocab_size)
 
@@ -53,10 +60,8 @@ def measured_costs(
         engine.choices(engine.forward(0, tree))
         return perf_counter() - started
 
-    known = StepCosts.read(stored) if stored else None
-    if known is None or not known.agrees(run, again=again):
-        fitting = tuple(n for n in sizes if length + n <= engine.max_length)
-        known = StepCosts.measure(run, sizes=fitting, again=again)
-        if stored:
-            known.write(stored)
-    return known
+    fitting = tuple(n for n in sizes if length + n <= engine.max_length)
+    measured = StepCosts.measure(run, sizes=fitting, again=again)
+    if stored:
+        measured.write(stored)
+    return measured

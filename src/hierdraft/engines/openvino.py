@@ -10,6 +10,7 @@ import hashlib
 import math
 from bisect import bisect_left
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hierdraft.engines.costs import StepCosts
-from hierdraft.engines.measure import attends_as_told, measured_costs
+from hierdraft.engines.measure import CHECK, attends_as_told, measured_costs
 from hierdraft.engines.openvino_files import Facts, graph_file
 from hierdraft.engines.openvino_paged import Blocks, paged
 from hierdraft.engines.openvino_runtime import openvino
@@ -49,7 +50,7 @@ class OpenVINOEngine:
     """
 
     def __init__(self, folder: Path, dtype: str = "float32", threads: int | None = None) -> None:
-        """Compile the graph and check, with a tiny tree, that it attends as told.
+        """Compile the graph and check, with a tiny tree, that it attends as told, where that was not done before.
 
         dtype     `float32`; `float16`: weights of half the size, computed with in float32; `bfloat16`: computed with
                   in bfloat16; `int8`: weights of a quarter of the size
@@ -70,8 +71,14 @@ class OpenVINOEngine:
         self._places = np.zeros(1, dtype=np.int64)
         self._prices: list[float] = []
         self._changed = False
-        if not self._follows_masks():
-            raise UnsupportedModelError(f"{self.architecture} does not follow an explicit mask as an OpenVINO graph.")
+        checked = folder / f"checked-{self.fingerprint}-{CHECK}"
+        if not checked.exists():
+            if not self._follows_masks():
+                raise UnsupportedModelError(
+                    f"{self.architecture} does not follow an explicit mask as an OpenVINO graph."
+                )
+            with suppress(OSError):
+                checked.touch()
 
     def _follows_masks(self) -> bool:
         try:
@@ -228,5 +235,6 @@ def _cache(folder: Path, options: dict[str, Any], windows: Sequence[int | None])
 
 
 def _fingerprint(folder: Path, dtype: str, threads: int | None) -> str:
-    """Identifies what a step costs: the graph (whose name knows model and versions), number type, threads."""
-    return hashlib.sha256(f"{folder.name}\n{dtype}\n{threads}".encode()).hexdigest()[:24]
+    """Identifies what a step does and costs: graph (whose name knows model and versions), number type, threads, CPU."""
+    processor = openvino.Core().get_property("CPU", "FULL_DEVICE_NAME")
+    return hashlib.sha256(f"{folder.name}\n{dtype}\n{threads}\n{processor}".encode()).hexdigest()[:24]

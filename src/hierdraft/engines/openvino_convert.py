@@ -20,20 +20,21 @@ from typing import Any
 import torch
 
 from hierdraft.engines.hf_facts import context_length, eos_ids, vocabulary
-from hierdraft.engines.hf_load import load_model
+from hierdraft.engines.hf_load import load_model, load_tokenizer
 from hierdraft.engines.kvcache import layer_windows
 from hierdraft.engines.openvino_files import Facts, graph_file
 from hierdraft.engines.openvino_graph import convert, reason_of
 from hierdraft.engines.openvino_join import join_products
 from hierdraft.engines.openvino_runtime import openvino
-from hierdraft.errors import HierdraftError, MissingDependencyError, UnsupportedModelError
+from hierdraft.errors import HierdraftError, MissingDependencyError, ModelError, UnsupportedModelError
 from hierdraft.model_files import cache_error
 from hierdraft.privacy import unreported
 from hierdraft.processes import stop_with_parent
+from hierdraft.text.tokenizer import store
 
 
 def convert_folder(model: Path, weights: str, folder: Path) -> Facts:
-    """Write the graph of the model in `model` into `folder`, and return what goes with it; see `prepare`.
+    """Write graph and tokenizer of the model in `model` into `folder`, and return what goes with them; see `prepare`.
 
     Raises what `prepare` does, and whatever the converter comes up with.
     """
@@ -47,6 +48,8 @@ def convert_folder(model: Path, weights: str, folder: Path) -> Facts:
         if compress is not None:
             graph = compress(graph)
         _write(graph, folder, half=weights == "float16")
+    with contextlib.suppress(ModelError):  # a folder without one: its users bring token ids
+        store(load_tokenizer(model), folder)
     name = loaded.__class__.__name__
     return Facts(name, vocabulary(loaded, text_config), known, bounded, eos_ids(loaded), windows)
 

@@ -31,8 +31,9 @@ IDS, POSITIONS, MASK, SLIDING_MASK, ROWS, BEAM = "ids", "positions", "mask", "sl
 Only a model that has both full and sliding layers has the second mask.
 """
 
-_FORM = 3
-_FACTS, _GRAPH, _DATA, _REFUSAL = "facts.json", "graph.xml", "graph.bin", "refused.json"
+_FORM = 4
+_HASHED = (".json", ".jinja", ".model", ".txt", ".tiktoken")
+_FACTS, _GRAPH, _REFUSAL = "facts.json", "graph.xml", "refused.json"
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def graph_file(folder: Path) -> Path:
 
 
 def prepare(model: Path, weights: str, cache_dir: Path) -> Path:
-    """The folder with the graph of the model in `model`; converts it where that was not done yet.
+    """The folder with the graph of the model in `model`, and its tokenizer; converts it where that was not done yet.
 
     weights   one of `WEIGHTS`
 
@@ -95,7 +96,7 @@ def _key(model: Path, weights: str) -> str:
     packages = ("openvino", "torch", "transformers", *(("nncf",) if weights == "int8" else ()))
     found = hashlib.sha256(repr((_FORM, weights, [version(package) for package in packages])).encode())
     for file in sorted(model.iterdir()):
-        if file.suffix == ".json":
+        if file.suffix in _HASHED:
             found.update(file.read_bytes())
         elif file.suffix == ".safetensors":
             about = file.stat()
@@ -132,7 +133,7 @@ def _fill(model: Path, weights: str, folder: Path) -> None:
         except _RefusalError as refusal:
             (beside / _REFUSAL).write_text(json.dumps({"says": str(refusal)}), encoding="utf-8")
         else:
-            sizes = {name: (beside / name).stat().st_size for name in (_GRAPH, _DATA)}
+            sizes = {file.name: file.stat().st_size for file in beside.iterdir()}
             (beside / _FACTS).write_text(json.dumps({**asdict(facts), "bytes": sizes}), encoding="utf-8")
         os.replace(beside, folder)
     finally:

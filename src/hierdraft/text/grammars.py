@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, Protocol
@@ -48,7 +49,7 @@ class Grammars:
     def __init__(self, tokenizer: Any, vocab_size: int, eos_ids: Sequence[int]) -> None:
         """`tokenizer`: a fast transformers tokenizer. Raises MissingDependencyError, UsageError."""
         try:
-            import llguidance.hf
+            import llguidance
         except ImportError as error:
             raise MissingDependencyError(
                 f"Structured output needs llguidance ({error}): pip install 'hierdraft[structured]'."
@@ -61,14 +62,16 @@ class Grammars:
         self._reasons: dict[str, str | None] = {}
         self._vocab_size = vocab_size
         size = max(vocab_size, len(tokenizer))  # either may be padded past the other
+        fast = getattr(tokenizer, "_tokenizer", None)
+        if fast is None:
+            name = type(tokenizer).__name__
+            raise UsageError(f"Structured output needs a fast tokenizer (tokenizer.json), and {name} is none.")
+        whole = copy(fast)  # the caller's keeps its padding and truncation
+        whole.no_padding()
+        whole.no_truncation()
         try:
-            self._tokenizer = llguidance.hf.from_tokenizer(tokenizer, n_vocab=size, eos_token=ends)
+            self._tokenizer = llguidance.LLTokenizer(whole.to_str(), n_vocab=size, eos_token=ends)
         except ValueError as error:
-            if "fast" in str(error):
-                name = type(tokenizer).__name__
-                raise UsageError(
-                    f"Structured output needs a fast tokenizer (tokenizer.json), and {name} is none."
-                ) from error
             raise UsageError(f"Structured output cannot use this tokenizer: {_telling(str(error))}.") from error
 
     def json(
