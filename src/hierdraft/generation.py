@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 import warnings
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from hierdraft.arguments import check_options, processor_list, sampling_of, stop_strings, token_limit
 from hierdraft.databases.levels import Databases
@@ -19,7 +15,7 @@ from hierdraft.engines.costs import StepCosts
 from hierdraft.engines.generation_config import GenerationDefaults
 from hierdraft.engines.loop import Options, check_prompt, decode
 from hierdraft.errors import DraftWarning, GenerationConfigWarning, HierdraftError, UsageError
-from hierdraft.protocols import Budget, Constraint, Drafter, Engine, Request, Step, UsesDatabases
+from hierdraft.protocols import Constraint, Drafter, Engine, UsesDatabases
 from hierdraft.registry import make_drafter
 from hierdraft.request_rules import make_verifier
 from hierdraft.settings import load_settings
@@ -243,53 +239,23 @@ def load(
     Raises ModelError, UnsupportedModelError, MissingDependencyError, PackError or UsageError, each with one sentence.
     """
     from hierdraft.engines.load import load_parts
-    from hierdraft.holdings import open_databases
+    from hierdraft.engines.warming import warming
 
-    with _warming() as begin:
+    with warming() as begin:
         loaded, tokenizer, defaults = load_parts(
-            name,
-            engine=engine,
-            dtype=dtype,
-            device=device,
-            threads=threads,
-            lean=lean,
-            said=generation_config,
+            name, engine=engine, dtype=dtype, device=device, threads=threads, lean=lean, said=generation_config,
             meanwhile=begin,
-        )
-    settings = load_settings()
-    learns = settings.learn if learn is None else learn
-    databases = open_databases(settings, name, tokenizer, loaded.vocab_size, packs, learns)
+        )  # fmt: skip
     if told := defaults.told(name):
         warnings.warn(told, GenerationConfigWarning, stacklevel=2)
+    databases = _databases(name, tokenizer, loaded.vocab_size, packs, learn)
     return LanguageModel(loaded, tokenizer, name, databases, defaults)
 
 
-@contextmanager
-def _warming() -> Iterator[Callable[[], None]]:
-    """Kernels are loaded in a thread once what this gives is called; it must not run on while the interpreter ends."""
-    thread = threading.Thread(target=_warm_up, name="hierdraft-warm-up", daemon=True)
+def _databases(
+    name: str, tokenizer: Any, vocab_size: int, packs: Sequence[Path | str] | None, learn: bool | None
+) -> Databases:
+    from hierdraft.holdings import open_databases
 
-    def begin() -> None:
-        if thread.ident is None:
-            thread.start()
-
-    try:
-        yield begin
-    except Exception:  # whatever it was
-        if thread.ident is not None:
-            thread.join()
-        raise
-    begin()
-    thread.join()  # but not before Ctrl-C is heard
-
-
-def _warm_up() -> None:
-    """Load the compiled kernels (or compile them, the first time on a machine) while the weights are read."""
-    drafter = make_drafter("hierarchy:calibration=none")
-    prompt = np.array([1, 2, 1, 2], dtype=np.int32)
-    drafter.start(Request(prompt, 4, reference=[prompt]))
-    tree = drafter.propose(prompt, Budget(2, 2))
-    rows = 1 + len(tree)
-    ids = np.zeros((rows, max(1, drafter.wants.top_k)), dtype=np.int32)
-    drafter.observe(Step([1], tree, [0], np.array([1, 2, 1], dtype=np.int32)[:rows], ids))
-    drafter.finish(prompt)
+    settings = load_settings()
+    return open_databases(settings, name, tokenizer, vocab_size, packs, settings.learn if learn is None else learn)

@@ -1,0 +1,43 @@
+"""The compiled drafting kernels, loaded (or compiled, the first time on a machine) while an engine is made."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from hierdraft.protocols import Budget, Request, Step
+from hierdraft.registry import make_drafter
+
+
+@contextmanager
+def warming() -> Iterator[Callable[[], None]]:
+    """Kernels are loaded in a thread once what this gives is called; it must not run on while the interpreter ends."""
+    thread = threading.Thread(target=_warm_up, name="hierdraft-warm-up", daemon=True)
+
+    def begin() -> None:
+        if thread.ident is None:
+            thread.start()
+
+    try:
+        yield begin
+    except Exception:  # whatever it was
+        if thread.ident is not None:
+            thread.join()
+        raise
+    begin()
+    thread.join()  # but not before Ctrl-C is heard
+
+
+def _warm_up() -> None:
+    """A request of the default method, with all that it calls."""
+    drafter = make_drafter("hierarchy:calibration=none")
+    prompt = np.array([1, 2, 1, 2], dtype=np.int32)
+    drafter.start(Request(prompt, 4, reference=[prompt]))
+    tree = drafter.propose(prompt, Budget(2, 2))
+    rows = 1 + len(tree)
+    ids = np.zeros((rows, max(1, drafter.wants.top_k)), dtype=np.int32)
+    drafter.observe(Step([1], tree, [0], np.array([1, 2, 1], dtype=np.int32)[:rows], ids))
+    drafter.finish(prompt)
