@@ -59,7 +59,7 @@ def test_the_command_prints_what_vllm_takes(folder: Path) -> None:
     assert told.stderr == ""
     data = json.loads(told.stdout)
     assert data.items() >= printed.items()
-    assert shlex.split(data["command"]) == words[2:]
+    assert shlex.split(data["command"]) == words[3:]
     assert data["environment"].items() >= {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}.items()
     assert data["checked"]
 
