@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from itertools import takewhile
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -61,7 +60,11 @@ class Grammars:
         self._limits = llguidance.LLParserLimits(**_LIMITS)
         self._reasons: dict[str, str | None] = {}
         self._vocab_size = vocab_size
-        size = max(vocab_size, len(tokenizer))  # either may be padded past the other
+        if len(tokenizer) > vocab_size:
+            raise UsageError(
+                f"Structured output needs a tokenizer whose ids the model knows: it has {len(tokenizer)}, the model "
+                f"scores {vocab_size}."
+            )
         fast = getattr(tokenizer, "_tokenizer", None)
         if fast is None:
             name = type(tokenizer).__name__
@@ -69,8 +72,8 @@ class Grammars:
         whole = copy(fast)  # the caller's keeps its padding and truncation
         whole.no_padding()
         whole.no_truncation()
-        try:
-            self._tokenizer = llguidance.LLTokenizer(whole.to_str(), n_vocab=size, eos_token=ends)
+        try:  # ids of the model past the tokenizer's, which pad it, are never allowed
+            self._tokenizer = llguidance.LLTokenizer(whole.to_str(), n_vocab=vocab_size, eos_token=ends)
         except ValueError as error:
             raise UsageError(f"Structured output cannot use this tokenizer: {_telling(str(error))}.") from error
 
@@ -134,7 +137,7 @@ class Grammars:
         if matcher.is_error():
             reason = _telling(str(matcher.get_error()))
             raise (_TooLargeError if "too large" in reason else UsageError)(f"The {kind} cannot be used: {reason}.")
-        return Grammar(matcher, self._vocab_size, self._tokenizer.vocab_size)
+        return Grammar(matcher, self._vocab_size)
 
 
 def _as_json(schema: Any) -> Any:
@@ -171,13 +174,12 @@ class Answer(Protocol):
 class Grammar:
     """One request's constraint: satisfies `Constraint`. Ends with an end-of-sequence token."""
 
-    def __init__(self, matcher: Any, vocab_size: int, known_size: int) -> None:
-        """`vocab_size`: ids that the model scores; `known_size`: ids of the tokenizer, with padding."""
+    def __init__(self, matcher: Any, vocab_size: int) -> None:
         self.check: Check | None = None
         self.left: tuple[str, ...] = ()
         self._matcher = matcher
         self._vocab_size = vocab_size
-        self._mask = np.zeros((1, (known_size + 31) // 32), dtype=np.int32)
+        self._mask = np.zeros((1, (vocab_size + 31) // 32), dtype=np.int32)
 
     def look(self, answer: Answer) -> None:
         """Write into a complete answer whether it follows its schema, if this is a schema's grammar."""
@@ -210,6 +212,5 @@ class Grammar:
             self._matcher.rollback(count)
 
     def forced(self) -> list[int]:
-        """The tokens of the text that must come next, as far as the model has them."""
-        tokens = (int(token) for token in self._matcher.compute_ff_tokens())
-        return list(takewhile(lambda token: token < self._vocab_size, tokens))
+        """The tokens of the text that must come next."""
+        return [int(token) for token in self._matcher.compute_ff_tokens()]
