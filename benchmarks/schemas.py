@@ -25,6 +25,7 @@ from hierdraft.text.grammars import Grammars
 
 SOURCE = "SchemaStore (https://github.com/SchemaStore/schemastore), src/schemas/json, commit given by --commit"
 LONGEST = 30
+END = "<eos>"
 _PATH = re.compile(r"The JSON schema cannot be used: (\S*#.*?): (.*)")
 
 
@@ -34,11 +35,11 @@ def tokenizer() -> Any:
     from transformers import PreTrainedTokenizerFast
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    made = Tokenizer(models.BPE({"<eos>": 256, **{letter: i for i, letter in enumerate(alphabet)}}, []))
+    made = Tokenizer(models.BPE({END: 256, **{letter: i for i, letter in enumerate(alphabet)}}, []))
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = decoders.ByteLevel()
-    made.add_special_tokens(["<eos>"])
-    return PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<eos>")
+    made.add_special_tokens([END])
+    return PreTrainedTokenizerFast(tokenizer_object=made, eos_token=END)
 
 
 def alone(grammars: Grammars, path: Path) -> str | None:

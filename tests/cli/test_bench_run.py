@@ -115,12 +115,34 @@ def test_sampled_and_structured_answers(tmp_path: Path, smollm2: Path) -> None:
     assert again["seed"] == 7
 
 
+@pytest.mark.model
+def test_an_answer_that_leaves_its_schema_is_said_to(tmp_path: Path, smollm2: Path) -> None:
+    (tmp_path / "number.json").write_text(json.dumps({"$defs": {"one": {"enum": [1, 2]}}}))
+    schema = tmp_path / "schema.json"
+    listed = {"type": "array", "items": {"$ref": "number.json#/$defs/one"}, "minItems": 3, "maxItems": 3}
+    schema.write_text(json.dumps(listed | {"items": {"allOf": [listed["items"]]}, "uniqueItems": True, "maxItems": 4}))
+    asked = ["generate", "Count.", "--model", str(smollm2), "--engine", "hf", "--max-new-tokens", "40", "--schema",
+             str(schema)]  # fmt: skip
+    told = hierdraft(*asked, "--lenient-schema", "--json")
+    assert told.returncode == 15, told.stderr
+    found = json.loads(told.stdout)["schema"]
+    assert (found["follows"], found["left_to_check"]) == (False, ["#/uniqueItems"])
+    assert "The answer does not follow its schema: " in told.stderr
+    schema.write_text(json.dumps(listed))
+    told = hierdraft(*asked[:-3], "2", "--schema", str(schema))
+    assert told.returncode == 15
+    assert told.stderr.strip().endswith("does not follow its schema: it was cut by the limit of new tokens.")
+
+
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
         (["generate", "x", "--temperature", "-1"], "temperature"),
         (["generate", "x", "--top-p", "2"], "top_p"),
         (["generate", "x", "--schema", "/nowhere.json"], "nowhere"),
+        (["generate", "x", "--schema", str(Path(__file__).parents[2] / "Makefile")], "not JSON"),
+        (["generate", "x", "--lenient-schema"], "--schema"),
+        (["generate", "x", "--schema-folder", "."], "--schema"),
         (["bench", "run", "--out", "out", "--dataset", "nonsense"], "no data set"),
         (["bench", "run", "--out", "out", "--methods", "hierachy"], "hierarchy"),
         (["bench", "run", "--out", "out", "--methods", "hd,hd"], "different names"),

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import random
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from hierdraft.engines.toy import ToyEngine
+from hierdraft.errors import UsageError
 from hierdraft.generation import LanguageModel
 from tests.unit.byte_tokenizer import Bytes
 
@@ -173,3 +175,174 @@ def test_drafts_do_not_change_answers_in_a_schema(name: str, model: LanguageMode
         assert drafted.token_ids == plain.token_ids
         assert drafted.follows_schema == plain.follows_schema
         assert drafted.follows_schema is (plain.finish == "eos")
+
+
+REFUSED: dict[str, tuple[Any, str]] = {
+    "items that must differ": ({"properties": {"a": {"uniqueItems": True}}}, r"#/properties/a/uniqueItems: "),
+    "the opposite of a pattern": ({"properties": {"a/b": {"not": {"pattern": "x"}}}}, r"#/properties/a~1b/not: "),
+    "looking around": ({"definitions": {"d": {"pattern": "a(?<!b)c"}}, "$ref": "#/definitions/d"},
+                       r"#/definitions/d/pattern: regex parse error: look-around"),
+    "a pattern that is none": ({"pattern": "("}, r"#/pattern: regex parse error: unclosed group"),
+    "names not in one pattern": ({"propertyNames": {"pattern": "a"}, "patternProperties": {"b": {}}},
+                                 r"#/propertyNames: "),
+    "a reference to nothing": ({"items": {"$ref": "#/definitions/no"}}, r"#/items/\$ref: there is no '#/defin"),
+    "a reference to itself": ({"definitions": {"d": {"$ref": "#/definitions/d", "type": "object"}}, "$schema": NEW,
+                               "$ref": "#/definitions/d", "minProperties": 1}, r"\$ref: the reference leads to itself"),
+    "the network": ({"$ref": "https://example.org/x.json"}, r"#/\$ref: https://example.org/x.json is on the network"),
+    "a type that is none": ({"items": {"type": "strin"}}, r'#/items/type: there is no type "strin"'),
+    "a count that is none": ({"minItems": -1}, r"#/minItems: expected a whole number"),
+    "properties that are a list": ({"properties": []}, r"#/properties: expected an object, not \[\]"),
+    "a schema that is text": ({"items": "x"}, r'#/items: a schema is an object or a boolean, not "x"'),
+    "nothing allowed": ({"type": "string", "minLength": 2, "maxLength": 1}, "no answer can follow it"),
+    "false": (False, "no answer can follow it"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_refusal_is_one_line_with_the_path(name: str, model: LanguageModel) -> None:
+    schema, said = REFUSED[name]
+    with pytest.raises(UsageError, match=said) as caught:
+        grammars(model).json(schema)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("type: object\nproperties:\n  a: 1\n", "looks like YAML"),
+        ("{", "not JSON"),
+        ("[1]", "a schema is an object or a boolean, not a list"),
+        ("", "not JSON"),
+        ("[" * 100_000, "nested too deeply"),
+    ],
+)
+def test_text_that_is_no_schema(text: str, said: str, model: LanguageModel) -> None:
+    with pytest.raises(UsageError, match=said):
+        grammars(model).json(text)
+
+
+LEFT: dict[str, tuple[Any, str, str]] = {  # schema, an answer that the grammar allows and the schema does not, the path
+    "uniqueItems": ({"type": "array", "items": {"type": "integer"}, "uniqueItems": True}, "[1,1]", "#/uniqueItems"),
+    "not": ({"type": "string", "not": {"pattern": "^a"}}, '"ab"', "#/not"),
+    "pattern": ({"type": "string", "pattern": "^b(?!c)"}, '"bc"', "#/pattern"),
+    "propertyNames": ({"type": "object", "propertyNames": {"pattern": "a"}, "patternProperties": {"b": {}}},
+                      '{"b":1}', "#/propertyNames"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LEFT)
+def test_what_is_left_to_the_check_is_checked(name: str, model: LanguageModel) -> None:
+    schema, wrong, path = LEFT[name]
+    grammar = grammars(model).json(schema, lenient=True)
+    assert grammar.left == (path,)
+    ids = model.tokenizer(wrong)["input_ids"]
+    assert all(map(grammar.advance, ids))
+    assert not jsonschema.Draft202012Validator(schema).is_valid(json.loads(wrong))
+    assert grammar.check.errors(wrong)
+    assert not grammar.check.errors({"uniqueItems": "[1,2]", "propertyNames": '{"ab":1}'}.get(name, '"b"'))
+
+
+def test_one_of_several_that_cannot_be_told_apart_is_checked_at_the_end(model: LanguageModel) -> None:
+    schema = {"oneOf": [{"type": "integer", "minimum": 0}, {"type": "number", "maximum": 5}]}
+    grammar = grammars(model).json(schema)
+    assert grammar.left == ("#/oneOf",)
+    assert [bool(grammar.check.errors(text)) for text in ("3", "7", "-1", "2.5")] == [True, False, False, False]
+
+
+def test_a_cut_answer_does_not_follow_its_schema(model: LanguageModel) -> None:
+    schema = {"type": "string", "minLength": 50}
+    cut = model.generate("x", schema=schema, max_new_tokens=5, chat=False)
+    assert (cut.finish, cut.follows_schema) == ("length", False)
+    assert cut.schema_errors == ["it was cut by the limit of new tokens"]
+    whole = model.generate("x", schema={"enum": ["abc"]}, max_new_tokens=5, chat=False)
+    assert (whole.finish, whole.text, whole.follows_schema) == ("length", '"abc"', True)
+    assert model.generate("x", max_new_tokens=5, chat=False).follows_schema is None
+
+
+def test_an_answer_that_fails_the_check_says_so(model: LanguageModel) -> None:
+    schema = {"type": "array", "items": {"enum": [1]}, "minItems": 2, "maxItems": 2, "uniqueItems": True}
+    schema["items"] = {"type": "integer", "minimum": 1, "maximum": 1}
+    options: dict[str, Any] = {"max_new_tokens": 40, "chat": False, "schema": schema, "lenient": True,
+                               "temperature": 1.0, "seed": 3, "banned": [9, 10, 13, 32]}  # fmt: skip
+    for method in ("none", "hierarchy"):
+        answer = model.generate("x", method=method, **options)
+        assert "".join(answer.text.split()) == "[1,1]"
+        assert answer.follows_schema is False
+        assert answer.left_to_check == ["#/uniqueItems"]
+    with pytest.raises(UsageError, match="go with a schema"):
+        model.generate("x", lenient=True)
+
+
+def test_references_to_files(tmp_path: Path, model: LanguageModel) -> None:
+    inside, outside = tmp_path / "inside", tmp_path / "outside"
+    (inside / "deeper").mkdir(parents=True)
+    outside.mkdir()
+    (inside / "deeper" / "b.json").write_text(
+        '\ufeff{"$defs": {"x": {"$ref": "../a.json#/$defs/y"}}}', encoding="utf-8"
+    )
+    (inside / "a.json").write_text(json.dumps({"$defs": {"y": {"enum": ["found"]}}}))
+    (inside / "named.json").write_text(json.dumps({"$id": "https://example.org/n.json", "enum": ["named"]}))
+    (outside / "c.json").write_text('{"enum": ["outside"]}')
+    (inside / "link.json").symlink_to(outside / "c.json")
+    made = grammars(model)
+
+    def asked(reference: str, folders: list[Path] | None = None) -> str | None:
+        (inside / "root.json").write_text(json.dumps({"$ref": reference}))
+        return said(made.json(inside / "root.json", folders=folders or []), model.tokenizer, 1)
+
+    assert asked("deeper/b.json#/$defs/x") == '"found"'
+    assert asked("https://example.org/n.json") == '"named"'
+    assert asked("http://json-schema.org/draft-07/schema#/definitions/simpleTypes") is not None
+    for reference in ("../outside/c.json", "link.json", (outside / "c.json").as_uri(), "none.json", "/etc/hostname"):
+        with pytest.raises(UsageError, match=r"#/\$ref: .* is no file in a folder that may be read"):
+            asked(reference)
+    assert asked("../outside/c.json", [outside]) == '"outside"'
+    with pytest.raises(UsageError, match="is no file"):
+        made.json({"$ref": "a.json#/$defs/y"})
+    assert said(made.json({"$ref": "a.json#/$defs/y"}, folders=[inside]), model.tokenizer, 1) == '"found"'
+
+
+def test_vocabularies_that_are_padded(model: LanguageModel) -> None:
+    from hierdraft.text.grammars import Grammars
+
+    padded = Grammars(model.tokenizer, 300, (256, 299, -1, 10**6)).json({"type": "string"})
+    scores = np.zeros(300)
+    padded.ban(scores)
+    assert (scores[257:299] == -np.inf).all()
+    with pytest.raises(UsageError, match="it has 257, the model scores 250"):
+        Grammars(model.tokenizer, 250, (3,))
+    for ends in ((), (-1,), (300,)):
+        with pytest.raises(UsageError, match="end-of-sequence"):
+            Grammars(model.tokenizer, 300, ends)
+
+
+def test_tokenizers_of_every_kind() -> None:
+    from hierdraft.text.grammars import Grammars
+    from tests.unit import tokenizer_kinds
+
+    schema = {"type": "object", "properties": {"the cat": {"enum": ["the é 世 cat"]}}, "required": ["the cat"],
+              "additionalProperties": False}  # fmt: skip
+    for kind in ("byte_level", "byte_fallback", "byte_fallback_without_prefix"):
+        tokenizer = getattr(tokenizer_kinds, kind)()
+        end = tokenizer.convert_tokens_to_ids("<eos>" if kind == "byte_level" else "</s>")
+        grammar = Grammars(tokenizer, len(tokenizer) + 5, (end, len(tokenizer) + 3)).json(schema)
+        ids: list[int] = []
+        for _ in range(120):
+            scores = np.zeros(len(tokenizer) + 5)
+            grammar.ban(scores)
+            if scores[end] == 0:
+                break
+            allowed = np.flatnonzero(scores == 0)
+            visible = [token for token in allowed.tolist() if tokenizer.decode([token]).strip()]
+            ids.append((visible or allowed.tolist())[0])
+            assert grammar.advance(ids[-1])
+        assert json.loads(tokenizer.decode(ids)) == {"the cat": "the é 世 cat"}, kind
+
+
+def test_slow_tokenizers_are_refused() -> None:
+    from hierdraft.text.grammars import Grammars
+    from tests.unit.tokenizer_kinds import slow_merges
+
+    with pytest.raises(UsageError, match="fast tokenizer"):
+        Grammars(slow_merges(), 10**6, (2,))

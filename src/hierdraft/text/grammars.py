@@ -53,7 +53,7 @@ class Grammars:
             raise MissingDependencyError(
                 f"Structured output needs llguidance ({error}): pip install 'hierdraft[structured]'."
             ) from error
-        ends = [token for token in eos_ids if 0 <= token < vocab_size]
+        ends = [token for token in eos_ids if 0 <= token < min(vocab_size, len(tokenizer))]
         if not ends:
             raise UsageError("Structured output needs a model with an end-of-sequence token in its vocabulary.")
         self._matcher = llguidance.LLMatcher

@@ -20,6 +20,8 @@ _DRAFTS = {
     "2019-09": "https://json-schema.org/draft/2019-09/schema",
     "2020-12": "https://json-schema.org/draft/2020-12/schema",
 }
+_NOWHERE = "http://schema.invalid/"
+"""Where a schema without a file is taken to lie: by RFC 6761 no host has such a name."""
 _OLDEST_WITH_SIBLINGS = 2019
 _MOST_BYTES = 64 << 20
 
@@ -69,7 +71,7 @@ class Documents:
         specification = specification_with(_DRAFTS[draft])
         base = _identity(schema)
         if not urlsplit(base).scheme:
-            base = urljoin(path.resolve().as_uri() if path else "schema:///", base)
+            base = urljoin(path.resolve().as_uri() if path else _NOWHERE, base)
         self._names[base] = ""
         registry: Any = Registry(retrieve=self._retrieve)
         resource: Any = Resource(schema, specification)
@@ -105,7 +107,7 @@ class Documents:
         base, fragment = urldefrag(urljoin(place.resolver._base_uri, reference))
         if base == place.resolver._base_uri or base in self._names:
             return f"there is no {reference!r} ({'#' + fragment})."
-        if urlsplit(base).scheme in ("http", "https"):
+        if urlsplit(base).scheme in ("http", "https") and not base.startswith(_NOWHERE):
             return (
                 f"{base} is on the network, where nothing is fetched from: put that schema, with this address as its "
                 "$id, into the folder of the schema file."
@@ -135,7 +137,7 @@ class Documents:
             path = Path(unquote(parts.path)).resolve()
             inside = any(path.is_relative_to(folder.resolve()) for folder in self.folders)
             return path if inside and path.is_file() else None
-        if parts.scheme == "schema":
+        if address.startswith(_NOWHERE):
             for folder in self.folders:
                 path = (folder / unquote(parts.path).lstrip("/")).resolve()
                 if path.is_relative_to(folder.resolve()) and path.is_file():
