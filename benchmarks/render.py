@@ -95,6 +95,24 @@ def decoding(record: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def schemas(record: dict[str, Any]) -> str:
+    rows = [
+        [name, f"{way['accepted']} ({way['accepted'] / record['schemas']:.0%})", str(way.get("checked_at_the_end", "")),
+         f"{1000 * way['median_seconds']:.0f} ms"]
+        for name, way in record["results"].items()
+    ]  # fmt: skip
+    lenient = record["results"]["rewritten, lenient"]["refused"]
+    network = lenient["a reference to the network"]
+    held = record["schemas"] - network
+    accepted = record["results"]["rewritten, lenient"]["accepted"]
+    head = ["way", f"accepted of {record['schemas']}", "of them checked at the end", "median time"]
+    return (
+        f"SchemaStore's schemas as they are, commit {record['commit'][:8]}; llguidance {record['llguidance']}.\n\n"
+        + table(head, rows)
+        + f"\n\n{network} need a schema from the network; of the other {held}, {accepted / held:.1%} are accepted."
+    )
+
+
 def grammars(record: dict[str, Any]) -> str:
     rows = []
     for title, case in record["cases"].items():
@@ -270,6 +288,7 @@ TABLES = {
     "decoding": decoding,
     "lossless": lossless,
     "grammars": grammars,
+    "schemas": schemas,
     "step-profile": profile,
     "forward-cost": forward,
     "startup": startup,
