@@ -7,6 +7,7 @@ its destination, which appears by one rename, complete or not at all.
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ Progress = Callable[[str, float], None]
 """Called with what is being done now and the fraction of the whole that is finished, 0 to 1."""
 
 MANIFEST = "hierdraft.json"
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,10 @@ def _pull_locked(model: NamedModel, target: Path, downloads: Path, report: Progr
     for leftover in (*_temporary_folders(target), *downloads.glob("tmp-*")):
         files.remove(leftover)
     downloads.mkdir(parents=True, exist_ok=True)
+    _log.info(
+        "Fetching %s: %.0f MB to download, %.0f MB on disk; licence: %s; from %s.",
+        model.name, model.gguf_bytes / 1e6, model.model_bytes / 1e6, model.licence, model.source,
+    )  # fmt: skip
     gguf = _verified_gguf(model, downloads, report, steps)
     temporary = target.with_name(f".{model.name}.tmp-{os.getpid()}")
     files.require_space(target.parent, model.model_bytes, steps.free_bytes(target.parent))

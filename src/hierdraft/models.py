@@ -6,15 +6,17 @@ A named model lies in `<cache>/models/NAME`; how it gets there is in `model_pull
 from __future__ import annotations
 
 import difflib
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict, cast
+from typing import Any, TypedDict
 
 from hierdraft import model_adapter as adapters
 from hierdraft import model_files as files
 from hierdraft.errors import ModelError
+from hierdraft.model_hub import snapshot
 from hierdraft.model_pull import (
     MANIFEST,
     NamedModel,
@@ -25,10 +27,9 @@ from hierdraft.model_pull import (
     pull_model,
     remove_leftovers,
 )
-from hierdraft.privacy import unreported
 
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.txt", "tokenizer.model", "*.tiktoken"]
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -123,12 +124,13 @@ def pull(
     if not force and is_complete(target):
         remove_leftovers(target, downloads)
     else:
-        pull_model(table[name], target, downloads, progress or _ignore, force, steps or Steps())
+        pull_model(table[name], target, downloads, progress or _told(name), force, steps or Steps())
     return target
 
 
-def _ignore(stage: str, fraction: float) -> None:
-    """A pull that nobody watches."""
+def _told(name: str) -> Progress:
+    """A pull that nobody watches tells its stages to the log."""
+    return lambda stage, _: _log.info("%s: %s", name, stage)
 
 
 def model_path(name: str, cache_dir: Path) -> Path:
@@ -161,7 +163,7 @@ def resolve(
         _check(folder, "restore or download that folder again.")
         return ResolvedModel(folder.resolve(), folder.resolve().name)
     if HUB_NAME.fullmatch(name_or_path):
-        path = _snapshot(name_or_path, pull_missing)
+        path = snapshot(name_or_path, pull_missing)
         if adapters.is_adapter(path):
             return _with_base(path, cache_dir, pull_missing, progress)
         _check(path, "delete that folder to download it again, or choose a model that has such weights.")
@@ -215,43 +217,10 @@ def _unknown(name: str, table: Mapping[str, NamedModel]) -> ModelError:
     )
 
 
-def _snapshot(name: str, download: bool) -> Path:
-    """The folder of a hub model, downloaded if need be (never with HF_HUB_OFFLINE=1). Raises ModelError."""
-    files.require_packages(("huggingface_hub",))
-    with unreported():
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import (
-            GatedRepoError,
-            HfHubHTTPError,
-            HFValidationError,
-            RepositoryNotFoundError,
-        )
-
-    # Its bases are OSError and the HTTP library's own root error, whichever library this version uses.
-    unreachable = cast("tuple[type[BaseException], ...]", HfHubHTTPError.__bases__)
-    try:
-        return Path(snapshot_download(name, allow_patterns=_HUB_FILES, local_files_only=not download))
-    except GatedRepoError as error:
-        raise ModelError(
-            f"{name} asks for consent: accept its terms on the hub and log in with hf auth login."
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise ModelError(
-            f"The hub has no model {name}, or it is private: check the name or log in with hf auth login."
-        ) from error
-    except HFValidationError as error:
-        raise ModelError(f"{name!r} is not a valid hub name: it must look like owner/name.") from error
-    except unreachable as error:
-        # Only the operating system gives a number; what the network client raises itself has none.
-        if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
-            raise ModelError(
-                f"{name} cannot be stored in the hub's cache ({error.strerror or error}): check the permissions "
-                "and free space of the folder in HF_HOME."
-            ) from error
-        raise ModelError(
-            f"{name} is not on this disk and the hub cannot be reached: check the network and "
-            "HF_HUB_OFFLINE, or give a local folder."
-        ) from error
+def is_base(name: str, tokenizer: Any, *, table: Mapping[str, NamedModel] = NAMED_MODELS) -> bool:
+    """Whether a model only goes on with a text: it is known to, or it is not known and has no chat template."""
+    known = table.get(name)
+    return not known.instruct if known else not getattr(tokenizer, "chat_template", None)
 
 
 def pulled_path(name: str, cache_dir: Path, *, table: Mapping[str, NamedModel] = NAMED_MODELS) -> Path:

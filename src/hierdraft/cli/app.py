@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import Annotated, Any
 
@@ -45,6 +46,9 @@ def options(
 
 def main() -> None:
     """Run the command line; every error raised on purpose, and every wrong use, is one sentence on stderr."""
+    progress = logging.getLogger("hierdraft")
+    progress.setLevel(logging.INFO)
+    progress.addHandler(_Lines())
     try:
         sys.exit(app(prog_name="hierdraft", standalone_mode=False))
     except HierdraftError as error:
@@ -56,6 +60,14 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         typer.echo("hierdraft: stopped.", err=True)
         sys.exit(130)
+
+
+class _Lines(logging.Handler):
+    """What takes long is said on stderr, a line each: fetching, converting."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show a line wherever stderr leads now; a progress display may stand there."""
+        typer.echo(record.getMessage(), err=True)
 
 
 _WrongUse: Any = typer.BadParameter.__mro__[1]

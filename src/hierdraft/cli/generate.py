@@ -145,6 +145,7 @@ def _sampling(**given: float | None) -> dict[str, Any]:
 def _load(settings: Any, generation_config: bool) -> LanguageModel:
     from hierdraft.cli.render import stderr_console
     from hierdraft.generation import load
+    from hierdraft.models import is_base
 
     console = stderr_console()
     with warnings.catch_warnings(), console.status(f"loading {settings.model}") if console.is_terminal else _Quiet():
@@ -155,6 +156,10 @@ def _load(settings: Any, generation_config: bool) -> LanguageModel:
         )  # fmt: skip
     if told := loaded.defaults.told(settings.model):
         typer.echo(f"hierdraft: {told}", err=True)
+    if is_base(settings.model, loaded.tokenizer):
+        typer.echo(
+            f"hierdraft: {settings.model} is a base model: it goes on with a text instead of answering.", err=True
+        )
     return loaded
 
 

@@ -1,4 +1,4 @@
-"""`hierdraft models`: fetch, list, find and check the models known by name."""
+"""`hierdraft models`: fetch, list, find, check and remove the models known by name, and what is kept for models."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hierdraft.cli import options
 
 if TYPE_CHECKING:
+    from hierdraft.engines.cached import CacheRow
     from hierdraft.model_pull import Progress
     from hierdraft.models import ModelRow
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Fetch, list, find and check models.")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Fetch, list, find, check and remove models.")
 
 
 @app.command("pull")
@@ -42,22 +43,68 @@ def pull(
 
 
 @app.command("list")
-def list_(as_json: options.AsJson = False) -> None:
-    """List the models known by name, and which of them are on this disk.
+def list_(
+    caches: Annotated[bool, typer.Option("--caches", help="List all that the cache folder holds instead.")] = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """List the models known by name, which of them are on this disk, and what is kept for them.
 
     Examples:
 
       hierdraft models list
 
-      hierdraft models list --json
+      hierdraft models list --caches --json
     """
     from hierdraft import models
+    from hierdraft.engines.cached import cached
 
-    rows = models.list_models(_cache_dir())
+    rows: list[Any] = cached(_cache_dir()) if caches else list(models.list_models(_cache_dir()))
     if as_json:
         typer.echo(json.dumps(rows))
+    elif caches:
+        _show_caches(rows)
     else:
         _show(rows)
+        _sum_up(cached(_cache_dir()))
+
+
+@app.command("rm")
+def rm(
+    name: Annotated[str | None, typer.Argument(help="A model's name, or the folder of one.")] = None,
+    unused: Annotated[
+        bool, typer.Option("--unused", help="What nothing installed now would use: old conversions, leftovers.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Remove a model that was pulled, and what was converted and measured for it. Your own folders are left alone.
+
+    Examples:
+
+      hierdraft models rm gemma3-270m
+
+      hierdraft models rm --unused --yes
+    """
+    from hierdraft.engines.cached import belonging_to, cached, remove
+    from hierdraft.errors import ModelError, UsageError
+
+    if (name is None) != unused:
+        raise UsageError("Name a model, or give --unused.")
+    rows = cached(_cache_dir())
+    doomed = [row for row in rows if row["unused"]] if name is None else belonging_to(rows, name, _cache_dir())
+    if not doomed and name is not None:
+        raise ModelError(f"Nothing is kept for {name!r}: see hierdraft models list --caches.")
+    size = sum(row["bytes"] for row in doomed)
+    if doomed and not yes:
+        if not sys.stdin.isatty():
+            raise UsageError(f"This would remove {size / 1e6:.0f} MB: give --yes.")
+        _show_caches(doomed)
+        typer.confirm(f"Remove this ({size / 1e6:.0f} MB)?", abort=True, err=True)
+    remove(doomed)
+    if as_json:
+        typer.echo(json.dumps({"removed": doomed, "bytes": size}))
+    else:
+        typer.echo(f"Removed {len(doomed)} of the cache's parts, {size / 1e6:.0f} MB.")
 
 
 @app.command("path")
@@ -105,19 +152,37 @@ def _answer(found: dict[str, str], as_json: bool) -> None:
 
 @contextmanager
 def _progress(title: str) -> Iterator[Progress]:
-    """A progress bar on stderr for as long as the block runs; silent where stderr is no terminal."""
+    """A progress bar on stderr for as long as the block runs; plain lines where stderr is no terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    if not sys.stderr.isatty():
+        yield lambda stage, _: typer.echo(f"{title}: {stage}", err=True)
+        return
     console = Console(file=sys.stderr)
-    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
+    with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(title, total=1.0)
 
         def report(stage: str, fraction: float) -> None:
             bar.update(task, description=f"{title}: {stage}", completed=fraction)
 
         yield report
+
+
+def _sum_up(held: list[CacheRow]) -> None:
+    whole, unused = (sum(row["bytes"] for row in rows) / 1e6 for rows in (held, [r for r in held if r["unused"]]))
+    graphs = sum(row["kind"] == "graph" for row in held)
+    typer.echo(
+        f"In the cache: {whole:.0f} MB, {graphs} conversions for OpenVINO among it (hierdraft models list --caches); "
+        f"{unused:.0f} MB are unused (hierdraft models rm --unused)."
+    )
+
+
+def _show_caches(rows: list[CacheRow]) -> None:
+    for row in rows:
+        note = "  unused" if row["unused"] else ""
+        typer.echo(f"{row['kind']:<9} {row['bytes'] / 1e6:>7.0f} MB  {row['what']}{note}  {row['path']}")
 
 
 def _show(rows: list[ModelRow]) -> None:

@@ -148,7 +148,7 @@ def _load_openvino(
     folder = prepare(path, KINDS[kind], cache_dir)
     meanwhile()
     engine = OpenVINOEngine(folder, kind, threads)
-    engine.measure_costs(stored=cache_dir / "costs" / f"{engine.fingerprint}.json")
+    engine.measure_costs(stored=folder / f"costs-{engine.fingerprint}.json")
     return engine, _tokenizer(path, folder)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -31,9 +32,10 @@ IDS, POSITIONS, MASK, SLIDING_MASK, ROWS, BEAM = "ids", "positions", "mask", "sl
 Only a model that has both full and sliding layers has the second mask.
 """
 
-_FORM = 4
+_FORM = 5
 _HASHED = (".json", ".jinja", ".model", ".txt", ".tiktoken")
-_FACTS, _GRAPH, _REFUSAL = "facts.json", "graph.xml", "refused.json"
+_FACTS, _GRAPH, _REFUSAL, _ABOUT = "facts.json", "graph.xml", "refused.json", "about.json"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,16 @@ def _key(model: Path, weights: str) -> str:
     return found.hexdigest()[:24]
 
 
+def made_for(folder: Path) -> tuple[str, str, bool]:
+    """The model's folder and the kind of weights that a converted folder is for, and whether it would be used now.
+
+    Those of an earlier version of hierdraft do not know: "", "".
+    """
+    about = _read(folder / _ABOUT)
+    model, weights = str(about.get("model", "")), str(about.get("weights", ""))
+    return model, weights, bool(model) and Path(model).is_dir() and _key(Path(model), weights) == folder.name
+
+
 def _is_complete(folder: Path) -> bool:
     if "says" in _read(folder / _REFUSAL):
         return True
@@ -126,9 +138,11 @@ def _read(file: Path) -> dict[str, Any]:
 def _fill(model: Path, weights: str, folder: Path) -> None:
     for leftover in folder.parent.glob(f"{folder.name}.*/"):  # of conversions that were killed
         shutil.rmtree(leftover, ignore_errors=True)
+    _log.info("Converting %s for OpenVINO with %s weights: this is done once.", model.name, weights)
     beside = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
     try:
         try:
+            (beside / _ABOUT).write_text(json.dumps({"model": str(model), "weights": weights}), encoding="utf-8")
             facts = converted(model, weights, beside)
         except _RefusalError as refusal:
             (beside / _REFUSAL).write_text(json.dumps({"says": str(refusal)}), encoding="utf-8")
