@@ -95,6 +95,12 @@ class SchemaError(HierdraftError):
     exit_code = 15
 
 
+class OutputError(HierdraftError):
+    """What a command prints cannot be written, for example because the disk is full."""
+
+    exit_code = 16
+
+
 class DemoDiffersError(HierdraftError):
     """Drafted and plain output of the demonstration differ in a number type that promises they never do."""
 

@@ -12,7 +12,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from hierdraft.cli.app import app
+from hierdraft.cli.commands import app
 
 COMPLETED = {"--model", "--tokenizer", "--engine", "--dtype", "--method", "--methods", "--pack"}
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from hierdraft.cli.app import app
+from hierdraft.cli.commands import app
 from hierdraft.errors import SettingsError
 from hierdraft.settings import Settings, config_path, load_settings
 

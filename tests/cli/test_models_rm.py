@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from hierdraft.cli.app import app
+from hierdraft.cli.commands import app
 from hierdraft.engines import openvino_files
 from hierdraft.errors import ModelError, UsageError
 

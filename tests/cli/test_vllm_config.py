@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from hierdraft.cli.app import app
+from hierdraft.cli.commands import app
 from hierdraft.databases.pack import PackInfo, write_pack
 from hierdraft.databases.suffixsort import build
 from hierdraft.engines.vllm import CLASS

@@ -1,84 +1,50 @@
-"""The `hierdraft` command: sub-commands are imported when they run, errors end in one sentence and an exit code."""
+"""The `hierdraft` command. Signals are heard before anything large is imported; whatever happens, it ends.
+
+On a closed pipe quietly, on a full disk and every error raised on purpose with one sentence, on Ctrl-C and SIGTERM
+within a second, each with its exit code, and with what was learned kept.
+"""
 
 from __future__ import annotations
 
-import logging
+import os
 import sys
-from typing import Annotated, Any
+from collections.abc import Callable
 
-import typer
-
-from hierdraft.cli import bench, config, db, doctor, generate, models, vllm
+from hierdraft.cli.output import guard_output
+from hierdraft.cli.stopping import Stopped, stoppable
 from hierdraft.errors import HierdraftError
-
-app = typer.Typer(
-    name="hierdraft",
-    help="Language models decode faster and say exactly the same.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-app.command("generate")(generate.generate)
-app.command("doctor")(doctor.doctor)
-app.command("vllm-config")(vllm.vllm_config)
-app.add_typer(bench.app, name="bench")
-app.add_typer(config.app, name="config")
-app.add_typer(db.app, name="db")
-app.add_typer(models.app, name="models")
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        from hierdraft import __version__
-
-        typer.echo(__version__)
-        raise typer.Exit
-
-
-@app.callback()
-def options(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
-) -> None:
-    """Language models decode faster and say exactly the same."""
 
 
 def main() -> None:
-    """Run the command line; every error raised on purpose, and every wrong use, is one sentence on stderr."""
-    progress = logging.getLogger("hierdraft")
-    progress.setLevel(logging.INFO)
-    progress.addHandler(_Lines())
+    """Run the command line and exit."""
     try:
-        sys.exit(app(prog_name="hierdraft", standalone_mode=False))
+        with stoppable():
+            guard_output()
+            code = _told(_run)
+            code = code or _told(_flush)
+    except Stopped as stopped:
+        if not stopped.quiet:
+            sys.stderr.write("hierdraft: stopped.\n")
+        sys.stderr.flush()
+        os._exit(stopped.exit_code)  # all is closed; threads that load or compile would only hold up the interpreter
+    sys.exit(code)
+
+
+def _run() -> int:
+    from hierdraft.cli.commands import run
+
+    return run()
+
+
+def _flush() -> int:
+    sys.stdout.flush()
+    return 0
+
+
+def _told(call: Callable[[], int]) -> int:
+    """Its exit code; an error raised on purpose is one sentence on stderr."""
+    try:
+        return call()
     except HierdraftError as error:
-        typer.echo(f"hierdraft: {error}", err=True)
-        sys.exit(error.exit_code)
-    except _WrongUse as error:
-        _tell(error)
-        sys.exit(error.exit_code)
-    except (KeyboardInterrupt, typer.Abort):
-        typer.echo("hierdraft: stopped.", err=True)
-        sys.exit(130)
-
-
-class _Lines(logging.Handler):
-    """What takes long is said on stderr, a line each: fetching, converting."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Show a line wherever stderr leads now; a progress display may stand there."""
-        typer.echo(record.getMessage(), err=True)
-
-
-_WrongUse: Any = typer.BadParameter.__mro__[1]
-"""What the command-line library raises for unknown commands and options, missing and wrong values."""
-
-
-def _tell(error: Any) -> None:
-    """A wrong use in one sentence; a group of commands that was named alone shows its help."""
-    if type(error).__name__ == "NoArgsIsHelpError":
-        error.show()
-        return
-    said = " ".join(error.format_message().split())
-    command = error.ctx.command_path if error.ctx is not None else "hierdraft"
-    typer.echo(f"hierdraft: {said.rstrip('.')}. See {command} --help.", err=True)
+        sys.stderr.write(f"hierdraft: {error}\n")
+        return error.exit_code

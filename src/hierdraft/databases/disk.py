@@ -88,7 +88,7 @@ def write_file(disk: Disk, path: Path, chunks: Iterable[bytes | memoryview]) -> 
         finally:
             disk.close(descriptor)
         disk.rename(temporary, path)
-    except OSError:
+    except BaseException:  # whatever it was, Ctrl-C included: nothing half written stays
         _discard(disk, temporary)
         raise
     disk.sync_folder(path.parent)

@@ -14,7 +14,7 @@ from hierdraft.databases.namespace import Namespaces
 from hierdraft.databases.pack import Pack
 from hierdraft.databases.store import ModelStore
 from hierdraft.databases.suffixarray import END, Shelf, document_start, shelve
-from hierdraft.errors import DraftWarning, HierdraftError
+from hierdraft.errors import DraftWarning, HierdraftError, UsageError
 from hierdraft.tree import LEVELS, Int32
 
 LEAD = 8
@@ -129,7 +129,10 @@ class Databases:
         self._closed = False
 
     def open(self, namespace: str, levels: Collection[str] = ("model", "statistics")) -> Shelves:
-        """What a request of this namespace may draft from. A store that fails is left out with a warning."""
+        """What a request of this namespace may draft from. A store that fails is left out with a warning.
+
+        Raises UsageError for a namespace's name that is none.
+        """
         given = tuple(pack for pack in self.packs if pack.info.level in levels)
         store = self._store(namespace) if "model" in levels else None
         if store is None:
@@ -171,6 +174,8 @@ class Databases:
             return None
         try:
             return self.namespaces.store(namespace)
+        except UsageError:
+            raise
         except HierdraftError as error:
             self._warn(error)
             return None
