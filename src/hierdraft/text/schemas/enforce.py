@@ -20,11 +20,11 @@ from hierdraft.text.schemas.containers import (
 from hierdraft.text.schemas.exclusive import exclusive, simple
 from hierdraft.text.schemas.negate import Negation
 from hierdraft.text.schemas.patterns import conjuncts, name_pattern, translated
-from hierdraft.text.schemas.shapes import Circles, references, with_types, within, without_patterned
+from hierdraft.text.schemas.shapes import Circles, only_conditions, references, with_types, within, without_patterned
 
-_COPIED = ("type", "enum", "minItems", "maxItems", "required", "minProperties", "maxProperties", "minimum", "maximum",
-           "exclusiveMinimum", "exclusiveMaximum", "multipleOf")  # fmt: skip
 _BOUNDS = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")
+_SIZES = ("minItems", "maxItems", "minProperties", "maxProperties")
+_COPIED = ("type", "enum", "required", "multipleOf", *_SIZES, *_BOUNDS)
 _IN_PLACE = ("allOf", "anyOf", "oneOf", "$ref")
 _STRINGS = ("pattern", "format", "minLength", "maxLength")
 FORMATS = ("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri")
@@ -72,7 +72,7 @@ class Enforcer:
     def rewritten(self, node: Node, merging: bool = False) -> dict[str, Any]:
         """One subschema; `merging`: it must be followed beside others, so references in circles are written out."""
         if node.get("not") == {}:
-            return dict(_NOTHING)
+            return {"allOf": [False]}
         node, conditions = self._prepared(node)
         merging = merging or len(node) > 1 or bool(conditions)
         result: dict[str, Any] = {}
@@ -110,7 +110,7 @@ class Enforcer:
         """What a value must follow besides, from one keyword."""
         if keyword == "allOf":
             together = merging or len(value) > 1
-            return [self.rewritten(sub, together) for sub in value if not _only_conditions(sub)]
+            return [self.rewritten(sub, together) for sub in value if not only_conditions(sub)]
         if keyword == "anyOf":
             return [{"anyOf": [self.rewritten(sub, merging) for sub in value]}]
         if keyword == "oneOf":
@@ -154,8 +154,8 @@ class Enforcer:
         if "unevaluatedProperties" in node or "unevaluatedItems" in node:
             node = closed(node, self.definitions)
         if "uniqueItems" in node:
-            node = self._or_left(node, "uniqueItems", different_items(node, self.definitions), "a grammar cannot "
-                                 "compare the items of a list")  # fmt: skip
+            apart = different_items(node, self.definitions)
+            node = self._without(node, "uniqueItems") if apart is None else apart
         if "contains" in node:
             node = contained(node)
         if "propertyNames" in node:
@@ -176,11 +176,19 @@ class Enforcer:
         if rewritten is not None:
             return rewritten
         self._leave(f"{node.path}/{keyword}", why)
+        return self._without(node, keyword)
+
+    def _without(self, node: Node, keyword: str) -> Node:
+        """The subschema without the keyword, which the check of the answer looks at."""
+        self._check(f"{node.path}/{keyword}")
         return node_of(node.path, **{name: value for name, value in node.items() if name != keyword})
 
     def _leave(self, path: str, why: str) -> None:
         if not self.lenient:
             raise refused(path, f"{why}; --lenient-schema (lenient=True) leaves it to a check of the answer")
+        self._check(path)
+
+    def _check(self, path: str) -> None:
         if path not in self.left:
             self.left.append(path)
 
@@ -204,7 +212,7 @@ class Enforcer:
         for name, sub in node.get("dependentSchemas", {}).items():
             found.append(self._depends(name, sub))
         for part in node.get("allOf", ()):
-            if _only_conditions(part):
+            if only_conditions(part):
                 found += self._conditions_of(part)
         return found
 
@@ -230,7 +238,7 @@ class Enforcer:
         """The conditions' alternatives as schemas beside the rest."""
         options = product(conditions, facts_of(node), self.most)
         if not options:
-            return [dict(_NOTHING)]
+            return [{"allOf": [False]}]
         if len(options) == 1:
             return list(options[0].schemas)
         return [{"anyOf": [{"allOf": list(option.schemas)} for option in options]}]
@@ -246,9 +254,8 @@ class Enforcer:
             if others:
                 schema = {"allOf": [schema, *self._conditions(option, others)]}
             found.append(schema)
-        path = f"{node.path}/oneOf"
-        if path not in self.left and not all(simple(options[j]) or simple(options[i]) for i, j in near):
-            self.left.append(path)
+        if not all(simple(options[j]) or simple(options[i]) for i, j in near):
+            self._check(f"{node.path}/oneOf")
         return {"anyOf": found}
 
     def _reference(self, node: Node, reference: str, merging: bool) -> dict[str, Any]:
@@ -289,12 +296,3 @@ class Enforcer:
 
     def _unusable(self, found: dict[str, Any], extra: list[dict[str, Any]]) -> str | None:
         return self.reason({"type": "string", **found, "allOf": extra} if extra else {"type": "string", **found})
-
-
-_NOTHING: dict[str, Any] = {"allOf": [False]}
-
-
-def _only_conditions(node: Node) -> bool:
-    return bool(node) and not set(node) - {"if", "then", "else", "not", "dependentRequired", "dependentSchemas"} and (
-        node.get("not") != {}
-    )  # fmt: skip

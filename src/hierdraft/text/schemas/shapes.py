@@ -90,3 +90,9 @@ def references(node: Any) -> list[str]:
         elif isinstance(value, list):
             waiting += value
     return found
+
+
+def only_conditions(node: Node) -> bool:
+    """Whether a subschema holds nothing but keywords that hold on conditions."""
+    conditional = {"if", "then", "else", "not", "dependentRequired", "dependentSchemas"}
+    return bool(node) and not set(node) - conditional and node.get("not") != {}
