@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +113,24 @@ def test_a_signal_while_a_library_does_not_hear_it(number: int, toy: str, tmp_pa
     assert process.stderr.readline() == "loading\n"
     time.sleep(0.2)
     ends(process, number, "in order\n" if toy == "finalizing" else "")
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_a_signal_while_nobody_reads_what_is_said(reads: bool, tmp_path: Path) -> None:
+    """Standard error is a pipe that is full, or was closed."""
+    reader, writer = os.pipe()
+    process = start(ANSWER, tmp_path, env={"TOY": "swallowing"}, stderr=writer)
+    assert os.read(reader, 8) == b"loading\n"
+    if reads:
+        os.set_blocking(writer, False)
+        with suppress(BlockingIOError):
+            while os.write(writer, bytes(1 << 12)):
+                pass
+    else:
+        os.close(reader)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(LIMIT) == 143
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import sys
@@ -97,5 +98,8 @@ def _watch(heard: socket.socket) -> None:
     while (number := heard.recv(1)[0]) != 0:
         if number in _SIGNALS:
             time.sleep(GRACE_SECONDS)
-            os.write(2, b"hierdraft: stopped.\n")
-            os._exit(128 + number)
+            try:
+                if select.select([], [2], [], 0)[1]:  # a pipe that is full and not read would hold this up
+                    os.write(2, b"hierdraft: stopped.\n")
+            finally:
+                os._exit(128 + number)
