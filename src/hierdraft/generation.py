@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from hierdraft.arguments import check_options, processor_list, sampling_of, stop_strings, token_limit
 from hierdraft.databases.levels import Databases
 from hierdraft.drafting.budget import BudgetLaw, make_budget
-from hierdraft.engines.costs import StepCosts
 from hierdraft.engines.generation_config import GenerationDefaults
+from hierdraft.engines.learned_costs import LearnedCosts
 from hierdraft.engines.loop import Options, check_prompt, decode
 from hierdraft.errors import DraftWarning, GenerationConfigWarning, HierdraftError, UsageError
 from hierdraft.protocols import Constraint, Drafter, Engine, UsesDatabases
@@ -190,7 +190,7 @@ class LanguageModel:
         """End the request that runs, keep what was learned on the device, and take no other. Raises StoreError."""
         if self._at_end.detach() is not None:
             costs = getattr(self.engine, "costs", None)
-            if isinstance(costs, StepCosts):
+            if isinstance(costs, LearnedCosts):
                 costs.keep()
             _close(self._turns, self._drafters, self.databases)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from hierdraft.drafting.budget import FixedBudget
 from hierdraft.drafting.plain import PlainDrafter
 from hierdraft.engines import load as loading
 from hierdraft.engines.costs import StepCosts
+from hierdraft.engines.learned_costs import LearnedCosts
 from hierdraft.engines.loop import Options, decode
 from hierdraft.errors import MissingDependencyError, ModelError, UnsupportedModelError, UsageError
 from hierdraft.models import ResolvedModel
@@ -28,7 +30,7 @@ from tests.lossless.tiny import VOCABULARY, WINDOW, reference, tiny
 
 pytest.importorskip("openvino")
 from hierdraft.engines import openvino_files as files
-from hierdraft.engines.openvino import OpenVINOEngine
+from hierdraft.engines.openvino import SIZES, OpenVINOEngine
 from hierdraft.engines.openvino_convert import convert_folder, quiet
 from hierdraft.engines.openvino_graph import convert
 from hierdraft.engines.openvino_join import join_products
@@ -171,6 +173,25 @@ def test_forwards_keep_their_number_of_rows_where_a_change_costs_more(name: str,
         for (a, *_), (b, *_) in zip(padded, exact, strict=True):
             assert a.shape == b.shape
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_what_one_row_costs_is_looked_at_with_few_rows(tmp_path: Path) -> None:
+    _, path = saved("llama", tmp_path / "model")
+    engine = OpenVINOEngine(files.prepare(path, "float32", tmp_path))
+    engine.prefill([3, 4, 5])
+    engine.costs = LearnedCosts("cpu", StepCosts({2: 1.0, 12: 1.5, 64: 64.0}, change=1.0), SIZES[1:])
+    tree = DraftTree.build(list(range(3, 14)), list(range(-1, 10)))
+    asked = []
+    for _ in range(200):
+        plain = engine.cost(12) == math.inf
+        drafts = DraftTree.empty() if plain else tree
+        engine.forward(5, drafts)
+        asked.append((plain, engine._rows))
+        engine.record(1 + len(drafts), 1.5)
+    looks = [rows for plain, rows in asked if plain]
+    assert 1 <= len(looks) <= 4
+    assert set(looks) == {2}
+    assert all(rows >= 12 for plain, rows in asked if not plain)
 
 
 def test_long_prompts_are_scored_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

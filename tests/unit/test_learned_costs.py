@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from hierdraft.tree import DraftTree
 
 FLAT = dict(zip(SIZES, (1.0, 1.0, 1.02, 1.05, 1.1, 1.2, 1.4), strict=True))
 CLIFF = dict(zip(SIZES, (1.0, 1.6, 1.55, 1.6, 1.95, 2.7, 4.2), strict=True))
+PADDED = {2: 1.0, 4: 1.03, 6: 1.05, 8: 1.16, 12: 1.23, 16: 1.5, 24: 2.0, 32: 2.6, 48: 3.6, 64: 4.7}
+"""As OpenVINO's are, which is given as many rows as one of these."""
 STEEP = dict(zip(SIZES, (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0), strict=True))
 
 
@@ -23,43 +26,72 @@ def chain(prob: list[float]) -> DraftTree:
     return DraftTree.build(list(range(len(prob))), list(range(-1, len(prob) - 1)), prob=prob)
 
 
-def decode(curve: dict[int, float], accept: float, costs: LearnedCosts, tokens: int = 800, seed: int = 0) -> float:
-    """Seconds for so many tokens by the budget law, where every drafted chain's node is right with `accept`.
+def decode(curve: dict[int, float], accept: float, costs: StepCosts, tokens: int = 800, seed: int = 0) -> float:
+    """Seconds a token over those of plain decoding, by the budget law, where a drafted node is right with `accept`.
 
     Timings are noisy, the first ones cold, and one in fifty takes three times as long.
     """
-    true, law, rng = (
-        StepCosts({rows: 0.02 * cost for rows, cost in curve.items()}),
-        AutoBudget(),
-        np.random.default_rng(seed),
-    )
-    seconds, written, steps = 0.0, 0, 0
+    true, law, rng = true_of(curve), AutoBudget(), np.random.default_rng(seed)
+    seconds, expected, written, steps = 0.0, 0.0, 0, 0
     while written < tokens:
         tree = chain((accept ** np.arange(1, 25)).tolist())
         tree = law.trim(tree, costs, 1e-4)
         wrong = np.flatnonzero(rng.random(len(tree)) > accept)
         kept = int(wrong[0]) if len(wrong) else len(tree)
-        took = true(1 + len(tree))
+        rows = 1 + len(tree)
+        if curve is PADDED:
+            rows = next(size for size in PADDED if size >= rows)
+        took = true(rows)
         seconds += took
+        expected += 1.0 + float(tree.prob.sum())
         steps += 1
         noise = abs(rng.normal(0.0, 0.05)) + (1.0 if steps < 3 else 0.0) + (2.0 if rng.random() < 0.02 else 0.0)
-        costs.record(1 + len(tree), took * (1.0 + noise))
+        costs.record(rows, took * (1.0 + noise))
         law.observe(tree, kept)
         written += kept + 1
-    return seconds / (0.02 * tokens)
+    return seconds / (0.02 * expected)
+
+
+def true_of(curve: dict[int, float]) -> StepCosts:
+    return StepCosts({rows: 0.02 * cost for rows, cost in curve.items()})
 
 
 def known(curve: dict[int, float]) -> LearnedCosts:
-    return LearnedCosts("cpu", StepCosts({rows: 0.02 * cost for rows, cost in curve.items()}))
+    return LearnedCosts("cpu", true_of(curve), tuple(curve))
 
 
 @pytest.mark.parametrize("curve", [FLAT, CLIFF, STEEP], ids=["flat", "cliff", "steep"])
 @pytest.mark.parametrize("accept", [0.05, 0.4, 0.7, 0.9])
 def test_little_is_lost_against_costs_that_are_known(curve: dict[int, float], accept: float) -> None:
-    learned = [decode(curve, accept, LearnedCosts("cpu"), seed=seed) for seed in range(4)]
-    measured = [decode(curve, accept, known(curve), seed=seed) for seed in range(4)]
-    assert np.mean(learned) <= 1.15 * np.mean(measured)
-    assert np.mean(learned) <= max(1.05, 1.03 * np.mean(measured))  # plain decoding takes 1
+    true = np.mean([decode(curve, accept, true_of(curve), seed=seed) for seed in range(4)])
+    learned = np.mean([decode(curve, accept, LearnedCosts("cpu"), seed=seed) for seed in range(4)])
+    measured = np.mean([decode(curve, accept, known(curve), seed=seed) for seed in range(4)])
+    assert measured <= 1.1 * true
+    assert learned <= (1.25 if curve is STEEP else 1.12) * true
+
+
+BUSY: dict[str, Callable[[int], float]] = {
+    "all dear": lambda _: 3.0,
+    "many rows dear": lambda rows: 2.0 if rows > 2 else 1.0,
+    "one row dear": lambda rows: 2.0 if rows <= 2 else 1.0,
+    "some dear": lambda rows: 2.5 if 8 <= rows <= 24 else 1.0,
+    "too steep": lambda rows: rows**0.4,
+    "too flat": lambda rows: rows**-0.3,
+}
+"""What a busy machine made of the costs that it stored."""
+
+
+@pytest.mark.parametrize("busy", BUSY)
+@pytest.mark.parametrize("curve", [CLIFF, PADDED], ids=["cliff", "padded"])
+def test_little_is_lost_with_costs_that_were_stored_on_a_busy_machine(curve: dict[int, float], busy: str) -> None:
+    stored = StepCosts({rows: 0.02 * cost * BUSY[busy](rows) for rows, cost in curve.items()})
+    lost = []
+    for accept in (0.3, 0.7, 0.9):
+        wrong = [decode(curve, accept, LearnedCosts("cpu", stored, tuple(curve)), seed=seed) for seed in range(4)]
+        right = [decode(curve, accept, true_of(curve), seed=seed) for seed in range(4)]
+        lost.append(np.mean(wrong) / np.mean(right))
+    assert np.mean(lost) <= 1.12
+    assert max(lost) <= 1.35  # not every wrong price is found out at once
 
 
 def test_the_first_steps_are_plain() -> None:
@@ -81,19 +113,19 @@ def test_a_look_at_one_row_comes_now_and_then_and_ever_more_rarely() -> None:
             plain.append(step)
         costs.record(9 if drafts else 1, 0.03 if drafts else 0.02)
     assert plain[:2] == [0, 1]
-    assert 3 <= len(plain) <= 7
-    assert all(later - earlier > 15 for earlier, later in itertools.pairwise(plain[1:]))
+    assert 3 <= len(plain) <= 5
+    assert all(later - earlier > 63 for earlier, later in itertools.pairwise(plain[1:]))
 
 
-def test_the_least_of_the_first_timings_counts_and_a_pause_does_not() -> None:
+def test_a_cold_start_is_forgotten_and_a_pause_counts_little() -> None:
     costs = LearnedCosts("cpu")
-    for seconds in (0.09, 0.02, 0.06):
+    for seconds in (0.09, 0.02, 0.02):
         costs.record(1, seconds)
-    assert costs(1) == pytest.approx(0.02, rel=0.2)
+    assert costs(1) == pytest.approx(0.02, rel=0.3)
     for _ in range(40):
         costs.record(1, 0.02)
     costs.record(1, 3.0)
-    assert costs(1) < 0.026
+    assert costs(1) < 0.028
 
 
 def test_costs_follow_a_machine_that_slows_down() -> None:
@@ -113,7 +145,35 @@ def test_they_are_kept_for_the_next_process(tmp_path: Path) -> None:
         first.record(rows, seconds)
     first.write(file)
     again = LearnedCosts.begin("cpu", file)
-    assert again.as_dict() == pytest.approx({1: 0.02, 8: 0.031}, rel=0.02)
-    assert again(8) == pytest.approx(0.031, rel=0.02)
+    assert again.as_dict() == pytest.approx(first.as_dict())
+    assert again.as_dict()[8] == pytest.approx(0.031, rel=0.05)
+    assert again(8) <= again.as_dict()[8]
     file.write_text("{]")
     assert LearnedCosts.begin("cpu", file)(9) == math.inf
+
+
+def test_a_few_steps_are_no_reason_to_write(tmp_path: Path) -> None:
+    file = tmp_path / "x.json"
+    costs = LearnedCosts("cpu", known(FLAT), file=file)
+    costs.record(8, 0.5)
+    costs.keep()
+    assert not file.exists()
+    for _ in range(100):
+        costs.record(8, 0.5)
+        costs.record(1, 0.02)
+    costs.keep()
+    again = LearnedCosts.begin("cpu", file)
+    assert again.as_dict()[8] == pytest.approx(0.5, rel=0.1)
+    again.keep()  # nothing new
+    LearnedCosts("cpu").keep()  # of no file
+
+
+def test_what_another_number_of_rows_costs_is_followed() -> None:
+    costs = LearnedCosts("cpu", StepCosts(FLAT, change=0.5))
+    for _ in range(200):
+        costs.record_change(8, FLAT[8] + 0.1)
+        costs.record(8, FLAT[8])
+    assert costs.change == pytest.approx(0.1, rel=0.1)
+    costs.record_change(8, 100.0)
+    assert costs.change < 0.2
+    assert costs.as_dict()[8] == pytest.approx(FLAT[8], rel=0.2)

@@ -1,4 +1,4 @@
-"""What a forward costs by its number of rows: measured once, then followed while running."""
+"""What a forward costs by its number of rows, as measured and stored; and what a serving engine's step costs."""
 
 from __future__ import annotations
 
@@ -18,9 +18,6 @@ SIZES = (1, 2, 4, 8, 16, 32, 64)
 
 _LIMIT = 512
 _TICK = 1e-9  # some clocks stand still for a whole forward
-_WORTH_KEEPING = 32
-_DRIFT = 0.02
-_REFINE = 0.05
 _FADE = 0.98
 _FIRST_SLOPE = 1 / 64
 _STIFFNESS = 0.05
@@ -41,8 +38,6 @@ class StepCosts:
         self.change = change
         self._sizes = sorted(seconds or {})
         self._seconds = [(seconds or {})[size] for size in self._sizes]
-        self._file: Path | None = None
-        self._followed = 0
 
     @classmethod
     def measure(
@@ -74,23 +69,15 @@ class StepCosts:
         usable = len(seconds) > 1 and all(0 < n <= _LIMIT and 0.0 < s < 1e4 for n, s in seconds.items())
         if not usable or not 0.0 <= change < 1e4:
             return None
-        found = cls(seconds, change)
-        found._file = file
-        return found
+        return cls(seconds, change)
 
     def write(self, file: Path) -> None:
         """Store the costs for the next start, complete or not at all. A cache that cannot be written is no error."""
-        self._file, self._followed = file, 0
         temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
         with contextlib.suppress(OSError):
             file.parent.mkdir(parents=True, exist_ok=True)
             temporary.write_text(json.dumps({**self.as_dict(), "change": self.change}), encoding="utf-8")
             os.replace(temporary, file)
-
-    def keep(self) -> None:
-        """Write what decoding has taught back to the file that the costs came from or were written to."""
-        if self._file is not None and self._followed >= _WORTH_KEEPING:
-            self.write(self._file)
 
     @property
     def known(self) -> bool:
@@ -98,6 +85,10 @@ class StepCosts:
         return len(self._sizes) > 0
 
     def __call__(self, rows: int) -> float:
+        """Seconds of a forward of `rows` >= 1 rows, for deciding how many it gets; 0.0 while nothing is known."""
+        return self.seconds(rows)
+
+    def seconds(self, rows: int) -> float:
         """Seconds of a forward of `rows` >= 1 rows; 0.0 while nothing is known."""
         if not self.known:
             return 0.0
@@ -108,6 +99,17 @@ class StepCosts:
         return (
             first + weight * (second - first) if weight <= 1.0 else second + (weight - 1.0) * max(0.0, second - first)
         )
+
+    @property
+    def must_be_plain(self) -> bool:
+        """Whether the next forward has to have as few rows as possible, to learn what that costs."""
+        return False
+
+    def record(self, rows: int, seconds: float) -> None:
+        """A forward was timed: what was measured stays as it is."""
+
+    def record_change(self, rows: int, seconds: float) -> None:
+        """A forward with another number of rows than the one before was timed: the same."""
 
     def _between(self, rows: int) -> tuple[int, float]:
         """(the measured size to the left, how far `rows` is on the way to the next: beyond the last, more than 1)."""
@@ -120,21 +122,6 @@ class StepCosts:
     def as_dict(self) -> dict[int, float]:
         """Seconds per measured size, as they stand now."""
         return dict(zip(self._sizes, self._seconds, strict=True))
-
-    def record(self, rows: int, seconds: float) -> None:
-        """Follow a forward that was just timed: the whole curve a little, the sizes next to it a little more.
-
-        One outlier counts at most fourfold, so a pause of the machine does not bend the curve.
-        """
-        if not self.known or rows > _LIMIT:
-            return
-        self._followed += 1
-        ratio = min(4.0, max(0.25, seconds / self(rows)))
-        self._seconds = [ratio**_DRIFT * size for size in self._seconds]
-        left, weight = self._between(rows)
-        self._seconds[left] *= ratio ** (_REFINE * max(0.0, 1.0 - weight))
-        if weight:
-            self._seconds[left + 1] *= ratio ** (_REFINE * min(1.0, weight))
 
 
 class RunningCosts:

@@ -192,7 +192,7 @@ class HFEngine:
 
     def measure_costs(self, stored: Path | None = None, context: int = 256) -> StepCosts:
         """See `measured_costs`, whose figures are used from now on."""
-        self.costs = measured_costs(self, stored, context)
+        self.costs = measured_costs(self, stored, context, device=self.device)
         return self.costs
 
     def _check_tree_attention(self) -> None:

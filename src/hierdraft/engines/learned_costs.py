@@ -1,108 +1,159 @@
-"""What a forward costs by its number of rows, learned from decoding itself: nothing is measured before the first token.
+"""What a forward costs by its number of rows, learned from decoding itself.
 
-It begins with costs of an earlier process, or with the usual shape of the curve and no idea of its height. The first
-steps are plain, since without the price of one row no draft can be judged; a size that was never tried is taken to
-cost what is usual, so it is tried where it promises something, and known from then on.
+The logarithms of the costs are one Gaussian vector: they share a level (how fast the machine is), and neighbouring
+sizes deviate from the expected shape together. What is expected at first are the costs of an earlier process, or the
+usual shape. Every timed forward is a measurement with noise, and what was not measured for long becomes uncertain
+again. A size is taken to cost what an optimist says (now and then a bold one), so it is tried where it promises
+something, and known then: costs that were stored by a busy machine are put right where that matters.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hierdraft.engines.costs import SIZES, StepCosts
 
 _USUAL = {
-    "cpu": (1.0, 1.1, 1.15, 1.35, 1.7, 2.4, 3.8),
-    "other": (1.0, 1.0, 1.02, 1.05, 1.1, 1.2, 1.4),
+    "cpu": (1.0, 1.1, 1.2, 1.45, 1.9, 2.7, 4.3),
+    "other": (1.0, 1.02, 1.05, 1.1, 1.15, 1.3, 1.5),
 }
-"""Cost over that of one row for each of SIZES: on the cheap side of what was recorded (`benchmarks/forward-cost.json`),
-because a price that is too high would never be looked at."""
+"""Cost over that of one row for each of SIZES (`benchmarks/forward-cost.json`)."""
+
+_LEVEL, _SHAPE = 1.0, 0.2
+_REACH = 1.5
+_COLD, _NOISE = 0.7, 0.1
+_LEVEL_DRIFT, _SHAPE_DRIFT = 0.02, 0.01
+_OUTLIER = 3.0
+_OPTIMISM, _BOLD = 0.4, 2.0
+"""Standard deviations of logarithms: what is not known at first of the level and of each size; how far (in doublings of
+the rows) deviations hang together; the noise of the first timings, and of others; what is forgotten from one forward to
+the next; how many deviations one timing counts at most; and how many are taken off an uncertain price, as a rule and
+now and then. Chosen by simulation as in `tests/unit/test_learned_costs.py`; the optimum is flat."""
 
 _PLAIN = 2
-_SETTLED = 3
-_FOLLOW = 0.1
-_LEVEL = 0.05
-_OUTLIER = math.log(4.0)
-_LOOK_ONE, _LOOK_MANY = 16, 64
+_LOOK, _BOLD_LOOK = 64, 8
+_CHANGE = 0.05
+_WORTH_KEEPING = 32
 
 
 class LearnedCosts(StepCosts):
-    """Seconds of a forward by its rows, from the forwards that were timed so far.
+    """Seconds of a forward by its rows, from the forwards that were timed so far: a Kalman filter of their logarithms.
 
-    The logarithm of each size's cost is a common level and the size's own deviation from it. The least of the first
-    three timings counts, since other work only adds time; then the mean of the recent ones. A size that was not tried
-    for long is looked at again, ever more rarely: one row where everything is drafted, many where nothing is.
+    Where everything is drafted, nothing says what plain decoding would cost: so a forward with the fewest rows is asked
+    for when there was none for long, ever more rarely.
     """
 
-    def __init__(self, device: str, stored: StepCosts | None = None) -> None:
-        """`device`: `cpu` or any other; `stored`: costs of an earlier process."""
-        known = stored.as_dict() if stored is not None else {}
-        self._usual = np.log(np.array(_USUAL["cpu" if device == "cpu" else "other"]))
-        self._logs = np.log([known.get(size, 1.0) for size in SIZES])
-        self._counts = np.array([_SETTLED if size in known else 0 for size in SIZES])
-        self._timed = 0
-        self._since = np.zeros(len(SIZES), dtype=int)
-        self._patience = np.array([_LOOK_ONE] + [_LOOK_MANY] * (len(SIZES) - 1))
-        super().__init__(dict.fromkeys(SIZES, 1.0), stored.change if stored is not None else 0.0)
+    def __init__(
+        self, device: str, stored: StepCosts | None = None, sizes: Sequence[int] = SIZES, file: Path | None = None
+    ) -> None:
+        """Begin with what is known.
+
+        device  `cpu` or any other
+        stored  costs of an earlier process, or just measured
+        sizes   rows whose cost is kept; linear between them, and beyond the last with the last slope
+        file    where `keep` writes what was learned
+        """
+        super().__init__(dict.fromkeys(sizes, 1.0), stored.change if stored is not None else 0.0)
+        doublings = np.log2(sizes)
+        if stored is not None:
+            self._mean = np.log([stored.seconds(size) for size in sizes])
+        else:
+            usual = _USUAL["cpu" if device == "cpu" else "other"]
+            self._mean = np.log(np.interp(doublings, np.log2(SIZES), usual))
+        together = np.exp(-np.abs(np.subtract.outer(doublings, doublings)) / _REACH)
+        self._prior = _LEVEL**2 + _SHAPE**2 * together
+        self._drift = _LEVEL_DRIFT**2 + _SHAPE_DRIFT**2 * together
+        self._spread = self._prior.copy()
+        self._has_level = stored is not None
+        self._plain = _PLAIN if stored is not None else 0
+        self._timed = self._since = 0
+        self._patience, self._next_bold = _LOOK, _BOLD_LOOK
+        self._file = file
         self._settle()
 
     @classmethod
-    def begin(cls, device: str, file: Path | None) -> LearnedCosts:
+    def begin(cls, device: str, file: Path | None, sizes: Sequence[int] = SIZES) -> LearnedCosts:
         """With the costs in `file`, where there are any."""
-        return cls(device, StepCosts.read(file) if file is not None else None)
+        return cls(device, StepCosts.read(file) if file is not None else None, sizes, file)
+
+    @property
+    def must_be_plain(self) -> bool:
+        """Whether the next forward has to have as few rows as possible, to learn what that costs."""
+        return self._plain < _PLAIN or self._since > self._patience
+
+    def keep(self) -> None:
+        """Write what was learned to the file that it began with, where there is one and decoding has taught enough."""
+        if self._file is not None and self._timed >= _WORTH_KEEPING:
+            self.write(self._file)
 
     def __call__(self, rows: int) -> float:
-        """Seconds of a forward of `rows` rows; infinite for more than one where the next forward must be plain."""
-        if rows > 1 and self._must_be_plain:
+        """Seconds of a forward of `rows` rows; infinite for more than the fewest where the next must be plain."""
+        if rows > self._sizes[0] and self.must_be_plain:
             return math.inf
-        return super().__call__(rows)
+        return self.seconds(rows)
 
     def record(self, rows: int, seconds: float) -> None:
         """Learn from a forward that was just timed."""
-        if seconds <= 0.0 or rows > SIZES[-1]:
+        if seconds <= 0.0 or rows > self._sizes[-1]:
             return
-        left, weight = self._between(rows)
-        nearest = left + (weight > 0.5)
-        error = math.log(seconds / StepCosts.__call__(self, rows)) if self._timed or self._counts.any() else None
-        if error is None:
-            self._logs[:] = math.log(seconds)
-        elif not self._seen[nearest]:
-            self._logs[nearest] = self._estimates[nearest] + error
-        else:
-            self._follow(nearest, max(-_OUTLIER, min(_OUTLIER, error)))
-        if self._since[nearest] > self._patience[nearest]:
-            self._patience[nearest] *= 4 if nearest == 0 else 2
-        self._since += 1
-        self._since[nearest] = 0
-        self._counts[nearest] += 1
+        share = self._share(rows)
+        error = math.log(seconds) - float(share @ self._mean)
+        if not self._has_level:
+            self._mean += error
+            self._has_level, error = True, 0.0
+        self._learn(share, error)
+        self._look(plain=bool(share[0] > 0.5))
+        if self._timed >= self._next_bold:
+            self._next_bold *= 2
         self._timed += 1
         self._settle()
 
-    def _follow(self, nearest: int, error: float) -> None:
-        """The common level a little, and this size by what is left; early on, only what is faster counts."""
-        if self._counts[nearest] < _SETTLED:
-            self._logs[nearest] += min(0.0, error)
+    def _share(self, rows: int) -> NDArray[np.float64]:
+        """float64[sizes]: which sizes a forward of `rows` tells of, and how much; at most the largest."""
+        left, weight = self._between(min(rows, self._sizes[-1]))
+        share = np.zeros(len(self._sizes))
+        share[left : left + 2] = (1.0 - weight, weight)[: len(share) - left]
+        return share
+
+    def _learn(self, share: NDArray[np.float64], error: float) -> None:
+        """A timing of a size that is mixed of sizes by `share` was off by `error`."""
+        self._spread = np.minimum(self._spread + self._drift, self._prior)
+        toward = self._spread @ share
+        noise = _COLD if self._timed < _PLAIN else _NOISE
+        variance = float(share @ toward) + noise**2
+        most = _OUTLIER * math.sqrt(variance)
+        self._mean += toward * (max(-most, min(most, error)) / variance)
+        self._spread -= np.outer(toward, toward) / variance
+
+    def _look(self, *, plain: bool) -> None:
+        if not plain:
+            self._since += 1
             return
-        common = error * max(_LEVEL, 0.5 ** (1 + self._timed))
-        self._logs[self._counts > 0] += common
-        self._logs[nearest] += _FOLLOW * (error - common)
+        self._plain += 1
+        if self._since > self._patience:
+            self._patience *= 4
+        self._since = 0
+
+    def record_change(self, rows: int, seconds: float) -> None:
+        """Learn from a forward that had another number of rows than the one before."""
+        usual = math.exp(float(self._share(rows) @ self._mean))
+        before = self.change
+        self.change += _CHANGE * (min(max(0.0, seconds - usual), usual) - self.change)
+        self.record(rows, seconds - before)
 
     def _settle(self) -> None:
-        """Seconds for every size: what is known, and between or beyond that the usual shape."""
-        self._seen = seen = self._counts > 0
-        seen[1:] &= self._since[1:] <= self._patience[1:]
-        self._must_be_plain = self._counts[0] < _PLAIN or bool(self._since[0] > self._patience[0])
-        if seen.any():
-            places = np.arange(len(SIZES))
-            offsets = np.interp(places, places[seen], (self._logs - self._usual)[seen])
-            self._estimates = np.where(seen, self._logs, self._usual + offsets)
-        else:
-            self._estimates = self._usual.copy()
-        self._seconds = np.exp(self._estimates).tolist()
+        """The optimist's price of every size: by how uncertain it is against the size that is known best."""
+        own = np.diag(self._spread)
+        best = int(own.argmin())
+        apart = np.maximum(0.0, own + own[best] - 2.0 * self._spread[best])
+        optimism = _BOLD if self._timed >= self._next_bold else _OPTIMISM
+        self._seconds = np.exp(self._mean - optimism * np.sqrt(apart)).tolist()
 
     def as_dict(self) -> dict[int, float]:
-        """Seconds per size that was ever timed."""
-        return {size: math.exp(log) for size, log, n in zip(SIZES, self._logs, self._counts, strict=True) if n}
+        """Seconds per size, as expected; empty before anything is known."""
+        return dict(zip(self._sizes, np.exp(self._mean).tolist(), strict=True)) if self._has_level else {}

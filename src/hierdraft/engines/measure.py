@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hierdraft.engines.costs import SIZES, StepCosts
+from hierdraft.engines.learned_costs import LearnedCosts
 from hierdraft.protocols import Engine
 from hierdraft.tree import DraftTree
 
@@ -40,16 +41,17 @@ def _alone(engine: Engine, prompt: list[int], path: list[int]) -> NDArray[Any]:
 
 def measured_costs(
     engine: Engine, stored: Path | None = None, context: int = 256, sizes: tuple[int, ...] = SIZES, *,
-    again: bool = False,
-) -> StepCosts:  # fmt: skip
+    again: bool = False, device: str = "cpu",
+) -> LearnedCosts:  # fmt: skip
     """Time forwards of 1 to 64 rows behind `context` cached positions. Ends the request in the cache.
 
     stored  a file that keeps the costs between starts. What is there is taken without a look, since looking takes
-            longer than many an answer: decoding follows its own timings, and `StepCosts.keep` writes them back
+            longer than many an answer, but only as a guess: see `LearnedCosts`
     sizes, again   see `StepCosts.measure`
+    device  `cpu` or any other
     """
-    known = StepCosts.read(stored) if stored else None
-    if known is not None:
+    known = LearnedCosts.begin(device, stored, sizes)
+    if known.as_dict():
         return known
     length = min(context, engine.max_length // 2)
     engine.prefill(np.arange(length, dtype=np.int32) % engine.vocab_size)
@@ -64,4 +66,4 @@ def measured_costs(
     measured = StepCosts.measure(run, sizes=fitting, again=again)
     if stored:
         measured.write(stored)
-    return measured
+    return LearnedCosts(device, measured, sizes, stored)

@@ -135,8 +135,9 @@ class OpenVINOEngine:
 
     def _rows_for(self, count: int) -> int:
         """How many rows a forward has that needs `count`."""
-        if not self.costs.known or count > self._sizes[-1]:
-            return max(count, self._sizes[0])
+        least = self._sizes[0]
+        if not self.costs.known or count > self._sizes[-1] or (count <= least and self.costs.must_be_plain):
+            return max(count, least)
         return self._cheapest(self.costs.change)[bisect_left(self._sizes, count)][1]
 
     def _cheapest(self, change: float) -> list[tuple[float, int]]:
@@ -146,7 +147,7 @@ class OpenVINOEngine:
         """
         found = [(math.inf, 0)]
         for size in reversed(self._sizes):
-            found.append(min(found[-1], (self.costs(size) + (change if size != self._rows else 0.0), size)))
+            found.append(min(found[-1], (self.costs.seconds(size) + (change if size != self._rows else 0.0), size)))
         return found[:0:-1]
 
     def _run(
@@ -185,6 +186,8 @@ class OpenVINOEngine:
 
     def cost(self, rows: int) -> float:
         """Seconds of a forward of `rows` rows now; 0.0 before `measure_costs`."""
+        if self.costs.must_be_plain:
+            return self.costs(rows)
         if rows > SIZES[-1]:
             return self.costs(rows) + _SHARE * self.costs.change
         if not self._prices:
@@ -194,9 +197,11 @@ class OpenVINOEngine:
 
     def record(self, rows: int, seconds: float) -> None:  # noqa: ARG002 - the useless rows cost as much
         """Follow the running engine's own timings."""
-        if not self._changed:
+        if self._changed:
+            self.costs.record_change(self._rows, seconds)
+        else:
             self.costs.record(self._rows, seconds)
-            self._prices = []
+        self._prices = []
 
     def measure_costs(self, stored: Path | None = None, context: int = 256) -> StepCosts:
         """See `measured_costs`, whose figures are used from now on."""
