@@ -23,8 +23,8 @@ from hierdraft.databases.levels import Databases
 from hierdraft.databases.pack import Pack, PackInfo, write_pack
 from hierdraft.databases.suffixarray import END
 from hierdraft.databases.suffixsort import build
-from hierdraft.drafting.batch import BatchDrafter
 from hierdraft.drafting.budget import BatchBudget
+from hierdraft.drafting.hierarchy.batch import BatchDrafter
 from hierdraft.holdings import embedded_pack
 
 CONTEXT = 2000

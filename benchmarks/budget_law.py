@@ -16,7 +16,7 @@ import torch
 
 import hierdraft
 from common import by_kind, machine, prompts, spread, write
-from hierdraft.drafting.hierarchy import HierarchyDrafter
+from hierdraft.drafting.hierarchy.drafter import HierarchyDrafter
 
 BUDGETS: tuple[int | str, ...] = ("auto", 2, 4, 8, 16, 28, 60)
 MODEL = "smollm2-135m"

@@ -15,7 +15,7 @@ from typing import Any
 import hierdraft
 from common import RESULTS, machine, write
 from hierdraft.bench.datasets import load_questions
-from hierdraft.drafting.hierarchy import HierarchyDrafter
+from hierdraft.drafting.hierarchy.drafter import HierarchyDrafter
 from hierdraft.text import encode_prompt
 
 BUDGETS = (8, 16, 28, 60)

@@ -94,7 +94,7 @@ class Timed:
 
     def __init__(self, packs: list[Any]) -> None:
         from hierdraft.databases.levels import Databases
-        from hierdraft.drafting.hierarchy import HierarchyDrafter
+        from hierdraft.drafting.hierarchy.drafter import HierarchyDrafter
 
         self.inner = HierarchyDrafter()
         self.inner.text_only()
@@ -121,8 +121,8 @@ class Timed:
 def lookup(work: Path, size: int, level: str) -> dict[str, Any]:  # noqa: ARG001
     """Proposals from context, a model pack and a statistics pack of `size` tokens, all pages warm."""
     from hierdraft.databases.pack import Pack
+    from hierdraft.decoding.loop import Options, decode
     from hierdraft.drafting.budget import FixedBudget
-    from hierdraft.engines.loop import Options, decode
     from hierdraft.engines.replay import ReplayEngine
 
     vocab = library_tokens(work)[1]

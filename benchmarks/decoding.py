@@ -18,8 +18,8 @@ from transformers import AutoModelForCausalLM
 
 import hierdraft
 from common import by_kind, machine, prompts, spread, write
-from hierdraft.drafting.hierarchy import HierarchyDrafter
-from hierdraft.models import resolve
+from hierdraft.drafting.hierarchy.drafter import HierarchyDrafter
+from hierdraft.models.named import resolve
 from hierdraft.settings import load_settings
 from hierdraft.text import encode_prompt
 

@@ -26,8 +26,8 @@ import transformers
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as FAMILIES
 
 from common import ROOT, machine, write
-from hierdraft.engines.hf import decode
 from hierdraft.errors import HierdraftError
+from hierdraft.hf import decode
 
 sys.path.insert(0, str(ROOT))
 from tests.lossless.drafters import HARMLESS

@@ -15,8 +15,9 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from common import machine, write
-from hierdraft.engines.hf import HFEngine, make_lean
-from hierdraft.models import resolve
+from hierdraft.engines.hf.engine import HFEngine
+from hierdraft.engines.hf.lean import make_lean
+from hierdraft.models.named import resolve
 from hierdraft.settings import load_settings
 from hierdraft.tree import DraftTree
 

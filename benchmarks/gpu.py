@@ -25,7 +25,7 @@ import torch
 
 from hierdraft.bench.replay import as_dicts, compare, some_records, warm_pack
 from hierdraft.databases.pack import Pack
-from hierdraft.engines.hf import HFEngine
+from hierdraft.engines.hf.engine import HFEngine
 from hierdraft.engines.timed import TimedReplay, random_engine
 from hierdraft.tree import DraftTree
 

@@ -19,8 +19,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from common import machine, write
-from hierdraft.engines.hf_load import load_tokenizer
-from hierdraft.models import resolve
+from hierdraft.engines.hf.load import load_tokenizer
+from hierdraft.models.named import resolve
 from hierdraft.settings import load_settings
 from hierdraft.text.grammars import Grammars
 

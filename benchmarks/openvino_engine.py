@@ -26,11 +26,11 @@ from openvino_tokenizers import convert_tokenizer
 
 import hierdraft
 from common import by_kind, machine, prompts, spread, write
-from hierdraft.engines.hf_load import load_model, load_tokenizer
-from hierdraft.engines.openvino import DTYPES
-from hierdraft.engines.openvino_convert import compressor, quiet
-from hierdraft.engines.openvino_graph import CACHED, as_cache, cache_shapes, parts, with_cache
-from hierdraft.models import resolve
+from hierdraft.engines.hf.load import load_model, load_tokenizer
+from hierdraft.engines.openvino.engine import DTYPES
+from hierdraft.engines.openvino.graph import CACHED, as_cache, cache_shapes, parts, with_cache
+from hierdraft.models.convert import compressor, quiet
+from hierdraft.models.named import resolve
 from hierdraft.settings import load_settings
 
 MODEL = "smollm2-135m"

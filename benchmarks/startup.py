@@ -18,7 +18,7 @@ import tempfile
 from time import perf_counter
 
 from common import machine, prompts, spread, write
-from hierdraft.models import resolve
+from hierdraft.models.named import resolve
 from hierdraft.settings import load_settings
 
 MAIN = "from hierdraft.cli.app import main; main()"

@@ -13,8 +13,8 @@ import torch
 
 import hierdraft
 from common import machine, prompts, write
+from hierdraft.decoding.loop import Options, decode
 from hierdraft.drafting.budget import AutoBudget
-from hierdraft.engines.loop import Options, decode
 from hierdraft.registry import make_drafter
 from hierdraft.text import encode_prompt
 

@@ -28,7 +28,7 @@ NEW_TOKENS = 128
 ROUNDS = 3  # prompts in a group for each request in flight
 LEAST = 4  # prompts in a group
 WARM_UP = ["Count from one to thirty.", "Name the months of the year.", "Say the alphabet.", "List ten animals."]
-OURS = {"method": "custom_class", "model": "hierdraft.engines.vllm.Proposer", "num_speculative_tokens": 8}
+OURS = {"method": "custom_class", "model": "hierdraft.integrations.vllm.Proposer", "num_speculative_tokens": 8}
 METHODS: dict[str, dict[str, Any]] = {
     "none": {},
     "ngram": {

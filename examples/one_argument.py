@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import hierdraft
-from hierdraft.models import resolve
+from hierdraft.models.named import resolve
 from hierdraft.settings import load_settings
 
 path = resolve(sys.argv[1] if len(sys.argv) > 1 else "smollm2-135m", load_settings().cache_dir).path

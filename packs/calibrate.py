@@ -21,9 +21,9 @@ import hierdraft
 from hierdraft.databases.levels import LEAD, Databases
 from hierdraft.databases.pack import Pack, PackInfo, join
 from hierdraft.databases.suffixsort import build
+from hierdraft.decoding.loop import Options, decode
 from hierdraft.drafting.budget import FixedBudget
-from hierdraft.drafting.hierarchy import HierarchyDrafter
-from hierdraft.engines.loop import Options, decode
+from hierdraft.drafting.hierarchy.drafter import HierarchyDrafter
 from hierdraft.engines.replay import ReplayEngine
 from hierdraft.holdings import embedded_pack
 from hierdraft.text import encode_prompt

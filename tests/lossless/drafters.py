@@ -14,17 +14,17 @@ from hierdraft.databases.pack import Pack, PackInfo
 from hierdraft.databases.store import StoreOptions
 from hierdraft.databases.suffixarray import Index
 from hierdraft.databases.suffixsort import build
-from hierdraft.drafting.baselines.aded import AdedDrafter
-from hierdraft.drafting.baselines.logitspec import LogitSpecDrafter
-from hierdraft.drafting.baselines.lookahead import LookaheadDrafter
-from hierdraft.drafting.baselines.prompt_lookup import PromptLookupDrafter
-from hierdraft.drafting.baselines.rest import RestDrafter
-from hierdraft.drafting.baselines.sam import SamDrafter
-from hierdraft.drafting.baselines.suffix import SuffixDrafter
-from hierdraft.drafting.baselines.token_recycling import TokenRecyclingDrafter
-from hierdraft.drafting.hd import HdDrafter
-from hierdraft.drafting.hierarchy import HierarchyDrafter
+from hierdraft.drafting.hd.drafter import HdDrafter
+from hierdraft.drafting.hierarchy.drafter import HierarchyDrafter
 from hierdraft.drafting.plain import PlainDrafter
+from hierdraft.drafting.rivals.aded import AdedDrafter
+from hierdraft.drafting.rivals.logitspec import LogitSpecDrafter
+from hierdraft.drafting.rivals.lookahead import LookaheadDrafter
+from hierdraft.drafting.rivals.prompt_lookup import PromptLookupDrafter
+from hierdraft.drafting.rivals.rest import RestDrafter
+from hierdraft.drafting.rivals.sam import SamDrafter
+from hierdraft.drafting.rivals.suffix import SuffixDrafter
+from hierdraft.drafting.rivals.token_recycling import TokenRecyclingDrafter
 from hierdraft.protocols import Budget, Drafter, Request, Step, Wants
 from hierdraft.tree import DraftTree, Int32
 

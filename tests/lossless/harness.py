@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from hierdraft.decoding.loop import Options, decode
 from hierdraft.drafting.budget import FixedBudget
-from hierdraft.drafting.hierarchy import HierarchyDrafter
+from hierdraft.drafting.hierarchy.drafter import HierarchyDrafter
 from hierdraft.drafting.plain import PlainDrafter
-from hierdraft.engines.loop import Options, decode
 from hierdraft.protocols import Drafter, Engine, Step
 from hierdraft.tree import TARGET
 from tests.lossless.drafters import HARMLESS

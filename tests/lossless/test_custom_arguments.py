@@ -14,9 +14,9 @@ import torch
 import transformers as t
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from hierdraft.engines.hf_arguments import HONOURED, MEANINGLESS, MODES, PARAMETERS, REFUSED
-from hierdraft.engines.hf_generate import decode
 from hierdraft.errors import EngineBusyError, UnsupportedModelError, UsageError
+from hierdraft.integrations.generate_arguments import HONOURED, MEANINGLESS, MODES, PARAMETERS, REFUSED
+from hierdraft.integrations.transformers import decode
 from tests.lossless.tiny import CONFIGS, VOCABULARY, tiny
 
 PROMPT = [5, 9, 11, 5, 9, 60, 61, 5, 9, 11, 8, 3]
@@ -326,7 +326,7 @@ def test_a_compiled_model_is_called_as_it_is() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_a_lean_model_that_was_cast_is_refused(dtype: torch.dtype) -> None:
-    from hierdraft.engines.lean import make_lean
+    from hierdraft.engines.hf.lean import make_lean
 
     model, custom = tiny("llama", dtype=torch.float32), decode(budget=6)
     make_lean(model)

@@ -10,8 +10,8 @@ import torch
 import transformers as t
 
 import hierdraft
-from hierdraft.engines.hf_generate import decode
 from hierdraft.errors import EngineBusyError, UnsupportedModelError, UsageError
+from hierdraft.integrations.transformers import decode
 from tests.lossless.drafters import HARMLESS
 from tests.lossless.tiny import CONFIGS, VOCABULARY, reference, tiny
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hierdraft.decoding.loop import Options, decode
 from hierdraft.drafting.budget import FixedBudget
 from hierdraft.drafting.plain import PlainDrafter
-from hierdraft.engines.loop import Options, decode
 from hierdraft.engines.toy import ToyEngine
 from hierdraft.errors import ContextLengthError, UsageError
 from hierdraft.protocols import Budget, Step, Wants
@@ -53,7 +53,7 @@ class Costed(ToyEngine):
 def test_what_a_step_takes_is_accounted_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a clock that ticks once whenever it is read, every second belongs to what was done between two readings."""
     clock = itertools.count()
-    monkeypatch.setattr("hierdraft.engines.loop.perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr("hierdraft.decoding.loop.perf_counter", lambda: float(next(clock)))
     truth = plain(30, [5])
     engine = Costed()
     _, steps = run(engine, Oracle(VOCABULARY, [5, *truth], 0), [5], Options(30, budget=FixedBudget(8)))
@@ -133,7 +133,7 @@ class Trimming(FixedBudget):
 
 def test_the_budget_is_told_how_long_drafting_took(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = itertools.count(100)
-    monkeypatch.setattr("hierdraft.engines.loop.perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr("hierdraft.decoding.loop.perf_counter", lambda: float(next(clock)))
     law = Trimming()
     run(ToyEngine(2, VOCABULARY), Asked(VOCABULARY, [5, *plain(12, [5])], 0), [5], Options(12, budget=law))
     assert law.drafting == [1.0] * 4

@@ -15,25 +15,25 @@ from transformers.cache_utils import DynamicCache
 
 import hierdraft
 from hierdraft.bench.datasets import builtin_prompts
+from hierdraft.decoding.loop import Options, decode
 from hierdraft.drafting.budget import FixedBudget
 from hierdraft.drafting.plain import PlainDrafter
-from hierdraft.engines import load as loading
 from hierdraft.engines.costs import StepCosts
 from hierdraft.engines.learned_costs import LearnedCosts
-from hierdraft.engines.loop import Options, decode
 from hierdraft.errors import MissingDependencyError, ModelError, UnsupportedModelError, UsageError
-from hierdraft.models import ResolvedModel
+from hierdraft.models import load as loading
+from hierdraft.models.named import ResolvedModel
 from hierdraft.tree import DraftTree
 from tests.lossless.drafters import HARMLESS
 from tests.lossless.harness import check_every_drafter, run
 from tests.lossless.tiny import VOCABULARY, WINDOW, reference, tiny
 
 pytest.importorskip("openvino")
-from hierdraft.engines import openvino_files as files
-from hierdraft.engines.openvino import SIZES, OpenVINOEngine
-from hierdraft.engines.openvino_convert import convert_folder, quiet
-from hierdraft.engines.openvino_graph import convert
-from hierdraft.engines.openvino_join import join_products
+from hierdraft.engines.openvino.engine import SIZES, OpenVINOEngine
+from hierdraft.engines.openvino.graph import convert
+from hierdraft.engines.openvino.join import join_products
+from hierdraft.models import graphs as files
+from hierdraft.models.convert import convert_folder, quiet
 
 FAMILIES = ("llama", "qwen2", "qwen2-sliding", "qwen3", "mistral", "gemma3", "phi", "phi3", "gpt2", "gpt-neox")
 PROMPT = [5, 9, 11, 5, 9, 60, 61, 5, 9, 11, 8, 3]
@@ -106,7 +106,7 @@ def test_every_row_of_a_tree_is_scored_as_its_own_text(family: tuple[str, Any, A
 
 
 def test_rejected_rows_are_cleared_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hierdraft.engines.openvino_variables.MOST_DROPPED", 0)
+    monkeypatch.setattr("hierdraft.engines.openvino.variables.MOST_DROPPED", 0)
     model, path = saved("gemma3", tmp_path / "model")
     engine = OpenVINOEngine(files.prepare(path, "float32", tmp_path))
     truth = reference(model, PROMPT, 200)
@@ -121,7 +121,7 @@ def test_rejected_rows_are_cleared_away(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_blocks_grow_with_the_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hierdraft.engines.openvino_paged._FIRST", 1)
+    monkeypatch.setattr("hierdraft.engines.openvino.paged._FIRST", 1)
     model, path = saved("llama", tmp_path / "model")
     engine = OpenVINOEngine(files.prepare(path, "float32", tmp_path))
     truth = reference(model, PROMPT, 180)
@@ -199,7 +199,7 @@ def test_long_prompts_are_scored_in_parts(tmp_path: Path, monkeypatch: pytest.Mo
     engine = OpenVINOEngine(files.prepare(path, "float32", tmp_path))
     prompt = np.random.default_rng(0).integers(3, VOCABULARY, 150)
     whole = engine.prefill(prompt, rows=7).copy()
-    monkeypatch.setattr("hierdraft.engines.openvino._PART", 32)
+    monkeypatch.setattr("hierdraft.engines.openvino.engine._PART", 32)
     parts = engine.prefill(prompt, rows=7)
     assert whole.shape == parts.shape == (7, VOCABULARY)
     np.testing.assert_allclose(parts, whole, rtol=1e-3, atol=1e-3)
@@ -209,7 +209,7 @@ def test_long_prompts_are_scored_in_parts(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int8"])
 def test_smaller_weights_agree_with_their_own_plain_decoding(dtype: str, tmp_path: Path) -> None:
     from hierdraft.bench.audit import explain, first_difference
-    from hierdraft.engines.openvino import DTYPES
+    from hierdraft.engines.openvino.engine import DTYPES
     from hierdraft.verify.sampling import Sampling
 
     if dtype == "int8":
@@ -277,7 +277,7 @@ def test_which_engine_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     _, folder = saved("llama", tmp_path / "model")
     path = str(folder)
     monkeypatch.setattr(loading, "resolve", lambda name, _: ResolvedModel(Path(name), "tiny"))
-    monkeypatch.setattr("hierdraft.engines.hf_load.load_tokenizer", lambda _: None)
+    monkeypatch.setattr("hierdraft.engines.hf.load.load_tokenizer", lambda _: None)
     assert loading.load_engine(path)[0].name == ("openvino" if not torch.cuda.is_available() else "hf")
     assert loading.load_engine(path, engine="hf")[0].name == "hf"
     assert loading.load_engine(path, engine="openvino", dtype="float16", threads=1)[0].dtype == "float16"

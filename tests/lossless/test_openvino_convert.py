@@ -15,15 +15,16 @@ import torch
 import transformers as t
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from hierdraft.engines import load as loading
 from hierdraft.errors import CacheError, UnsupportedModelError
-from hierdraft.models import ResolvedModel
+from hierdraft.models import load as loading
+from hierdraft.models.named import ResolvedModel
 from tests.lossless.tiny import VOCABULARY, tiny
 from tests.unit.byte_tokenizer import Bytes
 
 pytest.importorskip("openvino")
-from hierdraft.engines import openvino, openvino_convert
-from hierdraft.engines import openvino_files as files
+from hierdraft.engines.openvino import engine as openvino
+from hierdraft.models import convert as openvino_convert
+from hierdraft.models import graphs as files
 
 SMALL: dict[str, Any] = {
     "vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
@@ -52,7 +53,7 @@ def llama(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def without_tokenizer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading, "resolve", lambda name, _: ResolvedModel(Path(name), "tiny"))
-    monkeypatch.setattr("hierdraft.engines.hf_load.load_tokenizer", lambda _: None)
+    monkeypatch.setattr("hierdraft.engines.hf.load.load_tokenizer", lambda _: None)
 
 
 def engine_of(path: Path, **options: Any) -> tuple[str, list[str]]:
@@ -109,7 +110,7 @@ def test_a_tree_check_that_raises_refuses_the_model(llama: Path, monkeypatch: py
         raise AssertionError("shapes differ")
 
     monkeypatch.setattr(files, "converted", openvino_convert.convert_folder)
-    monkeypatch.setattr("hierdraft.engines.openvino.attends_as_told", fails)
+    monkeypatch.setattr("hierdraft.engines.openvino.engine.attends_as_told", fails)
     engine, said = engine_of(llama)
     assert engine == "hf"
     assert "shapes differ" in said[0]
@@ -165,8 +166,8 @@ socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
 LOAD = """
 import warnings
 from pathlib import Path
-from hierdraft.engines.openvino_files import prepare
-from hierdraft.engines.openvino import OpenVINOEngine
+from hierdraft.models.graphs import prepare
+from hierdraft.engines.openvino.engine import OpenVINOEngine
 engine = OpenVINOEngine(prepare(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])), sys.argv[2])
 assert engine.fingerprint
 import openvino
@@ -239,7 +240,7 @@ def test_no_driver_shows_a_device_and_torch_is_not_asked(monkeypatch: pytest.Mon
     monkeypatch.setattr(loading, "_sees_accelerator", lambda: True)
     for found in (True, False):
         about = SimpleNamespace(cuda=SimpleNamespace(is_available=lambda found=found: found))
-        monkeypatch.setattr("hierdraft.engines.hf_load.check_torch", lambda about=about: about)
+        monkeypatch.setattr("hierdraft.engines.hf.load.check_torch", lambda about=about: about)
         assert loading._on_cpu(None) is not found
     assert loading._on_cpu("cpu")
     assert not loading._on_cpu("cuda")
@@ -250,25 +251,27 @@ def test_the_tree_check_is_made_once_for_a_graph_a_number_type_and_a_machine(
 ) -> None:
     monkeypatch.setattr(files, "converted", openvino_convert.convert_folder)
     checks: list[str] = []
-    monkeypatch.setattr("hierdraft.engines.openvino.attends_as_told", lambda one: checks.append(one.dtype) or True)
+    monkeypatch.setattr(
+        "hierdraft.engines.openvino.engine.attends_as_told", lambda one: checks.append(one.dtype) or True
+    )
     folder = files.prepare(llama, "float32", tmp_path / "cache")
     for _ in range(2):
         openvino.OpenVINOEngine(folder)
     assert checks == ["float32"]
     openvino.OpenVINOEngine(folder, threads=1)
     assert len(checks) == 2
-    monkeypatch.setattr("hierdraft.engines.openvino.CHECK", -1)  # a stricter check, of a later version
+    monkeypatch.setattr("hierdraft.engines.openvino.engine.CHECK", -1)  # a stricter check, of a later version
     openvino.OpenVINOEngine(folder)
     assert len(checks) == 3
-    monkeypatch.setattr("hierdraft.engines.openvino.CHECK", -2)
-    monkeypatch.setattr("hierdraft.engines.openvino.attends_as_told", lambda _: False)
+    monkeypatch.setattr("hierdraft.engines.openvino.engine.CHECK", -2)
+    monkeypatch.setattr("hierdraft.engines.openvino.engine.attends_as_told", lambda _: False)
     for _ in range(2):  # what fails is not remembered as good
         with pytest.raises(UnsupportedModelError, match="explicit mask"):
             openvino.OpenVINOEngine(folder)
 
 
 LOAD_WITH_TRANSFORMERS = """
-from hierdraft.engines.load import load_engine
+from hierdraft.models.load import load_engine
 engine, tokenizer = load_engine(sys.argv[1], engine="hf")
 assert tokenizer("ab")["input_ids"]
 """
@@ -289,8 +292,8 @@ import openvino_telemetry.backend.backend_ga4 as backend
 sent = []
 backend.GA4Backend.send = lambda self, message: sent.append(message)
 import openvino
-from hierdraft.engines.openvino_files import prepare
-from hierdraft.engines.openvino import OpenVINOEngine
+from hierdraft.models.graphs import prepare
+from hierdraft.engines.openvino.engine import OpenVINOEngine
 openvino.tools.ovc.telemetry.sender.executor.shutdown(wait=True)
 before = len(sent)
 OpenVINOEngine(prepare(Path(sys.argv[1]), "float32", Path(sys.argv[2])))

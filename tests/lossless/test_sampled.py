@@ -14,14 +14,14 @@ import transformers as t
 
 import hierdraft
 from hierdraft.bench.datasets import builtin_prompts
+from hierdraft.decoding.loop import Options
 from hierdraft.drafting.budget import FixedBudget
 from hierdraft.drafting.plain import PlainDrafter
-from hierdraft.engines.hf import HFEngine
-from hierdraft.engines.hf_generate import decode
-from hierdraft.engines.loop import Options
+from hierdraft.engines.hf.engine import HFEngine
 from hierdraft.engines.toy import ToyEngine
 from hierdraft.errors import DraftWarning, UsageError
 from hierdraft.generation import LanguageModel
+from hierdraft.integrations.transformers import decode
 from hierdraft.protocols import Budget, Drafter, Engine
 from hierdraft.tree import DraftLaw, DraftTree, Int32
 from hierdraft.verify.sampling import Sampler, Sampling

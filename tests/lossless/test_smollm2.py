@@ -14,9 +14,9 @@ from transformers import AutoModelForCausalLM
 
 import hierdraft
 from hierdraft.bench.datasets import builtin_prompts
-from hierdraft.engines.hf_generate import decode
-from hierdraft.engines.kvcache import TreeCache
+from hierdraft.engines.hf.cache import TreeCache
 from hierdraft.errors import ContextLengthError, UsageError
+from hierdraft.integrations.transformers import decode
 from hierdraft.text import encode_prompt
 from tests.cli.test_cli import hierdraft as command
 

@@ -11,9 +11,9 @@ import pytest
 from numpy.typing import NDArray
 
 import hierdraft
+from hierdraft.decoding.loop import Options
 from hierdraft.drafting.budget import FixedBudget
 from hierdraft.drafting.plain import PlainDrafter
-from hierdraft.engines.loop import Options
 from hierdraft.engines.toy import ToyEngine
 from hierdraft.errors import MissingDependencyError, UsageError
 from hierdraft.generation import LanguageModel

@@ -9,9 +9,9 @@ from functools import cache
 import numpy as np
 import pytest
 
+from hierdraft.decoding.loop import Options, decode
 from hierdraft.drafting.budget import AutoBudget, BudgetLaw, FixedBudget
 from hierdraft.drafting.plain import PlainDrafter
-from hierdraft.engines.loop import Options, decode
 from hierdraft.engines.toy import ToyEngine
 from hierdraft.errors import ContextLengthError, DraftWarning, UsageError
 from hierdraft.protocols import Drafter

@@ -11,13 +11,14 @@ import torch
 import transformers as t
 
 import hierdraft
+from hierdraft.decoding.loop import Options, decode
 from hierdraft.drafting.budget import AutoBudget, FixedBudget
-from hierdraft.drafting.hierarchy import HierarchyDrafter
+from hierdraft.drafting.hierarchy.drafter import HierarchyDrafter
 from hierdraft.drafting.plain import PlainDrafter
-from hierdraft.engines.hf import HFEngine, make_lean
-from hierdraft.engines.hf_check import row_spans
-from hierdraft.engines.kvcache import layer_windows
-from hierdraft.engines.loop import Options, decode
+from hierdraft.engines.hf.cache import layer_windows
+from hierdraft.engines.hf.check import row_spans
+from hierdraft.engines.hf.engine import HFEngine
+from hierdraft.engines.hf.lean import make_lean
 from hierdraft.errors import DraftWarning, UnsupportedModelError
 from tests.lossless.drafters import HARMLESS, REFUSED
 from tests.lossless.harness import check_every_drafter, run

@@ -17,10 +17,10 @@ from hierdraft.databases.hashchain import ORDERS, HashChains
 from hierdraft.databases.recycled import TOP, make_successors, note_successors
 from hierdraft.databases.suffixarray import END, LONGEST, follow_all, shelve
 from hierdraft.databases.suffixsort import build
-from hierdraft.drafting.calibration import Calibration
-from hierdraft.drafting.cells import CELLS, PER_LOOK, SKIP, SOURCES
-from hierdraft.drafting.evidence import AGES, LOOKS, RANKS, conclude, make_evidence, note
-from hierdraft.drafting.grow import Sources, grow, make_space
+from hierdraft.drafting.hierarchy.calibration import Calibration
+from hierdraft.drafting.hierarchy.cells import CELLS, PER_LOOK, SKIP, SOURCES
+from hierdraft.drafting.hierarchy.evidence import AGES, LOOKS, RANKS, conclude, make_evidence, note
+from hierdraft.drafting.hierarchy.grow import Sources, grow, make_space
 
 SIXTH = tree.LEVELS.index("sixth")
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from hierdraft import model_files, models
 from hierdraft.errors import HierdraftError
-from hierdraft.model_pull import NamedModel, Part, Steps
+from hierdraft.models import files as model_files
+from hierdraft.models import named as models
+from hierdraft.models.pull import NamedModel, Part, Steps
 
 PIECES = (b"GGUF first half, ", b"second half")
 MODEL_BYTES = 1000

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import hierdraft
-from hierdraft import models
 from hierdraft.errors import ModelError, UnsupportedModelError
+from hierdraft.models import named as models
 from tests.lossless.tiny import VOCABULARY, reference, tiny
 
 peft = pytest.importorskip("peft")

@@ -13,15 +13,15 @@ from hierdraft.databases.levels import Databases
 from hierdraft.databases.pack import Pack, PackInfo, join
 from hierdraft.databases.suffixarray import END
 from hierdraft.databases.suffixsort import build
-from hierdraft.drafting.baselines.automaton import SEPARATOR, SuffixAutomaton
-from hierdraft.drafting.baselines.datastore import Datastore, frequent_prefixes
-from hierdraft.drafting.baselines.logitspec import LogitSpecDrafter
-from hierdraft.drafting.baselines.lookahead import LookaheadDrafter
-from hierdraft.drafting.baselines.prompt_lookup import PromptLookupDrafter
-from hierdraft.drafting.baselines.rest import RestDrafter
-from hierdraft.drafting.baselines.sam import SamDrafter
-from hierdraft.drafting.baselines.suffix import SuffixDrafter
-from hierdraft.drafting.baselines.token_recycling import CHILDREN, TOP, TokenRecyclingDrafter
+from hierdraft.drafting.rivals.automaton import SEPARATOR, SuffixAutomaton
+from hierdraft.drafting.rivals.datastore import Datastore, frequent_prefixes
+from hierdraft.drafting.rivals.logitspec import LogitSpecDrafter
+from hierdraft.drafting.rivals.lookahead import LookaheadDrafter
+from hierdraft.drafting.rivals.prompt_lookup import PromptLookupDrafter
+from hierdraft.drafting.rivals.rest import RestDrafter
+from hierdraft.drafting.rivals.sam import SamDrafter
+from hierdraft.drafting.rivals.suffix import SuffixDrafter
+from hierdraft.drafting.rivals.token_recycling import CHILDREN, TOP, TokenRecyclingDrafter
 from hierdraft.errors import UsageError
 from hierdraft.protocols import Budget, Drafter, Request, Step
 from hierdraft.registry import make_drafter

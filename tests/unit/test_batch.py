@@ -20,13 +20,13 @@ from hierdraft.databases.pack import Pack, PackInfo, write_pack
 from hierdraft.databases.store import StoreOptions
 from hierdraft.databases.suffixarray import LONGEST
 from hierdraft.databases.suffixsort import build
-from hierdraft.drafting.batch import PATIENCE, BatchDrafter
 from hierdraft.drafting.budget import BatchBudget
-from hierdraft.drafting.candidates import DEEPEST
-from hierdraft.drafting.chain import SURE
-from hierdraft.drafting.evidence import Weights
-from hierdraft.drafting.near import SHORT, is_bare
-from hierdraft.drafting.slots import Slots
+from hierdraft.drafting.hierarchy.batch import PATIENCE, BatchDrafter
+from hierdraft.drafting.hierarchy.batch_requests import Slots
+from hierdraft.drafting.hierarchy.chain import SURE
+from hierdraft.drafting.hierarchy.evidence import Weights
+from hierdraft.drafting.hierarchy.lookups import DEEPEST
+from hierdraft.drafting.hierarchy.scans import SHORT, is_bare
 from hierdraft.engines.costs import RunningCosts
 from hierdraft.tree import LEVELS, Int32
 from tests.unit.twin_hierarchy import MODEL, STATISTICS, Texts, probabilities
@@ -72,8 +72,8 @@ def test_chains_are_those_of_a_slow_twin(
 ) -> None:  # fmt: skip
     """With an index for every text, and with one for none; in a hurry, and not."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("hierdraft.drafting.slots.SHORT", short)
-        patched.setattr("hierdraft.drafting.batch.MANY", many)
+        patched.setattr("hierdraft.drafting.hierarchy.batch_requests.SHORT", short)
+        patched.setattr("hierdraft.drafting.hierarchy.batch.MANY", many)
         compare_with_twin(tmp_path_factory, texts, said, depth, many == 0)
 
 
@@ -159,7 +159,9 @@ def check_texts(slots: Slots, rows: NDArray[np.int64], texts: list[list[int]], *
 @pytest.mark.parametrize("seed", range(6))
 def test_requests_are_recognised_wherever_their_rows_are(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows begin, end, change places, are left out for a step and come back, and grow by several tokens."""
-    monkeypatch.setattr("hierdraft.drafting.slots.SHORT", 100 * (seed % 3))  # where texts begin to have an index
+    monkeypatch.setattr(
+        "hierdraft.drafting.hierarchy.batch_requests.SHORT", 100 * (seed % 3)
+    )  # where texts begin to have an index
     chance = random.Random(seed)
     drafter = BatchDrafter(4)
     told = step_number = 0
@@ -204,7 +206,7 @@ def test_an_index_does_not_change_the_drafts(alphabet: int, monkeypatch: pytest.
             text += chance.choice(said)[: chance.randint(1, 40)]
     without = BatchDrafter(8)
     with monkeypatch.context() as patched:
-        patched.setattr("hierdraft.drafting.slots.SHORT", 0)
+        patched.setattr("hierdraft.drafting.hierarchy.batch_requests.SHORT", 0)
         indexed = BatchDrafter(8)
         step(indexed, texts, [1] * 4)
     step(without, texts, [1] * 4)
@@ -214,7 +216,7 @@ def test_an_index_does_not_change_the_drafts(alphabet: int, monkeypatch: pytest.
         for text, more in zip(texts, fresh, strict=True):
             text += chance.choice(said)[:more]
         with monkeypatch.context() as patched:
-            patched.setattr("hierdraft.drafting.slots.SHORT", 0)
+            patched.setattr("hierdraft.drafting.hierarchy.batch_requests.SHORT", 0)
             expected = step(indexed, texts, fresh)
         assert step(without, texts, fresh) == expected
         for one, other in zip(without.slots._rows, indexed.slots._rows, strict=True):
@@ -265,7 +267,7 @@ def test_threads_do_not_change_the_drafts() -> None:
 
 
 def test_chains_end_where_nothing_so_unlikely_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hierdraft.drafting.batch.MANY", 0)
+    monkeypatch.setattr("hierdraft.drafting.hierarchy.batch.MANY", 0)
     drafter, chance = BatchDrafter(8, budget=BatchBudget()), random.Random(1)
     text = [chance.randrange(3) for _ in range(200)]
     dear = [0.0, 1.0]  # seconds of a token more, at first and later

@@ -17,9 +17,9 @@ from hierdraft.bench.audit import ROWS, audit, explain, first_difference, in_pas
 from hierdraft.bench.datasets import fetched, load_questions
 from hierdraft.bench.metrics import FEWEST, accepted_interval, interval, summarise
 from hierdraft.bench.runs import Run, as_line, read_run
+from hierdraft.decoding.loop import Options
 from hierdraft.drafting.budget import FixedBudget
 from hierdraft.drafting.plain import PlainDrafter
-from hierdraft.engines.loop import Options
 from hierdraft.engines.toy import ToyEngine
 from hierdraft.errors import CorpusError, UsageError
 from hierdraft.tree import DraftTree

@@ -16,8 +16,8 @@ from safetensors.numpy import load_file, save_file
 
 from hierdraft.databases.hashchain import ORDERS
 from hierdraft.databases.levels import Databases
-from hierdraft.drafting.calibration import NAMESPACES, Calibration, file_of
-from hierdraft.drafting.cells import (
+from hierdraft.drafting.hierarchy.calibration import NAMESPACES, Calibration, file_of
+from hierdraft.drafting.hierarchy.cells import (
     CELLS,
     COUNTS,
     PER_LOOK,
@@ -32,7 +32,8 @@ from hierdraft.drafting.cells import (
     source_of,
     strength_of,
 )
-from hierdraft.drafting.evidence import (
+from hierdraft.drafting.hierarchy.drafter import HierarchyDrafter
+from hierdraft.drafting.hierarchy.evidence import (
     BRANCHES,
     LOOKS,
     RANKS,
@@ -44,7 +45,6 @@ from hierdraft.drafting.evidence import (
     note,
     worth_of,
 )
-from hierdraft.drafting.hierarchy import HierarchyDrafter
 from hierdraft.errors import DraftWarning
 from hierdraft.registry import make_drafter
 from hierdraft.tree import LEVELS

@@ -15,9 +15,9 @@ from hierdraft.databases.ngrams import RecentGrams, continuations_of, frequent_g
 from hierdraft.databases.pack import Pack, PackInfo, join
 from hierdraft.databases.suffixarray import END, shelve
 from hierdraft.databases.suffixsort import build
-from hierdraft.drafting.hd import HdDrafter
-from hierdraft.drafting.lookahead import LookaheadWindow
-from hierdraft.engines.loop import Options
+from hierdraft.decoding.loop import Options
+from hierdraft.drafting.hd.drafter import HdDrafter
+from hierdraft.drafting.hd.window import LookaheadWindow
 from hierdraft.engines.toy import ToyEngine
 from hierdraft.errors import UsageError
 from hierdraft.protocols import Budget, Request, Step

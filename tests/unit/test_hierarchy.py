@@ -14,10 +14,10 @@ from hierdraft.databases.levels import ContextLevel
 from hierdraft.databases.recycled import TOP, make_successors, note_successors
 from hierdraft.databases.suffixarray import END, LONGEST, Index, follow_all, shelve
 from hierdraft.databases.suffixsort import build
-from hierdraft.drafting.cells import CELLS
-from hierdraft.drafting.evidence import TOKENS, Weights, initial_weights
-from hierdraft.drafting.grow import LAZY, Sources, grow, make_space
-from hierdraft.drafting.hierarchy import HierarchyDrafter
+from hierdraft.drafting.hierarchy.cells import CELLS
+from hierdraft.drafting.hierarchy.drafter import HierarchyDrafter
+from hierdraft.drafting.hierarchy.evidence import TOKENS, Weights, initial_weights
+from hierdraft.drafting.hierarchy.grow import LAZY, Sources, grow, make_space
 from hierdraft.errors import UsageError
 from hierdraft.protocols import Budget, Request, Step
 from hierdraft.tree import LEVELS, DraftTree

@@ -144,7 +144,7 @@ def test_the_pack_that_comes_with_the_package() -> None:
 
 @pytest.mark.model
 def test_the_pack_fits_the_real_model(smollm2: Path) -> None:
-    from hierdraft.engines.hf_load import load_tokenizer
+    from hierdraft.engines.hf.load import load_tokenizer
 
     tokenizer = load_tokenizer(smollm2)
     found = open_databases(load_settings(), "smollm2-135m", tokenizer, len(tokenizer), None, False)

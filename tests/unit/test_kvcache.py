@@ -10,8 +10,8 @@ import torch
 from transformers import LlamaConfig
 from transformers.cache_utils import DynamicCache
 
-from hierdraft.engines import kvcache
-from hierdraft.engines.kvcache import TreeCache, layer_windows
+from hierdraft.engines.hf import cache as kvcache
+from hierdraft.engines.hf.cache import TreeCache, layer_windows
 from hierdraft.errors import UnsupportedModelError
 
 HEADS, DIM = 2, 4

@@ -15,8 +15,8 @@ import pytest
 from filelock import FileLock
 
 import hierdraft
-from hierdraft import models
 from hierdraft.errors import MissingDependencyError, ModelError
+from hierdraft.models import named as models
 from tests.unit.model_shop import MODEL_BYTES, Shop, convert, one_sentence, safetensors
 
 
@@ -114,7 +114,7 @@ from pathlib import Path
 from dataclasses import replace
 sys.path[:0] = [{tests!r}]
 from tests.unit import model_shop as t
-from hierdraft import models
+from hierdraft.models import named as models
 
 shop = t.Shop(Path({root!r}))
 stop_at = {stop_at!r}

@@ -13,8 +13,9 @@ from types import SimpleNamespace
 import pytest
 
 import hierdraft
-from hierdraft import model_hub, models
 from hierdraft.errors import ModelError
+from hierdraft.models import hub as model_hub
+from hierdraft.models import named as models
 from tests.unit.model_shop import Shop, one_sentence, safetensors
 
 
@@ -144,7 +145,7 @@ def test_a_hub_cache_that_cannot_be_used_is_not_blamed_on_the_network(tmp_path: 
 
 
 def test_importing_stays_light() -> None:
-    code = "import sys, hierdraft.models, hierdraft.settings, hierdraft.cli.models; print(*sys.modules)"
+    code = "import sys, hierdraft.models.named, hierdraft.settings, hierdraft.cli.models; print(*sys.modules)"
     source = str(Path(hierdraft.__file__).parents[1])
     env = {**os.environ, "PYTHONPATH": source}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)

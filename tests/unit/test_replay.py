@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 import torch
 
+from hierdraft.bench.pack import score, top_ngrams
 from hierdraft.bench.replay import as_dicts, compare
 from hierdraft.corpus.records import read_records
 from hierdraft.databases.pack import PackInfo, join, write_pack
 from hierdraft.databases.suffixsort import build
-from hierdraft.drafting.hierarchy import HierarchyDrafter
-from hierdraft.engines.hf import HFEngine
-from hierdraft.engines.loop import Options, decode
+from hierdraft.decoding.loop import Options, decode
+from hierdraft.drafting.hierarchy.drafter import HierarchyDrafter
+from hierdraft.engines.hf.engine import HFEngine
 from hierdraft.engines.replay import ReplayEngine
 from hierdraft.engines.timed import TimedReplay, random_engine
 from hierdraft.errors import CorpusError, UsageError
-from hierdraft.inspect_pack import score, top_ngrams
 from tests.lossless.drafters import HARMLESS
 from tests.lossless.harness import run
 

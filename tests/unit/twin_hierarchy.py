@@ -8,9 +8,18 @@ from dataclasses import dataclass, field
 
 from hierdraft.databases.hashchain import ORDERS
 from hierdraft.databases.suffixarray import END, LONGEST
-from hierdraft.drafting.candidates import DEEPEST, LIKELY, MOST_OCCURRENCES, OCCURRENCES
-from hierdraft.drafting.cells import PER_LOOK, SHARES, SKIP, SOURCES, cell_of, rank_cell, source_of, strength_of
-from hierdraft.drafting.evidence import AGES, BRANCHES, LOOKS, RANKS, TOKENS, Weights
+from hierdraft.drafting.hierarchy.cells import (
+    PER_LOOK,
+    SHARES,
+    SKIP,
+    SOURCES,
+    cell_of,
+    rank_cell,
+    source_of,
+    strength_of,
+)
+from hierdraft.drafting.hierarchy.evidence import AGES, BRANCHES, LOOKS, RANKS, TOKENS, Weights
+from hierdraft.drafting.hierarchy.lookups import DEEPEST, LIKELY, MOST_OCCURRENCES, OCCURRENCES
 from hierdraft.tree import LEVELS
 from tests.databases.test_suffixarray import sorted_occurrences
 

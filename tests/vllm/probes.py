@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from hierdraft.engines.vllm import Proposer
+from hierdraft.integrations.vllm import Proposer
 
 
 class Watched(Proposer):

@@ -23,7 +23,7 @@ pytestmark = [
 ]
 
 ROOT = Path(__file__).resolve().parents[2]
-CLASS = "hierdraft.engines.vllm.Proposer"
+CLASS = "hierdraft.integrations.vllm.Proposer"
 NOISE = 2e-3
 """Two log probabilities closer than this may change places when the shape of a pass changes (float32)."""
 

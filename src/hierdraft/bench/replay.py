@@ -18,8 +18,8 @@ from hierdraft.databases.namespace import Namespaces
 from hierdraft.databases.pack import Pack, PackInfo, join
 from hierdraft.databases.store import StoreOptions
 from hierdraft.databases.suffixsort import build
+from hierdraft.decoding.loop import Options, decode
 from hierdraft.drafting.budget import BudgetLaw, make_budget
-from hierdraft.engines.loop import Options, decode
 from hierdraft.engines.replay import ReplayEngine
 from hierdraft.errors import CorpusError, UsageError
 from hierdraft.protocols import Drafter, Step, TextOnly, UsesDatabases

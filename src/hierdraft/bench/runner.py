@@ -21,7 +21,7 @@ from hierdraft.bench.datasets import Question
 from hierdraft.bench.known import beginning_known
 from hierdraft.bench.provenance import differences, now
 from hierdraft.bench.runs import Run, as_line, read_run
-from hierdraft.engines.loop import check_prompt
+from hierdraft.decoding.loop import check_prompt
 from hierdraft.errors import ContextLengthError, HierdraftError, UsageError
 from hierdraft.text import token_texts
 

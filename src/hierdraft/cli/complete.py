@@ -9,14 +9,14 @@ from typing import get_args
 
 def models(incomplete: str) -> list[str]:
     """Named models, then folders."""
-    from hierdraft.models import NAMED_MODELS
+    from hierdraft.models.named import NAMED_MODELS
 
     return [*_beginning(incomplete, NAMED_MODELS), *_paths(incomplete, suffix=None)]
 
 
 def named_models(incomplete: str) -> list[str]:
     """Named models only."""
-    from hierdraft.models import NAMED_MODELS
+    from hierdraft.models.named import NAMED_MODELS
 
     return _beginning(incomplete, NAMED_MODELS)
 

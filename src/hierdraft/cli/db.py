@@ -37,9 +37,9 @@ def inspect(
 
       hierdraft db inspect said.safetensors --records answers.jsonl --json
     """
+    from hierdraft.bench.pack import score, top_ngrams
     from hierdraft.corpus.records import read_records
     from hierdraft.databases.pack import Pack
-    from hierdraft.inspect_pack import score, top_ngrams
 
     pack = Pack.open(path)
     bytes_ = path.stat().st_size

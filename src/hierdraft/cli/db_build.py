@@ -144,8 +144,8 @@ def _files(kind: str, given: list[Path], glob: list[str] | None, exclude: list[s
 
 def load_tokenizer(name: str) -> Any:
     """The fast tokenizer of a named model, a folder or a hub model. Raises ModelError, MissingDependencyError."""
-    from hierdraft.engines.hf_load import load_tokenizer as load
-    from hierdraft.models import resolve
+    from hierdraft.engines.hf.load import load_tokenizer as load
+    from hierdraft.models.named import resolve
     from hierdraft.settings import load_settings
 
     return load(resolve(name, load_settings().cache_dir).path)
@@ -208,9 +208,9 @@ def _answers(
     threads: int | None, reading: Reading,
 ) -> tuple[PackInfo, Iterator[Int32]]:  # fmt: skip
     from hierdraft.corpus.answers import answer_prompts, read_prompts
-    from hierdraft.engines.hf_facts import using_threads
-    from hierdraft.engines.hf_load import load_hf
-    from hierdraft.models import resolve
+    from hierdraft.engines.hf.facts import using_threads
+    from hierdraft.engines.hf.load import load_hf
+    from hierdraft.models.named import resolve
     from hierdraft.settings import load_settings
 
     if info.level != "model" or model is None:

@@ -58,7 +58,7 @@ def doctor(
 def _report(given: dict[str, Any], *, check: bool) -> dict[str, Any]:
     """Everything that is told, as data. `given`: settings from the command line; `check`: load the model too."""
     from hierdraft.cli.config import as_record
-    from hierdraft.models import list_models
+    from hierdraft.models.named import list_models
     from hierdraft.settings import config_path, load_settings, origins
 
     settings = load_settings(**given)
@@ -90,7 +90,7 @@ def _version(package: str) -> str | None:
 
 def _vllm() -> str:
     """Whether the installed vLLM is one that drafts can be given to."""
-    from hierdraft.engines.vllm import SUPPORTED, installed, supported
+    from hierdraft.integrations.vllm import SUPPORTED, installed, supported
 
     found = installed()
     if found is None:
@@ -104,7 +104,7 @@ def _devices() -> dict[str, Any]:
     try:
         import torch
 
-        from hierdraft.engines.lean import can_pack
+        from hierdraft.engines.hf.lean import can_pack
     except ImportError as error:
         return {"torch": f"cannot be imported ({error}): pip install 'hierdraft[hf]'"}
     return {
@@ -115,7 +115,7 @@ def _devices() -> dict[str, Any]:
 
 
 def _check_model(settings: Any) -> dict[str, Any]:
-    from hierdraft.engines.load import load_engine
+    from hierdraft.models.load import load_engine
 
     engine, _ = load_engine(settings.model, engine=settings.engine, dtype=settings.dtype, threads=settings.threads)
     costs = engine.measure_costs().as_dict()

@@ -145,7 +145,7 @@ def _sampling(**given: float | None) -> dict[str, Any]:
 def _load(settings: Any, generation_config: bool) -> LanguageModel:
     from hierdraft.cli.render import stderr_console
     from hierdraft.generation import load
-    from hierdraft.models import is_base
+    from hierdraft.models.named import is_base
 
     console = stderr_console()
     with warnings.catch_warnings(), console.status(f"loading {settings.model}") if console.is_terminal else _Quiet():

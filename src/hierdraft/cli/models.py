@@ -14,9 +14,9 @@ import typer
 from hierdraft.cli import options
 
 if TYPE_CHECKING:
-    from hierdraft.engines.cached import CacheRow
-    from hierdraft.model_pull import Progress
-    from hierdraft.models import ModelRow
+    from hierdraft.models.cached import CacheRow
+    from hierdraft.models.named import ModelRow
+    from hierdraft.models.pull import Progress
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Fetch, list, find, check and remove models.")
 
@@ -35,7 +35,7 @@ def pull(
 
       hierdraft models pull gemma3-270m --force
     """
-    from hierdraft import models
+    from hierdraft.models import named as models
 
     with _progress(f"pulling {name}") as report:
         path = models.pull(name, _cache_dir(), report, force)
@@ -55,8 +55,8 @@ def list_(
 
       hierdraft models list --caches --json
     """
-    from hierdraft import models
-    from hierdraft.engines.cached import cached
+    from hierdraft.models import named as models
+    from hierdraft.models.cached import cached
 
     rows: list[Any] = cached(_cache_dir()) if caches else list(models.list_models(_cache_dir()))
     if as_json:
@@ -85,8 +85,8 @@ def rm(
 
       hierdraft models rm --unused --yes
     """
-    from hierdraft.engines.cached import belonging_to, cached, remove
     from hierdraft.errors import ModelError, UsageError
+    from hierdraft.models.cached import belonging_to, cached, remove
 
     if (name is None) != unused:
         raise UsageError("Name a model, or give --unused.")
@@ -115,7 +115,7 @@ def path(name: options.Name, as_json: options.AsJson = False) -> None:
 
       hierdraft models path smollm2-135m
     """
-    from hierdraft import models
+    from hierdraft.models import named as models
 
     folder = models.pulled_path(name, _cache_dir())
     _answer({"name": name, "path": str(folder)}, as_json)
@@ -129,7 +129,7 @@ def verify(name: options.Name, as_json: options.AsJson = False) -> None:
 
       hierdraft models verify smollm2-135m --json
     """
-    from hierdraft import models
+    from hierdraft.models import named as models
 
     with _progress(f"verifying {name}"):
         folder = models.verify(name, _cache_dir())

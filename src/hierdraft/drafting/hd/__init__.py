@@ -1,0 +1,1 @@
+"""Hierarchy Drafting as its paper describes it, and its window."""

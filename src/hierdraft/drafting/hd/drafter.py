@@ -1,0 +1,162 @@
+"""The method `hd`: hierarchy drafting as its paper describes it (arXiv 2502.05609, sections 3.2 and 3.3).
+
+The databases are asked in a fixed order, by the last committed token, until seven drafts of four tokens are found;
+all of them are verified at once. The context level also learns from a lookahead window. Where the authors' published
+code departs from the paper, this follows the paper: see docs/design.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+
+from hierdraft.databases.levels import Databases, Shelves
+from hierdraft.databases.ngrams import Gram, RecentGrams, continuations_of, frequent_grams
+from hierdraft.drafting.hd.window import LookaheadWindow
+from hierdraft.errors import UsageError
+from hierdraft.protocols import Budget, Request, Step, Wants
+from hierdraft.tree import GRAMMAR, LEVELS, DraftTree, Int32
+
+ORDER = ("context", "model", "statistics")
+
+
+class HdDrafter:
+    """The paper's procedure, every setting of it adjustable."""
+
+    q_kind: Literal["one_hot", "full"] = "one_hot"
+    wants = Wants()
+
+    def __init__(
+        self, order: tuple[str, ...] = ORDER, drafts: int = 7, length: int = 4, width: int = 7,
+        grams: int = 100_000, key: int = 2, window: int = 7, level: int = 5,
+    ) -> None:  # fmt: skip
+        """Raises UsageError for an order that names anything but the three levels, or numbers out of range.
+
+        order          in which the levels are asked; a level that is left out is not used
+        drafts         the search ends when so many are found
+        length         tokens of one draft
+        width          drafts that the context level keeps for a token, the most recently seen ones
+        grams          n-grams that the model level holds, those in most documents
+        key            the statistics level is asked for the last `key` tokens, then for fewer
+        window, level  columns and n-gram size of the lookahead window; window 0: none
+        """
+        if len(set(order)) != len(order) or not set(order) <= set(ORDER) or not order:
+            raise UsageError(f"The order of hd names some of {', '.join(ORDER)}, each once, not {'+'.join(order)}.")
+        if min(drafts, length, width, grams, key) < 1 or window < 0 or level < 2:
+            raise UsageError("The numbers of hd are at least 1; window may be 0, and level is at least 2.")
+        self._order, self._drafts, self._length, self._width = order, drafts, length, width
+        self._grams, self._key, self._columns, self._ngram = grams, key, window, level
+        self._databases = Databases()
+        self._built: tuple[object, ...] | None = None
+        self._frequent: dict[int, list[Gram]] = {}
+        self._tried = np.full((len(LEVELS), length), 2.0)
+        self._accepted = np.full((len(LEVELS), length), 1.0)
+        self._begin(Request(np.zeros(1, dtype=np.int32), 1))
+
+    def attach(self, databases: Databases) -> None:
+        """Draft from these packs too. What is learned while running counts once it is in a pack."""
+        self._databases = databases
+        self._built = None
+
+    def close(self) -> None:
+        """Nothing to store: what was said is in the databases."""
+
+    def text_only(self) -> None:
+        """Do without the lookahead window, which needs the target's choices behind nodes that are not accepted."""
+        self._columns = 0
+
+    def _begin(self, request: Request) -> None:
+        self._request = request
+        self._shelves = self._databases.open(request.namespace)
+        self._context = RecentGrams(self._length, self._width)
+        self._window: LookaheadWindow | None = None
+
+    def start(self, request: Request) -> None:
+        """Note the prompt's n-grams, and those of packs that are new."""
+        self._begin(request)
+        self._context.extend(request.prompt.tolist())
+        if self._columns:
+            self._window = LookaheadWindow(self._columns, self._ngram, request.prompt.tolist())
+        packs = [pack for pack in self._shelves.packs if pack.info.level == "model"]
+        if self._built != (*packs,) and "model" in self._order:
+            self._built = (*packs,)
+            self._frequent = frequent_grams([pack.index for pack in packs], self._length, self._grams)
+
+    def propose(self, tokens: Int32, budget: Budget) -> DraftTree:
+        """At most `budget.nodes` nodes of drafts, equal beginnings shared, and the window's nodes besides."""
+        ids: list[int] = []
+        parents: list[int] = []
+        levels: list[int] = []
+        probs: list[float] = []
+        node_of: dict[tuple[int, int], int] = {}
+        for level, draft in self._found(tokens[-self._key :].tolist()):
+            node, prob = -1, 1.0
+            for depth, token in enumerate(draft[: budget.depth]):
+                if (node, token) not in node_of:
+                    if len(ids) == budget.nodes:
+                        break
+                    node_of[node, token] = len(ids)
+                    ids.append(token)
+                    parents.append(node)
+                    levels.append(level)
+                    probs.append(prob * float(self._accepted[level, depth] / self._tried[level, depth]))
+                node = node_of[node, token]
+                prob = probs[node]
+        probes = 0
+        if self._window and self._columns + self._ngram <= budget.depth:
+            window, above = self._window.nodes(len(ids))
+            probes = len(window)
+            ids, parents = ids + window, parents + above
+            levels, probs = levels + [LEVELS.index("context")] * probes, probs + [0.0] * probes
+        probe = [False] * (len(ids) - probes) + [True] * probes
+        return DraftTree.build(ids, parents, prob=probs, level=levels, probe=probe)
+
+    def _found(self, text: list[int]) -> list[tuple[int, Gram]]:
+        """The drafts behind `text`, each with its level: the levels in their order until there are enough."""
+        found: dict[Gram, int] = {}
+        for name in self._order:
+            for draft in self._ask(name, text, self._shelves):
+                if len(found) >= self._drafts:
+                    break
+                found.setdefault(draft, LEVELS.index(name))
+        return [(level, draft) for draft, level in found.items()]
+
+    def _ask(self, name: str, text: list[int], shelves: Shelves) -> Iterator[Gram]:
+        if name == "context":
+            yield from self._context.get(text[-1])
+        elif name == "model":
+            yield from self._frequent.get(text[-1], ())
+        else:
+            for size in range(len(text), 0, -1):
+                for pack, held in enumerate(shelves.packs):
+                    if held.info.level == name:
+                        most = 2 * self._drafts  # as many may be known already
+                        yield from continuations_of(shelves.shelf, pack, text[-size:], self._length, most)
+
+    def observe(self, step: Step) -> None:
+        """Learn the new text's n-grams, all of them, and the window's."""
+        self._context.extend(step.tokens)
+        self._count(step)
+        probes = np.flatnonzero(step.tree.probe)
+        if self._window and len(probes) == len(self._window):
+            for key, *continuation in self._window.advance(step.choices[probes + 1], len(step.tokens)):
+                self._context.add(key, tuple(continuation[: self._length]))
+
+    def _count(self, step: Step) -> None:
+        """How often drafts of each level and depth are right, for `prob`."""
+        on_path = {-1, *step.path}
+        depths = step.tree.depths()
+        for node, parent in enumerate(step.tree.parents.tolist()):
+            ours = not step.tree.probe[node] and step.tree.level[node] != GRAMMAR
+            if parent in on_path and ours:
+                cell = int(step.tree.level[node]), int(depths[node]) - 1
+                self._tried[cell] += 1.0
+                self._accepted[cell] += node in on_path
+
+    def finish(self, tokens: Int32) -> None:
+        """Keep the answer for the model level's next pack; forget the rest of the request's text."""
+        prompt, namespace = self._request.prompt, self._request.namespace
+        self._databases.learn(namespace, prompt, tokens[len(prompt) :])
+        self._begin(Request(np.zeros(1, dtype=np.int32), 1))

@@ -1,0 +1,153 @@
+"""What the drafter has learned about its own look-ups: how much each kind of evidence is worth.
+
+It holds no text. Cells count how often their candidates were the target's choice at a position on the target's own
+path, and start from a prior; the weights of `evidence.py` follow the gradient. Weights of single tokens are kept per
+namespace and in memory only, because what a tenant often says is the tenant's.
+
+What several drafters learn at once comes together in one file: each adds what it has learned since it last read or
+stored it. Drafters that ask other levels see other evidence, and have a file of their own.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from collections import OrderedDict
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from hierdraft.drafting.hierarchy.cells import CELLS, prior
+from hierdraft.drafting.hierarchy.evidence import TOKENS, Evidence, Weights, initial_weights, teach_all, worth_of
+from hierdraft.errors import DraftWarning
+from hierdraft.kernels import njit
+from hierdraft.tree import LEVELS
+
+FORMAT = "hierdraft-calibration-1"
+NAMESPACES = 8
+"""Namespaces whose token weights are kept, the most recently used ones."""
+
+_WEIGHT = 6.0
+_MOST = 200.0
+
+
+class Calibration:
+    """Counters of cells, weights of looks: shared by all requests of a drafter."""
+
+    def __init__(self) -> None:
+        """Start from the prior."""
+        self.tried = np.full(CELLS, _WEIGHT)
+        self.accepted = prior() * _WEIGHT
+        self._evidence = np.empty(CELLS, dtype=np.float32)
+        self._mixing = initial_weights()
+        self._tokens: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
+        _weigh(self.tried, self.accepted, self._evidence)
+        self._kept = self._copy()
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        """What a file holds."""
+        return {"tried": self.tried, "accepted": self.accepted, **self._mixing}
+
+    def _copy(self) -> dict[str, NDArray[Any]]:
+        return {name: array.copy() for name, array in self._arrays().items()}
+
+    def weights(self, namespace: str) -> Weights:
+        """The weights as they now are and will be: they go on learning in place."""
+        if namespace not in self._tokens:
+            self._tokens[namespace] = np.zeros(TOKENS + 1, dtype=np.float32)
+        self._tokens.move_to_end(namespace)
+        if len(self._tokens) > NAMESPACES:
+            self._tokens.popitem(last=False)
+        return Weights(self._evidence, **self._mixing, token=self._tokens[namespace])
+
+    def learn(self, evidence: Evidence, weights: Weights, rows: NDArray[np.int64], choices: NDArray[np.int32]) -> None:
+        """What the target chose at rows on its own path; rows that were not expanded teach nothing."""
+        teach_all(evidence, weights, self.tried, self.accepted, rows, choices)
+
+    def save(self, path: Path) -> None:
+        """Add what was learned since the last `read` or `save` to what is stored; where that cannot be done, warn.
+
+        A file that is not usable is replaced: `read` has warned of it.
+        """
+        learned = self._arrays()
+        try:
+            with suppress(FileNotFoundError, ValueError):
+                stored = self._stored(path)
+                learned = {name: stored[name] + (array - self._kept[name]) for name, array in learned.items()}
+                learned["accepted"] = np.clip(learned["accepted"], 0.0, learned["tried"])
+            _write(path, learned)
+        except OSError as error:
+            _warn(f"The calibration is not stored: {error}.")
+            return
+        self._kept = self._copy()
+
+    def write(self, path: Path) -> None:
+        """Store what was learned, complete or not at all, in place of what was there. Raises OSError."""
+        _write(path, self._arrays())
+
+    def read(self, path: Path) -> bool:
+        """Go on from a file that `write` made; one that is not usable is left alone with a warning."""
+        try:
+            stored = self._stored(path)
+        except FileNotFoundError:
+            return False
+        except (OSError, ValueError) as error:
+            _warn(f"The calibration {path} is not used: {error}.")
+            return False
+        for name, array in self._arrays().items():
+            array[...] = stored[name]
+        _weigh(self.tried, self.accepted, self._evidence)
+        self._kept = self._copy()
+        return True
+
+    def _stored(self, path: Path) -> dict[str, NDArray[Any]]:
+        """What a file holds, old experience reduced. Raises OSError, and ValueError where it is not usable."""
+        try:
+            stored = load(path.read_bytes())
+        except SafetensorError as error:
+            raise ValueError(str(error)) from error
+        if {name: array.shape for name, array in stored.items()} != {n: a.shape for n, a in self._arrays().items()}:
+            raise ValueError("it was made by another version")
+        if not all(np.isfinite(array).all() for array in stored.values()):
+            raise ValueError("it holds numbers that are not finite")
+        if not ((stored["tried"] > 0) & (stored["accepted"] >= 0) & (stored["accepted"] <= stored["tried"])).all():
+            raise ValueError("its counters make no sense")
+        keep = np.minimum(1.0, _MOST / stored["tried"])  # old experience must not outweigh what is seen now
+        return {**stored, "tried": stored["tried"] * keep, "accepted": stored["accepted"] * keep}
+
+    def read_default(self) -> bool:
+        """Go on from what comes with hierdraft: learned in replay of text that is part of it."""
+        return self.read(Path(str(files("hierdraft.data") / "calibration.safetensors")))
+
+
+def file_of(path: Path, levels: Collection[str]) -> Path:
+    """The file beside `path` for drafters that ask these levels; `path` itself for those that ask all databases."""
+    asked = [level for level in LEVELS if level in levels]
+    every = list(LEVELS[: LEVELS.index("draft")])
+    return path if asked == every else path.with_name(f"{path.stem}.{'+'.join(asked)}{path.suffix}")
+
+
+def _write(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary.write_bytes(save(dict(arrays), metadata={"format": FORMAT}))
+    os.replace(temporary, path)
+
+
+def _warn(what: str) -> None:
+    warnings.warn(what, DraftWarning, stacklevel=4)
+
+
+@njit(nogil=True)
+def _weigh(tried: Any, accepted: Any, evidence: Any) -> None:
+    """Evidence float32[CELLS] from the counters."""
+    for cell in range(len(tried)):
+        evidence[cell] = worth_of(accepted[cell] / tried[cell])

@@ -1,0 +1,192 @@
+"""The default drafter: every level is asked, what they say is weighed, one tree grows best-first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hierdraft.databases.hashchain import ORDERS
+from hierdraft.databases.levels import ContextLevel, Databases, ReferenceLevel
+from hierdraft.databases.recycled import TOP, RecycledLevel, make_successors, note_successors
+from hierdraft.databases.suffixarray import LONGEST, follow_all
+from hierdraft.drafting.hierarchy.calibration import Calibration, file_of
+from hierdraft.drafting.hierarchy.grow import Sources, grow, make_space
+from hierdraft.errors import UsageError
+from hierdraft.protocols import Budget, Request, Step, Wants
+from hierdraft.tree import LEVELS, DraftTree, Int32
+
+_MODEL = LEVELS.index("model")
+_ALL = LEVELS[: LEVELS.index("draft")]
+
+PROMPT_ROWS = 128
+"""How many of the last prompt positions teach the recycled level."""
+
+
+class HierarchyDrafter:
+    """Calibrated best-first drafting (hierdraft's own; the levels are those of arXiv 2502.05609, and two more).
+
+    The calibration outlives a request: what was learned about the value of a match serves the next one. The text of
+    a request does so only in its own namespace.
+    """
+
+    q_kind: Literal["one_hot", "full"] = "one_hot"
+
+    def __init__(self, levels: tuple[str, ...] = _ALL, least: float = 0.002, calibration: str = "default") -> None:
+        """Raises UsageError for unknown levels.
+
+        levels        which databases are drafted from
+        least         path probability below which nothing is drafted
+        calibration   `default`: go on from what was learned before; `none`: begin with the prior
+        """
+        if not set(levels) <= set(_ALL):
+            raise UsageError(f"The levels are {', '.join(_ALL)}, not {'+'.join(levels)}.")
+        if calibration not in ("default", "none"):
+            raise UsageError(f"The calibration is 'default' or 'none', not {calibration!r}.")
+        self.wants = Wants(TOP, PROMPT_ROWS) if "recycled" in levels else Wants()
+        self.calibration = Calibration()
+        self._stored: Path | None = None
+        self._learns = calibration == "default"
+        if self._learns:
+            self.calibration.read_default()
+        self._levels = frozenset(levels)
+        self._least = least
+        self._databases = Databases()
+        self._recycled = RecycledLevel()
+        self._space = make_space(64, 0)
+        self._begin(Request(np.zeros(1, dtype=np.int32), 1))
+
+    def attach(self, databases: Databases) -> None:
+        """Draft from these packs and namespaces too, and go on from the calibration that lies with them."""
+        self._databases = databases
+        shared = databases.calibration_file
+        self._stored = file_of(shared, self._levels) if shared is not None else None
+        if self._learns and self._stored is not None:
+            self.calibration.read(self._stored)
+            self._weights = self.calibration.weights(self._request.namespace)
+
+    def close(self) -> None:
+        """Store what was learned about drafting, where there is a place for it; a failure is a warning."""
+        if self._stored is not None and self._learns:
+            self.calibration.save(self._stored)
+
+    def text_only(self) -> None:
+        """Do without the recycled level, which needs the target's logits."""
+        self.wants = Wants()
+        self._levels -= {"recycled"}
+
+    def _begin(self, request: Request) -> None:
+        self._request = request
+        self._shelves = self._databases.open(request.namespace, self._levels)
+        packs = len(self._shelves.packs)
+        if self._space.rows.longest.shape[1] != packs:
+            self._space = make_space(len(self._space.tokens), packs)
+        self._low, self._high = np.zeros((2, 2, packs, LONGEST + 1), dtype=np.int32)
+        self._useful: list[set[int]] = [set() for _ in range(self._shelves.grown)]
+        self._weights = self.calibration.weights(request.namespace)
+        recycles = "recycled" in self._levels
+        self._successors = self._recycled.table(request.namespace) if recycles else make_successors(0)
+        self._reference = ReferenceLevel(request.reference if "reference" in self._levels else ())
+        self._context = ContextLevel()
+        self._last = request.prompt[-ORDERS:]
+        self._asked = False
+        self._proposed = 0
+
+    def start(self, request: Request) -> None:
+        """Index the prompt and the reference; the request before is forgotten."""
+        self._begin(request)
+        if "context" in self._levels:
+            self._context = ContextLevel(request.prompt, room=min(request.limit, 4096))
+        self._follow(request.prompt[-LONGEST:].copy())
+
+    def _follow(self, added: Int32) -> None:
+        """Carry the ranges on in every pack, those of the text without its last token one token behind."""
+        shelf = self._shelves.shelf
+        follow_all(shelf, self._low[0], self._high[0], added[:-1])
+        self._low[1], self._high[1] = self._low[0], self._high[0]
+        follow_all(shelf, self._low[0], self._high[0], added[-1:])
+
+    def propose(self, tokens: Int32, budget: Budget) -> DraftTree:
+        """The best tree of at most `budget.nodes` nodes below the last of `tokens`, best node first."""
+        shelves = self._shelves
+        if budget.nodes > len(self._space.tokens):
+            self._space = make_space(budget.nodes, len(shelves.packs))
+        space = self._space
+        sources = Sources(
+            self._reference.chains, self._reference.expected, self._context.chains, len(self._context),
+            self._successors, shelves.recent, shelves.older, shelves.shelf, self._low, self._high,
+        )  # fmt: skip
+        self._last = tokens[-ORDERS:].copy()  # writable, as everywhere else: one compiled signature
+        self._asked = True
+        n = self._proposed = grow(sources, self._last, self._weights, space, budget.nodes, budget.depth, self._least)
+        return DraftTree(
+            space.tokens[:n].copy(),
+            space.parents[:n].copy(),
+            space.prob[:n].copy(),
+            space.level[:n].copy(),
+            np.zeros(n, dtype=np.bool_),
+        )
+
+    def observe(self, step: Step) -> None:
+        """Learn what the looks were worth, and add the step's tokens and runner-ups to the levels."""
+        if self._asked:
+            rows = np.array([0, *(node + 1 for node in step.path)])
+            asked = self._own_rows(step)
+            self.calibration.learn(self._space.evidence, self._weights, asked, step.choices[rows[: len(asked)]])
+            self._asked = False
+        if step.runner_up is not None and "recycled" in self._levels:
+            self._recycle(step, step.runner_up)
+        if "context" in self._levels:
+            self._context.extend(step.tokens)
+        self._reference.follow(step.tokens)
+        self._follow(np.array(step.tokens, dtype=np.int32))
+        if self._useful and (step.tree.level[step.path] == _MODEL).any():
+            self._note_useful()
+        self._last = np.append(self._last, np.array(step.tokens, dtype=np.int32))[-2:]
+
+    def _own_rows(self, step: Step) -> NDArray[np.int64]:
+        """The accepted rows as they were numbered when proposed, up to a node that is not of our making.
+
+        What is scored is the proposal or a part of it; where a grammar is followed it may be another tree altogether.
+        """
+        tree, n = step.tree, len(step.tree)
+        tokens, parents = self._space.tokens[: self._proposed], self._space.parents[: self._proposed]
+        if np.array_equal(tokens[:n], tree.tokens) and np.array_equal(parents[:n], tree.parents):
+            return np.array([0, *(node + 1 for node in step.path)])
+        rows = [0]
+        for node in step.path:
+            same = (parents == rows[-1] - 1) & (tokens == tree.tokens[node])
+            if not same.any():
+                break
+            rows.append(int(same.argmax()) + 1)
+        return np.array(rows)
+
+    def _recycle(self, step: Step, ids: Int32) -> None:
+        """Note the runner-ups of every scored row, accepted or not."""
+        if step.prefill:
+            prompt = self._request.prompt
+            tokens = prompt[len(prompt) - len(ids) :]
+            before = np.append(np.int32(-1), prompt)[len(prompt) - len(ids) : len(prompt)]
+        else:
+            tree = step.tree
+            tokens = np.append(self._last[-1:], tree.tokens)
+            before = np.append(self._last[-2] if len(self._last) > 1 else np.int32(-1), tokens[tree.parents + 1])
+        note_successors(self._successors, before.astype(np.int32), tokens.astype(np.int32), ids)
+
+    def _note_useful(self) -> None:
+        """Remember where the grown packs hold the text that has just been accepted."""
+        for pack, useful in enumerate(self._useful):
+            order = int((self._low[0, pack, 1:] < self._high[0, pack, 1:]).sum())
+            if order > 1:
+                useful.add(int(self._shelves.packs[pack].index.suffixes[self._low[0, pack, order]]))
+
+    def finish(self, tokens: Int32) -> None:
+        """Learn the answer; forget the rest of the request's text."""
+        prompt, namespace = self._request.prompt, self._request.namespace
+        for pack, places in zip(self._shelves.packs, self._useful, strict=False):
+            self._databases.touch(namespace, pack, places)
+        self._databases.learn(namespace, prompt, tokens[len(prompt) :])
+        self._context.close()
+        self._reference.close()

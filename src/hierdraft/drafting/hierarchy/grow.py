@@ -1,0 +1,300 @@
+"""Growing one tree best-first over all levels, in one compiled call.
+
+The candidate with the highest path probability becomes the next node, is expanded in turn, and so on. A path's
+probability is the product of its candidates' calibrated probabilities, so nodes come out in descending order of
+`prob`, parents before children, and every prefix of the result is itself the best tree of its size.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hierdraft.databases.hashchain import ORDERS, UNWRITTEN, Chains
+from hierdraft.databases.recycled import Successors
+from hierdraft.databases.suffixarray import LONGEST, Shelf, borrow
+from hierdraft.drafting.hierarchy.cells import SKIP
+from hierdraft.drafting.hierarchy.evidence import (
+    AGES,
+    BRANCHES,
+    Evidence,
+    Weights,
+    borrow_evidence,
+    borrow_weights,
+    conclude,
+    make_evidence,
+)
+from hierdraft.drafting.hierarchy.lookups import (
+    Found,
+    Rows,
+    ask_chains,
+    ask_pack,
+    ask_place,
+    ask_successors,
+    make_found,
+    make_rows,
+    skip_in_pack,
+)
+from hierdraft.drafting.hierarchy.scans import Near, age_in_context, ask_context, borrow_near, make_near
+from hierdraft.kernels import njit
+from hierdraft.tree import LEVELS
+
+LAZY = 0.3
+
+_EXPAND = -1
+_REFERENCE = LEVELS.index("reference")
+_CONTEXT = LEVELS.index("context")
+_RECYCLED = LEVELS.index("recycled")
+_MODEL = LEVELS.index("model")
+
+
+class Pending(NamedTuple):
+    """A binary heap by path probability: parallel arrays of one capacity.
+
+    row, slot   a candidate's place in `Evidence`; slot _EXPAND: the row itself, still to be expanded
+    """
+
+    prob: NDArray[np.float32]
+    row: NDArray[np.int32]
+    slot: NDArray[np.int32]
+
+
+class Sources(NamedTuple):
+    """Everything a tree is grown from.
+
+    reference       hash chains over texts that the caller expects to see again
+    expected        where in it the text is thought to go on, -1 for nowhere
+    context, length   hash chains over this request, and how many tokens it has
+    recycled        the target's own runner-up tokens
+    recent, older   hash chains over finished requests that are in no pack yet
+    shelf           the packs
+    low, high       int32[2, packs, LONGEST + 1]: per suffix length of the committed text its range in the pack; the
+                    same for the text without its last token
+    """
+
+    reference: Chains
+    expected: int
+    context: Chains
+    length: int
+    recycled: Successors
+    recent: Chains
+    older: Chains
+    shelf: Shelf
+    low: NDArray[np.int32]
+    high: NDArray[np.int32]
+
+
+class Space(NamedTuple):
+    """Everything `grow` writes to, allocated once per drafter and number of packs.
+
+    tokens, parents, prob, level, depth   the nodes, in order
+    """
+
+    tokens: NDArray[np.int32]
+    parents: NDArray[np.int32]
+    prob: NDArray[np.float32]
+    level: NDArray[np.uint8]
+    depth: NDArray[np.int32]
+    rows: Rows
+    evidence: Evidence
+    pending: Pending
+    found: Found
+    near: Near
+
+
+def make_space(nodes: int, packs: int) -> Space:
+    """Work space for trees of up to `nodes` nodes."""
+    ints = [np.empty(nodes, dtype=np.int32) for _ in range(3)]
+    most = (nodes + 1) * (BRANCHES + 1)
+    pending = Pending(np.empty(most, dtype=np.float32), *(np.empty(most, dtype=np.int32) for _ in range(2)))
+    return Space(
+        ints[0], ints[1], np.empty(nodes, dtype=np.float32), np.empty(nodes, dtype=np.uint8), ints[2],
+        make_rows(nodes + 1, packs), make_evidence(nodes + 1), pending, make_found(), make_near(),
+    )  # fmt: skip
+
+
+@njit(nogil=True, forceinline=True)
+def _swap(heap: Pending, a: int, b: int) -> None:
+    heap.prob[a], heap.prob[b] = heap.prob[b], heap.prob[a]
+    heap.row[a], heap.row[b] = heap.row[b], heap.row[a]
+    heap.slot[a], heap.slot[b] = heap.slot[b], heap.slot[a]
+
+
+@njit(nogil=True, forceinline=True)
+def _push(heap: Pending, size: int, prob: float, row: int, slot: int) -> int:
+    """Add an entry to a heap of `size` entries; returns the new size."""
+    heap.prob[size] = prob
+    heap.row[size] = row
+    heap.slot[size] = slot
+    at = size
+    while at > 0 and heap.prob[(at - 1) // 2] < heap.prob[at]:
+        _swap(heap, at, (at - 1) // 2)
+        at = (at - 1) // 2
+    return size + 1
+
+
+@njit(nogil=True, forceinline=True)
+def _drop_top(heap: Pending, size: int) -> int:
+    """Remove the best entry; returns the new size."""
+    size -= 1
+    _swap(heap, 0, size)
+    at = 0
+    while True:
+        child = 2 * at + 1
+        if child >= size:
+            return size
+        if child + 1 < size and heap.prob[child + 1] > heap.prob[child]:
+            child += 1
+        if heap.prob[child] <= heap.prob[at]:
+            return size
+        _swap(heap, at, child)
+        at = child
+
+
+@njit(nogil=True, forceinline=True)
+def expand(sources: Sources, space: Space, weights: Weights, row: int, depth: int, hurried: bool) -> None:
+    """Ask every source about `row`, `depth` tokens behind the committed text, and weigh what they say.
+
+    hurried   leave out skip looks, and look in packs as for an unlikely row
+    """
+    rows, found, evidence = space.rows, space.found, space.evidence
+    evidence.held[row] = 0
+    near = far = 0
+    texts = (sources.reference, sources.context, sources.recent, sources.older)
+    for text in range(len(texts)):
+        if texts[text].tokens[0] == UNWRITTEN:
+            continue
+        level = _REFERENCE if text == 0 else _CONTEXT if text == 1 else _MODEL
+        expected = sources.expected + depth if text == 0 and sources.expected >= 0 else -1
+        for source in range(level, level + (1 if hurried else SKIP + 1), SKIP):
+            if text == 1:
+                longest = ask_context(texts[1], sources.length, source, space.near, rows, row, found, evidence, weights)
+            else:
+                longest = ask_chains(texts[text], source, rows, row, expected, found, evidence, weights)
+            if source == level and text < 2:
+                near = max(near, longest)
+            elif source == level:
+                far = max(far, longest)
+    if sources.expected >= 0:
+        place = sources.expected + depth
+        ask_place(sources.reference, _REFERENCE + SKIP, rows, row, place, evidence, weights)
+    ask_successors(sources.recycled, _RECYCLED, rows, row, evidence, weights)
+    reach = np.float32(0.0) if hurried else np.float32(1.0) if row == 0 else space.prob[row - 1]
+    for pack in range(len(sources.shelf.length)):
+        far = max(far, ask_pack(sources.shelf, pack, rows, row, space.parents, reach, found, evidence, weights))
+        if not hurried:
+            skip_in_pack(sources.shelf, pack, rows, row, space.parents, found, evidence, weights)
+    for slot in range(evidence.held[row]):
+        evidence.age[row, slot] = age_in_context(sources.context, sources.length, evidence.token[row, slot], AGES)
+    evidence.none[row] = near * (ORDERS + 1) + far
+    conclude(evidence, weights, row)
+
+
+@njit(nogil=True)
+def borrow_chains(chains: Chains) -> Any:
+    """The same, without reference counts."""
+    return Chains(borrow(chains.tokens), borrow(chains.heads), borrow(chains.prev))
+
+
+@njit(nogil=True)
+def borrow_shelf(s: Shelf) -> Any:
+    """The same, without reference counts."""
+    return Shelf(
+        borrow(s.tokens), borrow(s.suffixes), borrow(s.starts), borrow(s.length), borrow(s.vocab), borrow(s.level)
+    )
+
+
+@njit(nogil=True)
+def _borrow_sources(sources: Sources) -> Any:
+    t = sources.recycled
+    recycled = Successors(borrow(t.keys), borrow(t.ids), borrow(t.confirmed))
+    return Sources(
+        borrow_chains(sources.reference), sources.expected, borrow_chains(sources.context), sources.length,
+        recycled, borrow_chains(sources.recent), borrow_chains(sources.older), borrow_shelf(sources.shelf),
+        borrow(sources.low), borrow(sources.high),
+    )  # fmt: skip
+
+
+@njit(nogil=True)
+def _borrow_space(space: Space) -> Any:
+    r, p, f = space.rows, space.pending, space.found
+    rows = Rows(borrow(r.suffix), borrow(r.known), borrow(r.low), borrow(r.high), borrow(r.longest), borrow(r.wider))
+    pending = Pending(borrow(p.prob), borrow(p.row), borrow(p.slot))
+    found = Found(borrow(f.token), borrow(f.met), borrow(f.newest), borrow(f.entry))
+    return Space(
+        borrow(space.tokens), borrow(space.parents), borrow(space.prob), borrow(space.level), borrow(space.depth),
+        rows, borrow_evidence(space.evidence), pending, found, borrow_near(space.near),
+    )  # fmt: skip
+
+
+@njit(nogil=True)
+def grow(sources: Sources, suffix: Any, weights: Weights, space: Space, nodes: int, depth: int, least: float) -> int:
+    """Grow a tree of at most `nodes` nodes, `depth` levels deep, into `space`; returns how many nodes it has.
+
+    suffix   int32[<= ORDERS]: the last committed tokens, newest last
+    least    candidates with a lower path probability are dropped
+    """
+    sources, space = _borrow_sources(sources), _borrow_space(space)  # the caller holds them
+    weights = borrow_weights(weights)
+    begin(sources, suffix, space.rows)
+    evidence, top = space.evidence, space.pending
+    evidence.held[:] = -1
+    size = _push(top, 0, 1.0, 0, _EXPAND)
+    made = 0
+    while size > 0 and made < nodes:
+        row, slot, reach = top.row[0], top.slot[0], top.prob[0]
+        size = _drop_top(top, size)
+        if slot == _EXPAND:
+            below = 0
+            if row > 0:
+                reach, below = space.prob[row - 1], space.depth[row - 1]
+                extend_suffix(space.rows, space.parents[row - 1] + 1, row, space.tokens[row - 1])
+            expand(sources, space, weights, row, below, False)
+            for candidate in range(evidence.held[row]):
+                prob = reach * evidence.prob[row, candidate]
+                if prob >= least:
+                    size = _push(top, size, prob, row, candidate)
+            continue
+        space.tokens[made] = evidence.token[row, slot]
+        space.parents[made] = row - 1
+        space.prob[made] = reach
+        space.level[made] = evidence.level[row, slot]
+        space.depth[made] = 1 if row == 0 else space.depth[row - 1] + 1
+        made += 1
+        if space.depth[made - 1] < depth and reach * LAZY >= least:
+            size = _push(top, size, reach * LAZY, made, _EXPAND)
+    return made
+
+
+@njit(nogil=True)
+def begin(sources: Sources, suffix: Any, rows: Rows) -> None:
+    """Row 0 is the committed text, the row behind the last one the text without its last token."""
+    known = len(suffix)
+    rows.known[0] = known
+    rows.suffix[0, :known] = suffix
+    for pack in range(len(sources.shelf.length)):
+        for shorter in (0, 1):
+            row = shorter * (len(rows.longest) - 1)
+            order = LONGEST
+            while order > 0 and sources.low[shorter, pack, order] >= sources.high[shorter, pack, order]:
+                order -= 1
+            rows.longest[row, pack] = order
+            rows.low[row, pack, : LONGEST + 1] = sources.low[shorter, pack]
+            rows.high[row, pack, : LONGEST + 1] = sources.high[shorter, pack]
+
+
+@njit(nogil=True, forceinline=True)
+def extend_suffix(rows: Rows, parent_row: int, row: int, token: int) -> None:
+    """The suffix of `row` is its parent's with `token` behind it, the oldest token dropped when full."""
+    rows.low[row] = -1  # every pack, every suffix length
+    known = rows.known[parent_row]
+    if known == ORDERS:
+        rows.suffix[row, : ORDERS - 1] = rows.suffix[parent_row, 1:]
+        rows.suffix[row, ORDERS - 1] = token
+        rows.known[row] = ORDERS
+    else:
+        rows.suffix[row, :known] = rows.suffix[parent_row, :known]
+        rows.suffix[row, known] = token
+        rows.known[row] = known + 1

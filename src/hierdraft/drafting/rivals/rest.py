@@ -1,0 +1,26 @@
+"""REST (He et al., arXiv 2311.08252): retrieval from a datastore of what people write.
+
+The longest suffix of up to 16 tokens that occurs in the datastore, up to 5,000 of its places, ten tokens behind each;
+the 64 most frequent prefixes of these are the draft tree. The datastore is the `statistics` packs here; without any
+there is nothing to draft from.
+"""
+
+from __future__ import annotations
+
+from hierdraft.drafting.rivals.datastore import Datastore, RetrievalDrafter, frequent_prefixes
+from hierdraft.protocols import Budget
+from hierdraft.tree import LEVELS, DraftTree, Int32
+
+
+class RestDrafter(RetrievalDrafter):
+    """longest: tokens looked for; tokens: drafted behind a place; places: looked at; nodes: of the tree."""
+
+    def __init__(self, longest: int = 16, tokens: int = 10, places: int = 5_000, nodes: int = 64) -> None:
+        super().__init__(Datastore(["statistics"], longest, tokens, places))
+        self._nodes = nodes
+
+    def propose(self, tokens: Int32, budget: Budget) -> DraftTree:
+        """The most frequent prefixes of what followed the longest suffix."""
+        _, rows = self.store.find(tokens)
+        nodes = min(self._nodes, budget.nodes)
+        return frequent_prefixes(rows[:, : budget.depth], nodes, LEVELS.index("statistics"))

@@ -1,0 +1,58 @@
+"""SAM-Decoding (Hu et al., arXiv 2411.10666), the variant that uses nothing but text.
+
+A suffix automaton of the request finds the longest suffix that occurred before; the draft is the chain behind its
+earliest place. A second one over the model's own answers (here: suffix arrays of the `model` packs, which find the same
+longest suffix) is used where its match is longer by more than 5 tokens; then the draft is a tree of its most frequent
+continuations. A match of n tokens is worth 1 + 4 n drafted ones, at most 60.
+"""
+
+from __future__ import annotations
+
+from hierdraft.drafting.rivals.automaton import SuffixAutomaton
+from hierdraft.drafting.rivals.datastore import Datastore, RetrievalDrafter, frequent_prefixes
+from hierdraft.protocols import Budget, Request, Step
+from hierdraft.tree import LEVELS, DraftTree, Int32
+
+_LONGEST = 64
+
+
+class SamDrafter(RetrievalDrafter):
+    """bias: by how many tokens the model's answers must match longer; most: tokens drafted at most; factor: per
+    token of the match."""
+
+    def __init__(self, bias: int = 5, most: int = 60, factor: int = 4) -> None:
+        super().__init__(Datastore(["model"], _LONGEST, most, 512))
+        self._bias, self._most, self._factor = bias, most, factor
+        self._own = SuffixAutomaton()
+
+    def start(self, request: Request) -> None:
+        """Index the prompt."""
+        super().start(request)
+        self._own = SuffixAutomaton()
+        for token in self.text:
+            self._own.extend(token)
+
+    def observe(self, step: Step) -> None:
+        """Index what was said."""
+        super().observe(step)
+        for token in step.tokens:
+            self._own.extend(token)
+
+    def propose(self, tokens: Int32, budget: Budget) -> DraftTree:
+        """The chain behind the request's own match, or the tree behind the answers'."""
+        state, matched = self._own.before
+        size, rows = self.store.find(tokens)
+        room = min(self._most, budget.nodes)
+        if size - self._bias > matched:
+            nodes = min(1 + self._factor * size, room)
+            return frequent_prefixes(rows[:, : budget.depth], nodes, LEVELS.index("model"))
+        if matched == 0:
+            return DraftTree.empty()
+        start = self._own.first[state]
+        found = self.text[start : start + min(1 + self._factor * matched, room, budget.depth)]
+        return DraftTree.chain(found, level=LEVELS.index("context"))
+
+    def finish(self, tokens: Int32) -> None:
+        """Forget the request."""
+        super().finish(tokens)
+        self._own = SuffixAutomaton()

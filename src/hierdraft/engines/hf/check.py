@@ -1,0 +1,136 @@
+"""Whether a transformers model attends as told: a small tree against plain text, far behind any window it may have.
+
+A model may hide a window, blocks or chunks that count cache rows instead of positions, and a tree has several rows at
+one position. A text long enough to reach past them would cost a long prefill; instead the cache is made up: rows that
+no forward computed, in which each forward sees the same. So the check is two forwards of a few rows.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from hierdraft.engines.hf.cache import RowLayer, TreeCache
+from hierdraft.tree import DraftTree
+
+if TYPE_CHECKING:
+    from hierdraft.engines.hf.engine import HFEngine
+
+_SHORT = 24
+_LONGEST = 8192
+_BEYOND = 40
+_SIBLINGS = 6
+_MARGIN = 8
+_LOUD = 8.0
+_SPAN = re.compile(r"window|chunk|block|span|stride|segment|local|band")
+_EXACT, _HALF = 1e-3, 5e-2
+
+
+def attends_as_told(engine: HFEngine) -> bool:
+    """Whether the rows of a tree are scored as each row's own text is, behind the spans that `row_spans` finds."""
+    model = engine.model
+    if not engine.exact and any(True for module in model.modules() for _ in _bands(module)):
+        return False  # counted in rows for certain, and one such layer of many could be taken for rounding
+    spans = row_spans(model, engine.windows)
+    room = engine.max_length - _SIBLINGS - 2
+    length = max(1, min(_SHORT if not spans else max(spans) + _BEYOND, room))
+    cache = MadeUpCache(len(engine.windows), length, spans)
+    last, *rest = (engine.vocab_size * part // 11 for part in range(1, 11))
+    siblings, below = rest[:_SIBLINGS], rest[_SIBLINGS : _SIBLINGS + 2]
+    tree = DraftTree.build([*siblings, *below], [-1] * _SIBLINGS + [0, _SIBLINGS])
+    texts = [[last, siblings[0], *below], [last, siblings[-1], *below]]
+    with torch.no_grad():
+        plain = model(**_as_generate(model, texts, length), past_key_values=cache, use_cache=True).logits
+        rows = engine.score(cache, last, tree)
+    wanted = torch.cat([plain[0], plain[1, 1:2]]).double()
+    found = rows[[0, 1, _SIBLINGS + 1, _SIBLINGS + 2, _SIBLINGS]].double()
+    error = (found - wanted).square().mean().sqrt() / wanted.square().mean().sqrt()
+    return bool(error <= (_EXACT if engine.exact else _HALF))
+
+
+def _as_generate(model: Any, texts: list[list[int]], length: int) -> dict[str, torch.Tensor]:
+    """Ids [batch, L] behind `length` others, and positions where the model takes some, as `generate` gives them."""
+    ids = torch.tensor(texts, device=model.device)
+    if "position_ids" not in inspect.signature(model.forward).parameters:
+        return {"input_ids": ids}
+    where = torch.arange(length, length + ids.shape[1], device=model.device)
+    return {"input_ids": ids, "position_ids": where.expand_as(ids)}
+
+
+def row_spans(model: Any, windows: list[int | None]) -> list[int]:
+    """How far back its layers may look, in rows: all numbers that a window, block or chunk could be made of.
+
+    From the cache, from what its configuration and modules call by such a name, and from square masks kept in modules.
+    Up to `_LONGEST`: windows beyond are left to what the cache says.
+    """
+    found = {window for window in windows if window}
+    found |= set(_named(model.config.get_text_config(decoder=True).to_dict()))
+    for module in model.modules():
+        found |= set(_named({k: v for k, v in vars(module).items() if isinstance(v, int)}))
+        found |= set(_bands(module))
+    return sorted(span for span in found if 1 < span <= _LONGEST)
+
+
+def _named(values: dict[str, Any]) -> Iterator[int]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _named(value)
+        elif isinstance(value, int) and not isinstance(value, bool) and _SPAN.search(name):
+            yield value
+
+
+def _bands(module: torch.nn.Module) -> Iterator[int]:
+    """Of the masks a module keeps, how many columns the last row sees where that is not all of them."""
+    for mask in module.buffers(recurse=False):
+        if mask.ndim >= 2 and mask.shape[-1] == mask.shape[-2] > 1 and mask.dtype in (torch.bool, torch.uint8):
+            seen = int(mask.reshape(-1, mask.shape[-1])[-1].count_nonzero())
+            if seen < mask.shape[-1]:
+                yield seen
+
+
+class MadeUpCache(TreeCache):
+    """A cache of `length` rows that no forward computed; nothing is ever written to it.
+
+    Every row has the key of the first row that is ever scored, so that all are seen alike, and a value of its own,
+    louder around the borders of `spans`, so that a row which is seen or not seen changes the result.
+    """
+
+    def __init__(self, layers: int, length: int, spans: list[int]) -> None:
+        """`layers`: attention layers of the model."""
+        super().__init__(0)
+        self.length = length
+        self._loudness = torch.full((length, 1), length**0.5)
+        for span in spans:
+            border = length - span
+            self._loudness[max(0, border - _MARGIN) : max(0, border + 3 * _MARGIN)] *= _LOUD
+        self._values: dict[Any, torch.Tensor] = {}
+        self.layers = [_MadeUpLayer(self) for _ in range(layers)]
+
+    def reserve(self, rows: int) -> None:
+        """Always fits."""
+
+    def values(self, like: torch.Tensor) -> torch.Tensor:
+        """[1, heads, length, width], of the size and kind of `like`; one for all layers, so it takes little memory."""
+        _, heads, _, width = like.shape
+        kind = heads, width, like.dtype, like.device
+        if kind not in self._values:
+            made = torch.randn(1, heads, self.length, width, generator=torch.Generator().manual_seed(heads * width))
+            self._values[kind] = (made * self._loudness).to(like.device, like.dtype)
+        return self._values[kind]
+
+
+class _MadeUpLayer(RowLayer):
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any,  # noqa: ARG002
+    ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+        """The made-up rows and the new ones behind them."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states[:1, :, :1], value_states.std())
+        batch, length = key_states.shape[0], self._owner.length
+        keys = self.keys.expand(batch, -1, length, -1)
+        values = (self._owner.values(value_states) * self.values).expand(batch, -1, -1, -1)
+        return torch.cat([keys, key_states], dim=2), torch.cat([values, value_states], dim=2)

@@ -1,0 +1,51 @@
+"""What lies in the folder of a converted model: the graph, the names of its inputs, and the facts about the model."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hierdraft.errors import ModelError
+
+IDS, POSITIONS, MASK, SLIDING_MASK, ROWS, BEAM = "ids", "positions", "mask", "sliding_mask", "rows", "beam"
+"""Inputs: int64[1, T], int64[1, T], float32[1, 1, T, S + T] twice, int64[R], and int32[1], which is 0.
+
+Only a model that has both full and sliding layers has the second mask.
+"""
+
+FACTS, _GRAPH = "facts.json", "graph.xml"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the engine has to know of a model besides its graph; see `HFEngine` for the fields' meaning."""
+
+    architecture: str
+    vocab_size: int
+    max_length: int
+    bounded: bool
+    eos_ids: tuple[int, ...]
+    windows: tuple[int | None, ...]
+
+    @classmethod
+    def read(cls, folder: Path) -> Facts:
+        """Those of a folder that `prepare` returned. Raises ModelError."""
+        try:
+            stored = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+            del stored["bytes"]
+            return cls.of(stored)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ModelError(f"The converted model in {folder} is damaged: delete that folder.") from error
+
+    @classmethod
+    def of(cls, stored: dict[str, Any]) -> Facts:
+        """From JSON. Raises KeyError, TypeError."""
+        lists = {name: tuple(stored[name]) for name in ("eos_ids", "windows")}
+        return cls(**{**stored, **lists})
+
+
+def graph_file(folder: Path) -> Path:
+    """Where the graph itself lies."""
+    return folder / _GRAPH

@@ -1,0 +1,1 @@
+"""Inside other programs: transformers' generate, vLLM."""

@@ -1,0 +1,274 @@
+"""`model.generate(**inputs, custom_generate=decode())`: tree drafting inside transformers' own generate.
+
+`generate` prepares everything as always (lengths, processors, stopping criteria) and hands over the loop. What cannot
+be honoured is refused by name; nothing is ignored.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import inspect
+import threading
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from transformers import LogitsProcessorList, StoppingCriteriaList
+from transformers.generation import GenerateDecoderOnlyOutput
+
+from hierdraft.databases.levels import Databases
+from hierdraft.databases.namespace import Namespaces
+from hierdraft.databases.pack import Pack, PackInfo
+from hierdraft.decoding.loop import Options
+from hierdraft.decoding.loop import decode as decode_steps
+from hierdraft.drafting.budget import AutoBudget, BudgetLaw, make_budget
+from hierdraft.engines.hf.facts import made_for
+from hierdraft.engines.hf.inputs import check_inputs
+from hierdraft.engines.hf.rules import ProcessorRule
+from hierdraft.engines.learned_costs import LearnedCosts
+from hierdraft.errors import EngineBusyError, UsageError
+from hierdraft.integrations.generate_arguments import most_new_tokens, refuse, refuse_early
+from hierdraft.integrations.generate_caller import given_to_generate, keep_tokenizer
+from hierdraft.protocols import Drafter, Finish, Step, UsesDatabases
+from hierdraft.registry import make_drafter
+from hierdraft.tree import Int32
+from hierdraft.verify.greedy import Greedy
+from hierdraft.verify.sampling import Sampler
+
+if TYPE_CHECKING:
+    from hierdraft.engines.hf.engine import HFEngine
+
+_ANY_VOCABULARY = 2**31 - 2
+
+
+def decode(
+    drafter: Drafter | str = "hierarchy",
+    *,
+    budget: int | str = "auto",
+    streamer: Any = None,
+    packs: Sequence[Path | str] = (),
+    learn: bool = False,
+    reference: Sequence[Sequence[int]] = (),
+) -> CustomGenerate:
+    """What to pass as `custom_generate`: decoding with drafts, the same ids as without.
+
+    Greedy, the ids are those of plain `generate`. With `do_sample=True` they are drawn from the same distribution and
+    are, after the same `torch.manual_seed`, those of `decode("none")`; transformers spends its random numbers
+    differently.
+
+    drafter   a method's name or a `Drafter`; what it learns about drafting is kept between calls
+    budget    `auto`, or how many nodes are drafted per step
+    streamer  a transformers streamer; one passed to `generate` itself works as well
+    packs     databases to draft from; they must have been made with the model's tokenizer, which is not seen here
+    learn     draft from earlier answers too; they are kept in memory, as long as the returned object
+    reference token ids of texts that every answer may repeat; set the returned object's `reference` to change them
+
+    Raises UsageError for an unknown method or budget, PackError for a pack that cannot be used. Keep the returned
+    object and pass it again: it holds the engine of each model it has met.
+    """
+    law = make_budget(budget)
+    opened = [Pack.open(path) for path in packs]
+    made = make_drafter(drafter) if isinstance(drafter, str) else drafter
+    if opened or learn:
+        if not isinstance(made, UsesDatabases):
+            raise UsageError(f"The method {drafter!r} does not draft from databases: leave out packs and learn.")
+        namespaces = Namespaces(None, PackInfo("model", _ANY_VOCABULARY)) if learn else None
+        made.attach(Databases(opened, namespaces))
+    arguments = {"budget": budget, "streamer": streamer, "packs": tuple(packs), "learn": learn}
+    return CustomGenerate(made, law, streamer, opened, reference, (drafter, arguments))
+
+
+class CustomGenerate:
+    """The callable that `generate` runs instead of its own loop.
+
+    A copy, or what is unpickled, is a new object made with the same arguments: engines and what was learned stay
+    with the one that was copied.
+    """
+
+    def __init__(
+        self, drafter: Drafter, budget: BudgetLaw, streamer: Any, packs: Sequence[Pack],
+        reference: Sequence[Sequence[int]], made_from: tuple[Drafter | str, dict[str, Any]],
+    ) -> None:  # fmt: skip
+        self.drafter = drafter
+        self.reference = reference
+        self.packs = packs
+        self.budget = budget
+        self.streamer = streamer
+        self._made_from = made_from
+        self._engines: weakref.WeakKeyDictionary[Any, tuple[Any, HFEngine]] = weakref.WeakKeyDictionary()
+        self._busy = threading.Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        drafter, arguments = self._made_from
+        return _made_again, (drafter, {**arguments, "reference": self.reference, "streamer": self.streamer})
+
+    def __copy__(self) -> CustomGenerate:
+        return self.__deepcopy__({})
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> CustomGenerate:
+        make, (drafter, arguments) = self.__reduce__()
+        made: CustomGenerate = make(copy.deepcopy(drafter, memo), arguments)
+        return made
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        """Of the call. `generate` asks for it when it has just begun."""
+        caller = given_to_generate() if keep_tokenizer() else {}
+        if caller.get("streamer") is not None:
+            with _ended([caller["streamer"]], only_on_errors=True):
+                refuse_early(caller["self"], caller)
+        return inspect.signature(self.__call__)
+
+    def engine(self, model: Any) -> HFEngine:
+        """The engine of `model`, made at its first use and again whenever the model has changed."""
+        from hierdraft.engines.hf.engine import HFEngine
+
+        made, found = self._engines.get(model, (None, None))
+        now = made_for(model)
+        if found is None or made != now:
+            self._engines.pop(model, None)
+            found = HFEngine(weakref.proxy(model))
+            for pack in self.packs:
+                pack.require(tokenizer="", vocab_size=found.vocab_size, name=type(model).__name__)
+            if isinstance(self.budget, AutoBudget):
+                found.costs = LearnedCosts.begin(found.device, _costs_file(found))
+            self._engines[model] = now, found
+        return found
+
+    def __call__(
+        self,
+        model: Any,
+        input_ids: torch.Tensor,
+        logits_processor: LogitsProcessorList | None = None,
+        stopping_criteria: StoppingCriteriaList | None = None,
+        generation_config: Any = None,
+        tokenizer: Any = None,  # noqa: ARG002 - generate has made a stopping criterion of it
+        **model_kwargs: Any,
+    ) -> Any:
+        """int64[1, L + new] token ids, or a `GenerateDecoderOnlyOutput` if `return_dict_in_generate` is set.
+
+        Raises UsageError naming what cannot be honoured, UnsupportedModelError for a model that cannot be verified
+        against drafts, EngineBusyError where another thread is inside. Streamers end whatever happens.
+        """
+        caller = given_to_generate()
+        streamers = [caller["streamer"]] if caller.get("streamer") is not None else []
+        with _ended(streamers):
+            if not self._busy.acquire(blocking=False):
+                raise EngineBusyError("This decode() object is in use: make one for each thread.")
+            try:
+                kwargs = model_kwargs | {name: caller.get(name) for name in ("assistant_model", "synced_gpus")}
+                own = [self.streamer] if self.streamer is not None else []
+                with _ended(own):
+                    config = generation_config or model.generation_config
+                    engine = self.engine(model)
+                    refuse(model, input_ids, config, kwargs)
+                    check_inputs(model, input_ids, model_kwargs, len(engine.windows))
+                    for streamer in own:
+                        streamer.put(input_ids.cpu())
+                    return self._run(
+                        engine, input_ids, logits_processor, stopping_criteria or StoppingCriteriaList(), config,
+                        [*own, *streamers],
+                    )  # fmt: skip
+            finally:
+                self._busy.release()
+
+    def _run(
+        self, engine: HFEngine, input_ids: torch.Tensor, logits_processor: LogitsProcessorList | None,
+        criteria: StoppingCriteriaList, config: Any, streamers: Sequence[Any],
+    ) -> Any:  # fmt: skip
+        rule = _rule(engine, logits_processor, config)
+        stop = _Criteria(criteria, input_ids.device, rule)
+        prompt = input_ids[0].cpu().numpy()
+        limit = most_new_tokens(criteria, config, len(prompt))
+        if engine.bounded and len(prompt) + limit > engine.max_length:
+            raise UsageError(
+                f"{len(prompt)} prompt and {limit} new tokens exceed the {engine.max_length} positions of "
+                f"{engine.architecture}: lower max_new_tokens."
+            )
+        sampler = Greedy() if rule is None else Sampler(engine.values, [rule], _seed() if config.do_sample else None)
+        options = Options(
+            limit, self.budget, sampler, stops=[stop], eos_ids=(), unbounded=True, namespace=engine.fingerprint,
+            reference=[np.asarray(ids, dtype=np.int32).ravel() for ids in self.reference],
+        )  # fmt: skip
+        tokens = _streamed(decode_steps(engine, self.drafter, prompt, options), streamers)
+        if isinstance(engine.costs, LearnedCosts):
+            engine.costs.write(_costs_file(engine))
+        sequences = torch.cat([input_ids, input_ids.new_tensor([tokens])], dim=1)
+        if not config.return_dict_in_generate:
+            return sequences
+        return GenerateDecoderOnlyOutput(
+            sequences=sequences,
+            scores=tuple(rule.scores[: len(tokens)]) if rule and config.output_scores else None,
+            logits=tuple(rule.raw[: len(tokens)]) if rule and config.output_logits else None,
+            past_key_values=engine.cache.as_dynamic(engine.model.config),
+        )
+
+
+def _costs_file(engine: HFEngine) -> Path:
+    """Where the next process finds what steps of this model cost here."""
+    from hierdraft.settings import load_settings
+
+    return load_settings().cache_dir / "costs" / f"{engine.fingerprint}.learned.json"
+
+
+def _made_again(drafter: Drafter | str, arguments: Mapping[str, Any]) -> CustomGenerate:
+    return decode(drafter, **arguments)
+
+
+@contextlib.contextmanager
+def _ended(streamers: Sequence[Any], *, only_on_errors: bool = False) -> Iterator[None]:
+    """Streamers end once, whether or not all goes well: nobody waits for what does not come."""
+    try:
+        yield
+    except BaseException:  # whatever it is goes on its way below
+        for one in streamers:
+            with contextlib.suppress(Exception):  # the error that is on its way says more
+                one.end()
+        raise
+    if not only_on_errors:
+        for one in streamers:
+            one.end()
+
+
+def _streamed(steps: Iterator[Step], streamers: Sequence[Any]) -> list[int]:
+    """All tokens of a request, each shown to the streamers as it comes."""
+    tokens: list[int] = []
+    for step in steps:
+        tokens += step.tokens
+        for one in streamers:
+            for token in step.tokens:
+                one.put(torch.tensor([token]))
+    return tokens
+
+
+class _Criteria:
+    """Transformers' stopping criteria, asked after every token as plain generate does."""
+
+    def __init__(self, criteria: StoppingCriteriaList, device: torch.device, rule: ProcessorRule | None) -> None:
+        self._criteria = criteria
+        self._device = device
+        self._rule = rule
+
+    def check(self, tokens: Int32, prompt_length: int) -> Finish | None:
+        """`stop` when any criterion says so."""
+        ids = torch.tensor(tokens[None].astype(np.int64), device=self._device)
+        emitted = len(tokens) - prompt_length
+        scores = tuple(self._rule.scores[:emitted]) if self._rule and self._rule.scores else None
+        return "stop" if bool(self._criteria(ids, scores).all()) else None
+
+
+def _rule(engine: HFEngine, processors: LogitsProcessorList | None, config: Any) -> ProcessorRule | None:
+    """What rows must go through one by one: processors, a draw, or being kept because scores are to be returned."""
+    scores, raw = (config.return_dict_in_generate and wanted for wanted in (config.output_scores, config.output_logits))
+    if not (processors or config.do_sample or scores or raw):
+        return None
+    return ProcessorRule(processors or (), engine.model.device, scores=bool(scores), raw=bool(raw))
+
+
+def _seed() -> int:
+    """From torch's own generator, so that `torch.manual_seed` fixes the sample."""
+    return int(torch.randint(1 << 62, (1,)))

@@ -1,0 +1,169 @@
+"""From a model's name to a running engine: which one, and what it is given."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import warnings
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+from hierdraft.engines.costs import StepCosts
+from hierdraft.engines.generation_config import GenerationDefaults
+from hierdraft.errors import CacheError, MissingDependencyError, UnsupportedModelError, UsageError
+from hierdraft.models.named import resolve
+from hierdraft.protocols import Engine
+from hierdraft.settings import load_settings
+
+ENGINES = ("auto", "hf", "openvino")
+
+DTYPES = ("auto", "float32", "bfloat16", "float16", "int8")
+
+
+class LoadedEngine(Engine, Protocol):
+    """An engine that tells what it runs and on how many CPU threads.
+
+    `windows`: each layer's attention window, None for full attention.
+    """
+
+    name: str
+    architecture: str
+    dtype: str
+    device: str
+    windows: Any
+
+    @property
+    def threads(self) -> int:
+        """CPU threads that a forward uses."""
+        ...
+
+    def measure_costs(self, stored: Path | None = None, context: int = 256) -> StepCosts:
+        """See `measured_costs`."""
+        ...
+
+
+def load_engine(
+    name: str, *, engine: str = "auto", dtype: str = "auto", device: str | None = None, threads: int | None = None,
+    lean: bool = True,
+) -> tuple[LoadedEngine, Any]:  # fmt: skip
+    """(engine, tokenizer) of a model; see `hierdraft.load` for the arguments and errors."""
+    loaded, tokenizer, _ = load_parts(
+        name, engine=engine, dtype=dtype, device=device, threads=threads, lean=lean, said=False
+    )
+    return loaded, tokenizer
+
+
+def load_parts(
+    name: str, *, engine: str = "auto", dtype: str = "auto", device: str | None = None, threads: int | None = None,
+    lean: bool = True, said: bool = True, meanwhile: Callable[[], None] = lambda: None,
+) -> tuple[LoadedEngine, Any, GenerationDefaults]:  # fmt: skip
+    """(engine, tokenizer, what the folder says about answers) of a model; see `hierdraft.load`.
+
+    said       False: leave out what the folder says, but for where answers end
+    meanwhile  called once the work begins that leaves Python free for other threads; may be called again
+    """
+    if engine not in ENGINES:
+        raise UsageError(f"There is no engine {engine!r}: choose one of {', '.join(ENGINES)}.")
+    if dtype not in DTYPES:
+        raise UsageError(f"There is no number type {dtype!r}: choose one of {', '.join(DTYPES)}.")
+    if threads is not None and threads < 1:
+        raise UsageError(f"The number of threads must be at least 1, not {threads}.")
+    cache_dir = load_settings().cache_dir
+    path = resolve(name, cache_dir).path
+    defaults = GenerationDefaults.read(path, eos_only=not said)
+    loaded, tokenizer = _load(
+        path, cache_dir, engine=engine, dtype=dtype, device=device, threads=threads, lean=lean, meanwhile=meanwhile
+    )
+    loaded.eos_ids = defaults.eos_ids(tokenizer, loaded.vocab_size)
+    defaults.check(loaded.vocab_size)
+    return loaded, tokenizer, defaults
+
+
+def _load(
+    path: Path, cache_dir: Path, *, engine: str, dtype: str, device: str | None, threads: int | None, lean: bool,
+    meanwhile: Callable[[], None],
+) -> tuple[LoadedEngine, Any]:  # fmt: skip
+    if engine == "openvino" or (engine == "auto" and _has_openvino() and _on_cpu(device)):
+        try:
+            return _load_openvino(path, cache_dir, dtype, device, threads, meanwhile)
+        except (UnsupportedModelError, CacheError) as error:
+            if engine == "openvino" or dtype == "int8":
+                raise
+            warnings.warn(f"{error} It runs on transformers instead.", RuntimeWarning, stacklevel=2)
+    if dtype == "int8":
+        raise UsageError("int8 weights need OpenVINO on a CPU: pip install 'hierdraft[openvino]'.")
+    from hierdraft.engines.hf import load as hf_load
+
+    tokenizer = hf_load.load_tokenizer(path)
+    meanwhile()
+    return hf_load.load_hf(path, cache_dir, dtype=dtype, device=device, threads=threads, lean=lean), tokenizer
+
+
+def _has_openvino() -> bool:
+    return find_spec("openvino") is not None
+
+
+def _on_cpu(device: str | None) -> bool:
+    """Whether a model would run on a CPU: it was asked for, or there is nothing better."""
+    if device is not None:
+        return device == "cpu"
+    if "torch" not in sys.modules and not _sees_accelerator():
+        return True
+    from hierdraft.engines.hf.load import check_torch
+
+    return not check_torch().cuda.is_available()
+
+
+def _sees_accelerator() -> bool:
+    """Whether a driver shows a device that torch might use. Importing torch, to ask it, takes seconds."""
+    if Path("/dev/kfd").exists():  # AMD's
+        return True
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+        count = ctypes.c_int(0)
+        return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
+    except (OSError, AttributeError):
+        return False
+
+
+def _load_openvino(
+    path: Path,
+    cache_dir: Path,
+    dtype: str,
+    device: str | None,
+    threads: int | None,
+    meanwhile: Callable[[], None],
+) -> tuple[LoadedEngine, Any]:
+    if not _has_openvino():
+        raise MissingDependencyError("OpenVINO is not installed: pip install 'hierdraft[openvino]'.")
+    if device not in (None, "cpu"):
+        raise UsageError(f"OpenVINO runs on the CPU here, not on {device!r}: leave out the device.")
+    from hierdraft.engines.openvino.engine import DTYPES as KINDS
+    from hierdraft.engines.openvino.engine import OpenVINOEngine
+    from hierdraft.models.graphs import prepare
+
+    kind = "float32" if dtype == "auto" else dtype
+    folder = prepare(path, KINDS[kind], cache_dir)
+    meanwhile()
+    engine = OpenVINOEngine(folder, kind, threads)
+    engine.measure_costs(stored=folder / f"costs-{engine.fingerprint}.json")
+    return engine, _tokenizer(path, folder)
+
+
+def _tokenizer(path: Path, folder: Path) -> Any:
+    """The one stored beside the graph, without transformers; the model's own where it needs more than that."""
+    from hierdraft.text.tokenizer import StoredTokenizer, stored_in
+
+    def whole() -> Any:
+        from hierdraft.engines.hf.load import load_tokenizer
+
+        return load_tokenizer(path)
+
+    if not stored_in(folder):
+        return whole()
+    try:
+        return StoredTokenizer(folder, whole)
+    except Exception:  # noqa: BLE001 - the tokenizers library raises no narrower error for damaged files
+        return whole()
