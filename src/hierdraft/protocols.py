@@ -1,11 +1,11 @@
-"""The interfaces on one page: Drafter, Level, Engine, Verifier, and the records that pass between them.
+"""The interfaces on one page: Drafter, Engine, Verifier, and the records that pass between them.
 
 Anything that satisfies one of these can be plugged in; nothing here runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
@@ -38,10 +38,16 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Upper bounds for one proposal: how many nodes, and how deep below the last committed token."""
+    """Upper bounds for one proposal.
+
+    nodes    how many
+    depth    how deep below the last committed token
+    probes   how many probe nodes besides: all that the drafter wants, or none
+    """
 
     nodes: int
     depth: int
+    probes: int = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +56,12 @@ class Wants:
 
     top_k        runner-up ids per scored row, best first (0: none)
     prompt_rows  how many of the last prompt positions to score as well (1: only the last, which is always scored)
+    probes       most probe nodes that it has scored in a step, where that pays
     """
 
     top_k: int = 0
     prompt_rows: int = 1
+    probes: int = 0
 
 
 @dataclass(slots=True)
@@ -150,24 +158,6 @@ class TextOnly(Protocol):
 
     def text_only(self) -> None:
         """Called before the first request where only the emitted text is known, as in recorded output."""
-        ...
-
-
-class Level(Protocol):
-    """One database of the hierarchy: text seen so far, asked for continuations."""
-
-    name: str
-
-    def extend(self, tokens: Sequence[int] | Int32) -> None:
-        """Append committed tokens to the text."""
-        ...
-
-    def match(self, tokens: Sequence[int] | Int32) -> dict[int, Mapping[int, int]]:
-        """For each suffix length of `tokens` that occurs in the text: continuation -> count."""
-        ...
-
-    def close(self) -> None:
-        """Release memory and files."""
         ...
 
 

@@ -16,14 +16,17 @@ Int32 = NDArray[np.int32]
 Float32 = NDArray[np.float32]
 Bool = NDArray[np.bool_]
 
-LEVELS = ("reference", "context", "recycled", "model", "statistics", "draft", "grammar")
-"""Names of the provenance codes in `DraftTree.level`; `grammar` is text that a grammar forces, `draft` any other source
-that is not a database."""
+LEVELS = ("reference", "context", "recycled", "model", "statistics", "draft", "grammar", "window")
+"""Names of the provenance codes in `DraftTree.level`; `grammar` is text that a grammar forces, `window` what probe
+nodes have found, `draft` any other source that is not a database."""
 
 _DRAFT = LEVELS.index("draft")
 
 GRAMMAR = LEVELS.index("grammar")
 """Provenance code of a token that a grammar forces."""
+
+WINDOW = LEVELS.index("window")
+"""Provenance code of tokens that are drafted because probe nodes were scored before."""
 
 TARGET = 255
 """Provenance code of a token that the target chose itself."""
@@ -186,6 +189,16 @@ class DraftTree:
         if self.law is not None:
             return self.only(np.arange(len(self)) < n)
         return DraftTree(self.tokens[:n], self.parents[:n], self.prob[:n], self.level[:n], self.probe[:n])
+
+    def bounded(self, nodes: int, probes: int) -> DraftTree:
+        """The first `nodes` nodes that are not probes, and the probe nodes if there are at most `probes`."""
+        if not self.probe.any():
+            return self.prefix(nodes)
+        keep = ~self.probe & (np.cumsum(~self.probe) <= nodes)
+        if int(self.probe.sum()) <= probes:
+            for node in np.flatnonzero(self.probe).tolist():
+                keep[node] = self.parents[node] < 0 or keep[self.parents[node]]
+        return self.only(keep)
 
     def limited(self, depth: int) -> DraftTree:
         """The tree without the nodes deeper than `depth`."""

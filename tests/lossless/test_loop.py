@@ -93,9 +93,11 @@ def test_drafts_are_asked_for_as_deep_as_tokens_may_follow() -> None:
     drafter = Asked(VOCABULARY, [5, *plain(12, [5])], 0)
     _, steps = run(ToyEngine(2, VOCABULARY), drafter, [5], Options(12, budget=FixedBudget(6)))
     assert [len(step.tokens) for step in steps] == [1, 3, 3, 3, 2]
-    assert drafter.budgets == [Budget(6, depth) for depth in (10, 7, 4, 1)]
+    assert drafter.budgets == [Budget(6, depth, 0) for depth in (10, 7, 4, 1)]
     run(ToyEngine(2, VOCABULARY), drafter, [5], Options(11, budget=FixedBudget(6)))
-    assert drafter.budgets == [Budget(6, depth) for depth in (9, 6, 3)], "the last of 11 tokens is left for the target"
+    assert drafter.budgets == [Budget(6, depth, 0) for depth in (9, 6, 3)], (
+        "the last of 11 tokens is left for the target"
+    )
     for nodes, asked in ((0, 0), (1, 5)):
         run(ToyEngine(2, VOCABULARY), drafter, [5], Options(11, budget=FixedBudget(nodes)))
         assert len(drafter.budgets) == asked

@@ -46,6 +46,7 @@ def test_unknown_costs_and_probes_keep_the_tree() -> None:
     assert len(AutoBudget(nodes=3).trim(tree_of([0.5] * 5), lambda _: 0.0, 0.0)) == 3
     probes = DraftTree.build([1, 2], [-1, 0], probe=True)
     assert len(AutoBudget().trim(probes, lambda rows: float(rows), 0.0)) == 2
+    assert len(FixedBudget(2).trim(probes, lambda rows: float(rows), 0.0)) == 2
     assert len(FixedBudget(2).trim(tree_of([0.5] * 5), lambda _: 0.0, 0.0)) == 2
 
 
@@ -123,14 +124,14 @@ def test_broken_promises_are_trusted_less_and_forgiven_in_time() -> None:
     promise = tree_of([0.5, 0.5])
     assert law.trust == 1.0
     for _ in range(50):
-        law.observe(promise, 0)
+        law.observe(promise, [])
     assert law.trust < 0.2
     assert len(law.trim(promise, lambda rows: 1.0 + 0.2 * rows, 0.0)) == 0
     for _ in range(1000):
-        law.observe(tree_of([]), 0)
+        law.observe(tree_of([]), [])
     assert law.trust > 0.95
     for _ in range(200):
-        law.observe(promise, 1)
+        law.observe(promise, [0])
     assert law.trust == pytest.approx(1.0, abs=0.05)
 
 

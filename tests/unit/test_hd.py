@@ -16,13 +16,14 @@ from hierdraft.databases.pack import Pack, PackInfo, join
 from hierdraft.databases.suffixarray import END, shelve
 from hierdraft.databases.suffixsort import build
 from hierdraft.decoding.loop import Options
+from hierdraft.drafting.budget import FixedBudget
 from hierdraft.drafting.hd.drafter import HdDrafter
 from hierdraft.drafting.hd.window import LookaheadWindow
 from hierdraft.engines.toy import ToyEngine
 from hierdraft.errors import UsageError
 from hierdraft.protocols import Budget, Request, Step
 from hierdraft.registry import make_drafter
-from hierdraft.tree import LEVELS, DraftTree
+from hierdraft.tree import LEVELS, WINDOW, DraftTree
 from tests.lossless.harness import run
 
 DOCUMENTS = st.lists(st.lists(st.integers(0, 3), max_size=20), max_size=6)
@@ -149,17 +150,47 @@ def test_the_window_moves_on_with_the_text() -> None:
 
 def test_the_window_fills_the_context_level() -> None:
     """On a target whose text depends on its last token only, what the window found is drafted and accepted."""
-    steps = {0: 0, 7: 0}
+    steps, by_window = {0: 0, 7: 0}, 0
     for seed in range(20):
         engine = ToyEngine(seed=seed, vocab_size=40, memory=1)
         ids = []
         for window in steps:
-            said, taken = run(engine, HdDrafter(window=window, order=("context",)), list(range(40)), Options(30))
+            said, taken = run(
+                engine, HdDrafter(window=window, order=("context",)), list(range(40)), Options(30, FixedBudget(64))
+            )
             assert any(step.tree.probe.any() for step in taken) == bool(window)
             steps[window] += len(taken)
             ids.append(said)
+            found = sum(int((step.tree.level[step.path] == WINDOW).sum()) for step in taken)
+            assert window or not found
+            by_window += found
         assert ids[0] == ids[1]
     assert steps[7] < 0.95 * steps[0]
+    assert by_window > 20
+
+
+def test_a_window_that_is_not_scored_begins_anew() -> None:
+    drafter = HdDrafter()
+    text = np.arange(40, dtype=np.int32)
+    drafter.start(Request(text, 50))
+    for rows in (1, 2, 3):
+        tree = drafter.propose(text, Budget(28, 50))
+        assert int(tree.probe.sum()) == 7 * rows
+        drafter.observe(Step([3], tree, [], np.zeros(1 + len(tree), dtype=np.int32)))
+    assert not drafter.propose(text, Budget(28, 50, 27)).probe.any()
+    assert int(drafter.propose(text, Budget(28, 50, 28)).probe.sum()) == 7
+    assert drafter.wants.probes == 28
+    assert HdDrafter(window=0).wants.probes == 0
+
+
+def test_what_the_text_says_too_is_not_the_windows() -> None:
+    grams = RecentGrams(2, 4)
+    grams.add(1, (2, 3), probed=True)
+    assert grams.only_probed(1, (2, 3))
+    grams.extend([1, 2, 3, 9])
+    assert not grams.only_probed(1, (2, 3))
+    grams.add(1, (2, 3), probed=True)
+    assert not grams.only_probed(1, (2, 3))
 
 
 def test_all_new_text_is_learned_and_forgotten_with_the_request() -> None:

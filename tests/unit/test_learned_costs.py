@@ -47,7 +47,7 @@ def decode(curve: dict[int, float], accept: float, costs: StepCosts, tokens: int
         steps += 1
         noise = abs(rng.normal(0.0, 0.05)) + (1.0 if steps < 3 else 0.0) + (2.0 if rng.random() < 0.02 else 0.0)
         costs.record(rows, took * (1.0 + noise))
-        law.observe(tree, kept)
+        law.observe(tree, range(kept))
         written += kept + 1
     return seconds / (0.02 * expected)
 

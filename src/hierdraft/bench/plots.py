@@ -26,7 +26,7 @@ COLOURS = {
 """Every colour of the plots -> the one that stands for it on a dark page; each at least 3:1 against what it is on."""
 
 LEVEL_COLOURS = dict(
-    zip(LEVELS, ("#aa3377", "#228833", "#997700", "#1f8299", "#4466aa", "#d63b4f", "#777777"), strict=True)
+    zip(LEVELS, ("#aa3377", "#228833", "#997700", "#1f8299", "#4466aa", "#d63b4f", "#777777", "#884400"), strict=True)
 )
 """Level -> colour, the same in the plots and in the text of the page."""
 

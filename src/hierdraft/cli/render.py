@@ -21,6 +21,7 @@ COLOURS = {
     "statistics": "blue",
     "draft": "red",
     "grammar": "bright_black",
+    "window": "bright_green",
 }
 
 

@@ -28,7 +28,7 @@ class RecentGrams:
     def __init__(self, length: int, width: int) -> None:
         self._length = length
         self._width = width
-        self._lists: dict[int, OrderedDict[Gram, None]] = {}
+        self._lists: dict[int, OrderedDict[Gram, bool]] = {}
         self._tail: list[int] = []
 
     def extend(self, tokens: Iterable[int]) -> None:
@@ -38,10 +38,13 @@ class RecentGrams:
             self.add(text[start], tuple(text[start + 1 : start + 1 + self._length]))
         self._tail = text[-self._length :]
 
-    def add(self, key: int, continuation: Gram) -> None:
-        """Note one continuation as the newest; the least recently seen one goes where there are too many."""
+    def add(self, key: int, continuation: Gram, *, probed: bool = False) -> None:
+        """Note one continuation as the newest; the least recently seen one goes where there are too many.
+
+        probed   it was not read in the text: a look ahead has found it
+        """
         seen = self._lists.setdefault(key, OrderedDict())
-        seen[continuation] = None
+        seen[continuation] = probed and seen.get(continuation, True)
         seen.move_to_end(continuation)
         if len(seen) > self._width:
             seen.popitem(last=False)
@@ -49,6 +52,10 @@ class RecentGrams:
     def get(self, key: int) -> list[Gram]:
         """The continuations of a token, newest first."""
         return list(reversed(self._lists.get(key, ())))
+
+    def only_probed(self, key: int, continuation: Gram) -> bool:
+        """Whether nothing but a look ahead knows of this continuation."""
+        return self._lists[key][continuation]
 
 
 def frequent_grams(indexes: Sequence[Index], length: int, most: int) -> dict[int, list[Gram]]:

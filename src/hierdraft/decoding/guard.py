@@ -61,8 +61,7 @@ class GuardedDrafter:
             raise ValueError(f"propose returned a tree with {has}, and q_kind is {self._drafter.q_kind!r}")
         if self._samples and len(tree) > budget.nodes:
             raise ValueError(f"{len(tree)} nodes were drawn for a budget of {budget.nodes}")
-        if not tree.probe.any():
-            tree = tree.prefix(budget.nodes)
+        tree = tree.bounded(budget.nodes, budget.probes)
         if len(tree) >= self._max_rows:
             raise ValueError(f"{len(tree)} nodes were drafted, at most {self._max_rows - 1} can be scored")
         return tree.limited(budget.depth)

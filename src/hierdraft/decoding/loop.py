@@ -15,7 +15,7 @@ import numpy as np
 from hierdraft.decoding.guard import GuardedDrafter
 from hierdraft.drafting.budget import AutoBudget, BudgetLaw
 from hierdraft.errors import ContextLengthError, UsageError
-from hierdraft.protocols import Array, Budget, Drafter, Engine, Request, Step, Stop, Verdict, Verifier
+from hierdraft.protocols import Array, Drafter, Engine, Request, Step, Stop, Verdict, Verifier
 from hierdraft.tree import DraftTree, Int32
 from hierdraft.verify.constraint import Follower
 from hierdraft.verify.greedy import Greedy
@@ -140,7 +140,7 @@ class _Decoding:
         engine.commit(verdict.path[: len(verdict.tokens) - 1])
         step = self._step(verdict, tree, logits, choices)
         engine.record(1 + len(tree), scored - drafted)
-        self.options.budget.observe(tree, len(verdict.path))
+        self.options.budget.observe(tree, verdict.path)
         step.seconds = {
             "draft": drafted - started,
             "forward": scored - drafted,
@@ -152,10 +152,13 @@ class _Decoding:
     def _propose(self, tokens: Int32) -> DraftTree:
         remaining = self.limit - (self.length - len(self.prompt))
         law = self.options.budget
-        if remaining <= 1 or law.nodes == 0:
+        if remaining <= 1:
+            return DraftTree.empty()
+        budget = law.plan(remaining - 1, self.drafter.wants, self.engine.cost)
+        if budget is None and self.options.constraint is None:
             return DraftTree.empty()
         started = perf_counter()
-        tree = self.drafter.propose(tokens, Budget(law.nodes, remaining - 1))
+        tree = self.drafter.propose(tokens, budget) if budget is not None else DraftTree.empty()
         if self.options.constraint is not None:
             tree = self.options.constraint.inside(tree, tokens, law.nodes, remaining - 1)
         return law.trim(tree, self.engine.cost, perf_counter() - started)

@@ -8,13 +8,15 @@ the one with the most tokens per second. Zero is a size like any other: where dr
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hierdraft.drafting.worth import DepthWorth, Resting, WindowWorth
 from hierdraft.errors import UsageError
+from hierdraft.protocols import Budget, Wants
 from hierdraft.tree import DraftTree
 
 MOST_NODES = 128
@@ -38,6 +40,11 @@ class BudgetLaw(Protocol):
     """
 
     nodes: int
+    """Most nodes that are worth proposing now."""
+
+    def plan(self, depth: int, wants: Wants, cost: Callable[[int], float]) -> Budget | None:
+        """What a drafter may propose now, at most `depth` deep; None: it is not asked."""
+        ...
 
     def trim(self, tree: DraftTree, cost: Callable[[int], float], drafting: float) -> DraftTree:
         """The part of `tree` worth scoring; `cost(rows)` and `drafting` in seconds."""
@@ -47,8 +54,8 @@ class BudgetLaw(Protocol):
         """How many of the `wanted` prompt positions are worth scoring."""
         ...
 
-    def observe(self, tree: DraftTree, accepted: int) -> None:
-        """Told after every step what was scored and how many of its nodes were accepted."""
+    def observe(self, tree: DraftTree, path: Sequence[int]) -> None:
+        """Told after every step what was scored and which of its nodes were accepted."""
         ...
 
 
@@ -56,18 +63,22 @@ class FixedBudget:
     """The same number of nodes in every step, whatever it costs."""
 
     def __init__(self, nodes: int) -> None:
-        """`nodes` >= 0."""
+        """`nodes` >= 0; probe nodes come on top."""
         self.nodes = nodes
 
+    def plan(self, depth: int, wants: Wants, cost: Callable[[int], float]) -> Budget | None:  # noqa: ARG002
+        """The same as ever, and all probes."""
+        return Budget(self.nodes, depth, wants.probes) if self.nodes else None
+
     def trim(self, tree: DraftTree, cost: Callable[[int], float], drafting: float) -> DraftTree:  # noqa: ARG002
-        """The first `nodes` nodes; probe nodes come on top, so a tree with some is kept whole."""
-        return tree if tree.probe.any() else tree.prefix(self.nodes)
+        """The first `nodes` nodes and all probes."""
+        return tree.bounded(self.nodes, len(tree))
 
     def prompt_rows(self, wanted: int, cost: Callable[[int], float]) -> int:  # noqa: ARG002
         """All of them."""
         return wanted
 
-    def observe(self, tree: DraftTree, accepted: int) -> None:
+    def observe(self, tree: DraftTree, path: Sequence[int]) -> None:
         """Nothing to learn."""
 
 
@@ -79,6 +90,9 @@ class AutoBudget:
     steps; it scales the promise, and drifts back to 1 while nothing is drafted.
 
     `nodes`, which is what is asked for, is twice what was lately worth scoring: it takes time to grow the others too.
+    Drafts whose probabilities nobody knows get those that their depth had before (`DepthWorth`); probe nodes are scored
+    while what they find is worth more than their rows cost (`WindowWorth`); a drafter whose proposals lately cost more
+    than they brought is asked now and then only (`Resting`).
     """
 
     def __init__(self, nodes: int = 64) -> None:
@@ -86,11 +100,18 @@ class AutoBudget:
         self.nodes = self._most = nodes
         self._worth = float(nodes)
         self._promised = self._kept = 0.0
+        self._by_depth, self._window, self._resting = DepthWorth(), WindowWorth(), Resting()
 
     @property
     def trust(self) -> float:
         """Accepted over promised, with a prior of 1 that is worth `_PRIOR` promised tokens."""
         return (self._kept + _PRIOR) / (self._promised + _PRIOR)
+
+    def plan(self, depth: int, wants: Wants, cost: Callable[[int], float]) -> Budget | None:
+        """Nothing while the drafter rests or the next forward has to be plain; probes where they pay."""
+        if math.isinf(cost(MOST_NODES)) or self._resting.rests():
+            return None
+        return Budget(self.nodes, depth, self._window.allowed(wants.probes, self._worth, cost))
 
     def prompt_rows(self, wanted: int, cost: Callable[[int], float]) -> int:
         """As many rows as cost at most half a step more than one row; all of them while costs are unknown.
@@ -101,25 +122,37 @@ class AutoBudget:
             wanted -= 1
         return wanted
 
-    def observe(self, tree: DraftTree, accepted: int) -> None:
+    def observe(self, tree: DraftTree, path: Sequence[int]) -> None:
         """Follow what came of the promise; older steps count less and less."""
-        keep = _MEMORY if len(tree) else _IDLE
-        self._promised = keep * self._promised + float(tree.prob.sum())
-        self._kept = keep * self._kept + accepted
+        drafts = tree.only(~tree.probe)
+        keep = _MEMORY if len(drafts) else _IDLE
+        self._promised = keep * self._promised + float(self._by_depth.prob(drafts).sum())
+        self._kept = keep * self._kept + len(path)
+        self._by_depth.observe(tree, path)
+        self._window.observe(tree, path)
+        self._resting.observe(tree, path)
 
     def trim(self, tree: DraftTree, cost: Callable[[int], float], drafting: float) -> DraftTree:
-        """The best prefix; trees with probe nodes or a law, and all while costs are unknown, are kept whole."""
-        n = min(len(tree), self.nodes)
-        if tree.probe.any() or tree.law is not None:
+        """The best prefix and the probes; trees with a law, and all while costs are unknown, are kept whole."""
+        plain = cost(1)
+        if tree.law is not None:
+            self._resting.note_drawn((cost(1 + len(tree)) + drafting) / plain if plain > 0.0 else 0.0)
             return tree
-        if n == 0 or cost(1) <= 0.0:
-            return tree.prefix(n)
-        expected = 1.0 + self.trust * np.concatenate(([0.0], np.cumsum(tree.prob[:n], dtype=np.float64)))
-        seconds = drafting + np.fromiter(map(cost, range(1, n + 2)), np.float64, n + 1)
-        best = int(np.argmax(expected / seconds))
-        self._worth = max(best, _EASE * self._worth)
-        self.nodes = min(self._most, max(_FEW, math.ceil(2.0 * self._worth)))
-        return tree.prefix(best)
+        probes = int(tree.probe.sum())
+        drafts = tree.only(~tree.probe) if probes else tree
+        n = min(len(drafts), self.nodes)
+        if plain <= 0.0:
+            return tree.bounded(n, probes)
+        expected = 1.0 + self.trust * np.concatenate(([0.0], np.cumsum(self._by_depth.prob(drafts)[:n], dtype=float)))
+        rows = range(1 + probes, 2 + probes + n)
+        rate = expected / (drafting + np.fromiter(map(cost, rows), np.float64, n + 1))
+        best = int(np.argmax(rate))
+        if not probes:
+            self._resting.note(float(rate[best]) * plain - 1.0)
+        if n:
+            self._worth = max(best, _EASE * self._worth)
+            self.nodes = min(self._most, max(_FEW, math.ceil(2.0 * self._worth)))
+        return tree.bounded(best, probes)
 
 
 class BatchBudget(AutoBudget):

@@ -17,7 +17,7 @@ from hierdraft.databases.ngrams import Gram, RecentGrams, continuations_of, freq
 from hierdraft.drafting.hd.window import LookaheadWindow
 from hierdraft.errors import UsageError
 from hierdraft.protocols import Budget, Request, Step, Wants
-from hierdraft.tree import GRAMMAR, LEVELS, DraftTree, Int32
+from hierdraft.tree import GRAMMAR, LEVELS, WINDOW, DraftTree, Int32
 
 ORDER = ("context", "model", "statistics")
 
@@ -26,7 +26,6 @@ class HdDrafter:
     """The paper's procedure, every setting of it adjustable."""
 
     q_kind: Literal["one_hot", "full"] = "one_hot"
-    wants = Wants()
 
     def __init__(
         self, order: tuple[str, ...] = ORDER, drafts: int = 7, length: int = 4, width: int = 7,
@@ -48,6 +47,7 @@ class HdDrafter:
             raise UsageError("The numbers of hd are at least 1; window may be 0, and level is at least 2.")
         self._order, self._drafts, self._length, self._width = order, drafts, length, width
         self._grams, self._key, self._columns, self._ngram = grams, key, window, level
+        self.wants = Wants(probes=window * (level - 1))
         self._databases = Databases()
         self._built: tuple[object, ...] | None = None
         self._frequent: dict[int, list[Gram]] = {}
@@ -66,6 +66,7 @@ class HdDrafter:
     def text_only(self) -> None:
         """Do without the lookahead window, which needs the target's choices behind nodes that are not accepted."""
         self._columns = 0
+        self.wants = Wants()
 
     def _begin(self, request: Request) -> None:
         self._request = request
@@ -105,7 +106,9 @@ class HdDrafter:
                 node = node_of[node, token]
                 prob = probs[node]
         probes = 0
-        if self._window and self._columns + self._ngram <= budget.depth:
+        if self._window and budget.probes < self._window.most:
+            self._window.restart()
+        elif self._window and self._columns + self._ngram <= budget.depth:
             window, above = self._window.nodes(len(ids))
             probes = len(window)
             ids, parents = ids + window, parents + above
@@ -120,8 +123,11 @@ class HdDrafter:
             for draft in self._ask(name, text, self._shelves):
                 if len(found) >= self._drafts:
                     break
-                found.setdefault(draft, LEVELS.index(name))
+                found.setdefault(draft, WINDOW if self._is_probed(name, text[-1], draft) else LEVELS.index(name))
         return [(level, draft) for draft, level in found.items()]
+
+    def _is_probed(self, name: str, last: int, draft: Gram) -> bool:
+        return name == "context" and self._context.only_probed(last, draft)
 
     def _ask(self, name: str, text: list[int], shelves: Shelves) -> Iterator[Gram]:
         if name == "context":
@@ -142,7 +148,7 @@ class HdDrafter:
         probes = np.flatnonzero(step.tree.probe)
         if self._window and len(probes) == len(self._window):
             for key, *continuation in self._window.advance(step.choices[probes + 1], len(step.tokens)):
-                self._context.add(key, tuple(continuation[: self._length]))
+                self._context.add(key, tuple(continuation[: self._length]), probed=True)
 
     def _count(self, step: Step) -> None:
         """How often drafts of each level and depth are right, for `prob`."""

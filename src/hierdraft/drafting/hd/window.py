@@ -23,7 +23,16 @@ class LookaheadWindow:
         self._most = level - 1
         self._random = random.Random(seed)
         self._words = list(prompt)
-        self._rows = [self._random.choices(self._words, k=columns)]
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin again with one row: the text has moved on without the window."""
+        self._rows = [self._random.choices(self._words, k=self.columns)]
+
+    @property
+    def most(self) -> int:
+        """Nodes of a window that has all its rows."""
+        return self._most * self.columns
 
     def __len__(self) -> int:
         return len(self._rows) * self.columns

@@ -13,8 +13,8 @@ from hierdraft.databases.ngrams import RecentGrams
 from hierdraft.drafting.hd.window import LookaheadWindow
 from hierdraft.drafting.rivals.text import TextDrafter, merged
 from hierdraft.errors import UsageError
-from hierdraft.protocols import Budget, Request, Step
-from hierdraft.tree import LEVELS, DraftTree, Int32
+from hierdraft.protocols import Budget, Request, Step, Wants
+from hierdraft.tree import LEVELS, WINDOW, DraftTree, Int32
 
 
 class LookaheadDrafter(TextDrafter):
@@ -25,6 +25,7 @@ class LookaheadDrafter(TextDrafter):
         self._level, self._columns, self._keep = level, window, keep
         self._pool = RecentGrams(level - 1, keep)
         self._window = LookaheadWindow(window, level, [0])
+        self.wants = Wants(probes=self._window.most)
 
     def text_only(self) -> None:
         """Raises UsageError: without the target's choices behind the window there is no method left."""
@@ -39,15 +40,19 @@ class LookaheadDrafter(TextDrafter):
 
     def propose(self, tokens: Int32, budget: Budget) -> DraftTree:
         """The pool's n-grams of the last token, and the window's nodes where the request has room for them."""
-        level = LEVELS.index("context")
-        tree = merged([(level, list(gram)) for gram in self._pool.get(int(tokens[-1]))], budget)
-        ids, parents = tree.tokens.tolist(), tree.parents.tolist()
-        drafted = len(ids)
-        if self._columns + self._level <= budget.depth:
+        last = int(tokens[-1])
+        grams = self._pool.get(last)
+        levels = [WINDOW if self._pool.only_probed(last, gram) else LEVELS.index("context") for gram in grams]
+        tree = merged([(level, list(gram)) for level, gram in zip(levels, grams, strict=True)], budget)
+        ids, parents, drafted = tree.tokens.tolist(), tree.parents.tolist(), len(tree)
+        if budget.probes < self._window.most:
+            self._window.restart()
+        elif self._columns + self._level <= budget.depth:
             window, above = self._window.nodes(drafted)
             ids, parents = ids + window, parents + above
         probe = [node >= drafted for node in range(len(ids))]
-        return DraftTree.build(ids, parents, level=level, probe=probe)
+        found = tree.level.tolist() + [WINDOW] * (len(ids) - drafted)
+        return DraftTree.build(ids, parents, level=found, probe=probe)
 
     def observe(self, step: Step) -> None:
         """Move the window on and note the n-grams that it completes."""
@@ -55,4 +60,4 @@ class LookaheadDrafter(TextDrafter):
         probes = np.flatnonzero(step.tree.probe)
         if len(probes) == len(self._window):
             for key, *rest in self._window.advance(step.choices[probes + 1], len(step.tokens)):
-                self._pool.add(key, tuple(rest))
+                self._pool.add(key, tuple(rest), probed=True)
