@@ -229,7 +229,10 @@ class Constraint(Protocol):
         ...
 
     def advance(self, token: int) -> bool:
-        """Read a token; False, and nothing changes, where it may not come next."""
+        """Read a token; False, and nothing changes, where it may not come next.
+
+        Raises UsageError, and nothing changes, where that cannot be told: a draft ends there, an answer too.
+        """
         ...
 
     def rewind(self, count: int) -> None:

@@ -18,6 +18,7 @@ from hierdraft.engines.toy import ToyEngine
 from hierdraft.errors import MissingDependencyError, UsageError
 from hierdraft.generation import LanguageModel
 from hierdraft.protocols import Constraint
+from hierdraft.text.grammars import Grammars
 from hierdraft.tree import GRAMMAR, DraftLaw, DraftTree
 from hierdraft.verify.constraint import Follower
 from hierdraft.verify.sampling import Sampler, Sampling
@@ -196,6 +197,39 @@ SCHEMA = {
     "required": ["name", "tags", "age"],
     "additionalProperties": False,
 }
+
+
+def too_complex() -> Any:
+    """Lists of short strings, or of objects with so many properties that llguidance gives up when one begins."""
+    pytest.importorskip("llguidance")
+    large = {"type": "object", "properties": {f"k{i}": {"type": "integer"} for i in range(5000)}}
+    schema = {"type": "array", "items": {"anyOf": [{"type": "string", "maxLength": 5}, large]}}
+    return Grammars(Bytes(), 257, [256]).json(schema)
+
+
+def test_a_draft_that_breaks_the_grammars_machine_is_dropped_and_nothing_else_changes() -> None:
+    tokens = np.array([1, *Bytes()('["a", ')["input_ids"]], dtype=np.int32)
+    brace, quote = Bytes()("{")["input_ids"][0], Bytes()('"')["input_ids"][0]
+    allowed = []
+    for drafts in ([], [brace, quote]):
+        follower = Follower(too_complex(), 1)
+        tree = follower.inside(DraftTree.build(drafts, [-1] * len(drafts)), tokens, 9, 9)
+        assert tree.tokens.tolist() == drafts[1:]
+        allowed.append(follower.rule(tokens, np.zeros(257)))
+    np.testing.assert_array_equal(*allowed)
+    with pytest.raises(UsageError, match=r"cannot be followed any further: Parser Error: .*items.*\.$") as caught:
+        follower.rule(np.append(tokens, np.int32(brace)), np.zeros(257))
+    assert len(str(caught.value)) < 400
+    np.testing.assert_array_equal(follower.rule(tokens, np.zeros(257)), allowed[0])
+
+
+@pytest.mark.parametrize("schema", [{"$ref": "#"}, {"allOf": [{"$ref": "#"}]}, {"not": {"$ref": "#"}}])
+def test_a_schema_that_only_refers_to_itself_is_refused_in_a_sentence(schema: dict[str, Any]) -> None:
+    pytest.importorskip("llguidance")
+    with pytest.raises(UsageError, match="The JSON schema") as caught:
+        Grammars(Bytes(), 257, [256]).json(schema)
+    assert len(str(caught.value)) < 400
+    assert "\n" not in str(caught.value)
 
 
 def is_valid(text: str) -> bool:

@@ -137,6 +137,10 @@ class Grammars:
         if matcher.is_error():
             reason = _telling(str(matcher.get_error()))
             raise (_TooLargeError if "too large" in reason else UsageError)(f"The {kind} cannot be used: {reason}.")
+        begun = matcher.deep_copy()
+        begun.compute_bitmask()  # circles show only here
+        if begun.is_error():
+            raise UsageError(f"The {kind} cannot be used: {_telling(str(begun.get_error()))}.")
         return Grammar(matcher, self._vocab_size)
 
 
@@ -177,7 +181,8 @@ class Grammar:
     def __init__(self, matcher: Any, vocab_size: int) -> None:
         self.check: Check | None = None
         self.left: tuple[str, ...] = ()
-        self._matcher = matcher
+        self._fresh, self._matcher = matcher, matcher.deep_copy()
+        self._read: list[int] = []
         self._vocab_size = vocab_size
         self._mask = np.zeros((1, (vocab_size + 31) // 32), dtype=np.int32)
 
@@ -198,19 +203,36 @@ class Grammar:
 
         fill_next_token_bitmask(self._matcher, self._mask)
         if self._matcher.is_error():
-            raise UsageError(f"The grammar cannot be followed any further: {self._matcher.get_error()}.")
+            raise self._restored()
         allowed = np.unpackbits(self._mask.view(np.uint8)[0], count=self._vocab_size, bitorder="little")
         scores[allowed == 0] = -np.inf
 
     def advance(self, token: int) -> bool:
-        """Read a token, if it may come next."""
-        return bool(self._matcher.try_consume_tokens([token]) == 1)
+        """Read a token, if it may come next. Raises UsageError where the grammar became too complex."""
+        read = bool(self._matcher.try_consume_tokens([token]) == 1)
+        if self._matcher.is_error():
+            raise self._restored()
+        if read:
+            self._read.append(token)
+        return read
 
     def rewind(self, count: int) -> None:
         """Forget the last `count` tokens."""
         if count:
             self._matcher.rollback(count)
+            del self._read[-count:]
 
     def forced(self) -> list[int]:
-        """The tokens of the text that must come next."""
-        return [int(token) for token in self._matcher.compute_ff_tokens()]
+        """The tokens of the text that must come next; none where that cannot be told."""
+        found = [int(token) for token in self._matcher.compute_ff_tokens()]
+        if self._matcher.is_error():
+            self._restored()
+            return []
+        return found
+
+    def _restored(self) -> UsageError:
+        """What went wrong in the matcher, which is made anew: one that failed once does nothing any more."""
+        error = UsageError(f"The grammar cannot be followed any further: {_telling(str(self._matcher.get_error()))}.")
+        self._matcher = self._fresh.deep_copy()
+        self._matcher.try_consume_tokens(self._read)
+        return error

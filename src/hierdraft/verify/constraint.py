@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from hierdraft.errors import UsageError
 from hierdraft.protocols import Constraint
 from hierdraft.tree import GRAMMAR, DraftTree, Int32
 from hierdraft.verify.rules import Scores
@@ -72,7 +73,7 @@ class Follower:
             below.setdefault(int(found.tree.tokens[child]), child)
         forced = self.machine.forced()[:depth]
         for token, child in below.items():
-            if self.machine.advance(token):
+            if self._advances(token):
                 chance = max(float(found.tree.prob[child]), _FORCED * prob if forced[:1] == [token] else 0.0)
                 place = found.add(token, copy, chance, int(found.tree.level[child]))
                 self._visit(found, child, place, chance, depth - 1)
@@ -80,12 +81,19 @@ class Follower:
         if forced and forced[0] not in below:
             read = 0
             for token in forced:
-                if not self.machine.advance(token):
+                if not self._advances(token):
                     break
                 read += 1
                 prob *= _FORCED
                 copy = found.add(token, copy, prob, GRAMMAR)
             self.machine.rewind(read)
+
+    def _advances(self, token: int) -> bool:
+        """Read a drafted token, if it may come next and that can be told."""
+        try:
+            return self.machine.advance(token)
+        except UsageError:
+            return False
 
 
 class _Growing:
