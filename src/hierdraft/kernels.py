@@ -6,6 +6,7 @@ Compiled code is kept beside the sources, as numba does, else below hierdraft's 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import warnings
 from collections.abc import Callable
@@ -23,6 +24,8 @@ from numba.core.caching import (
     UserWideCacheLocator,
 )
 from platformdirs import user_cache_path
+
+_log = logging.getLogger(__name__)
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -92,6 +95,12 @@ class _Places(CompileResultCacheImpl):  # type: ignore[misc]
     _locator_classes = (_Named, _Beside, _Below)
 
 
+@cache
+def _tell() -> None:
+    """Said once a process: on a slow machine it takes a minute."""
+    _log.info("Compiling the drafting kernels: this is done once.")
+
+
 class _KernelCache(FunctionCache):  # type: ignore[misc]
     """A cache that cannot be read is an empty one, and one that cannot be written is left as it is."""
 
@@ -100,7 +109,10 @@ class _KernelCache(FunctionCache):  # type: ignore[misc]
     def load_overload(self, signature: Any, context: Any) -> Any:
         """The compiled code for a signature, None if it is not there."""
         try:
-            return super().load_overload(signature, context)
+            found = super().load_overload(signature, context)
+            if found is None:
+                _tell()
+            return found
         except Exception:  # noqa: BLE001 - damaged bytes end in errors of any kind, and the code can be made again
             with suppress(OSError):
                 self.flush()

@@ -177,7 +177,10 @@ def _read_one(text: str, hint: Any) -> Any:
             raise ValueError
         return text == "true"
     if _is(hint, PurePath):
-        return Path(text).expanduser()
+        try:
+            return Path(text).expanduser()
+        except RuntimeError as error:
+            raise ValueError from error
     if hint not in _SCALARS:
         raise TypeError(_described(hint))
     value = hint(text)

@@ -23,6 +23,9 @@ from hierdraft.errors import SettingsError, UsageError
 
 Origin = Literal["default", "file", "environment", "argument"]
 
+MOST_THREADS = 4096
+"""More is no machine's, and the engines' own refusals blame the model."""
+
 _PREFIX = "HIERDRAFT_"
 _CONFIG = "HIERDRAFT_CONFIG"
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # what UTF-32 begins with too, in the one order that is met
@@ -39,7 +42,15 @@ def _expand_user(value: object) -> object:
     """A leading ~ means the home folder, in the file and in the environment too."""
     if value == "":
         raise ValueError("empty")
-    return Path(value).expanduser() if isinstance(value, str | Path) else value
+    return expanded(value) if isinstance(value, str | Path) else value
+
+
+def expanded(path: str | Path) -> Path:
+    """With the home folder for a leading ~. Raises ValueError for a user that there is not."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{path}: there is no such user") from error
 
 
 def _paths(value: object) -> object:
@@ -49,6 +60,7 @@ def _paths(value: object) -> object:
 
 _Text = Annotated[str, Field(min_length=1)]
 _Count = Annotated[int, BeforeValidator(_not_bool), Field(ge=1)]
+_Threads = Annotated[int, BeforeValidator(_not_bool), Field(ge=1, le=MOST_THREADS)]
 _Days = Annotated[float, BeforeValidator(_not_bool), Field(gt=0)]
 _Packs = Annotated[tuple[Annotated[Path, BeforeValidator(_expand_user)], ...], NoDecode, BeforeValidator(_paths)]
 _Budget = Annotated[int, BeforeValidator(_not_bool), Field(ge=0, le=128)]
@@ -80,8 +92,9 @@ class Settings(BaseSettings):
     max_new_tokens: _Count = Field(
         default=256, title="most new tokens in an answer", description="a whole number of at least 1"
     )
-    threads: _Count | None = Field(
-        default=None, title="CPU threads; unset: the engine's own choice", description="a whole number of at least 1",
+    threads: _Threads | None = Field(
+        default=None, title="CPU threads; unset: the engine's own choice",
+        description=f"a whole number from 1 to {MOST_THREADS}",
         examples=[4],
     )  # fmt: skip
     packs: _Packs = Field(
@@ -131,9 +144,12 @@ class Sourced:
 
 
 def config_path() -> Path:
-    """The settings file: HIERDRAFT_CONFIG, else config.toml in the user's configuration folder."""
+    """The settings file: HIERDRAFT_CONFIG, else config.toml in the user's folder. Raises SettingsError."""
     named = os.environ.get(_CONFIG)
-    return Path(named).expanduser() if named else user_config_path("hierdraft") / "config.toml"
+    try:
+        return expanded(named) if named else user_config_path("hierdraft") / "config.toml"
+    except ValueError as error:
+        raise SettingsError(f"{_CONFIG} cannot be used: {error}.") from error
 
 
 def variable(name: str) -> str:
@@ -196,6 +212,8 @@ def _read_file(path: Path) -> dict[str, Any]:
         raise SettingsError(f"The settings file {path} is not UTF-8 text: save it as UTF-8.") from error
     except tomllib.TOMLDecodeError as error:  # its text ends with the line and column
         raise SettingsError(f"The settings file {path} is not valid TOML: {error}.") from error
+    except RecursionError as error:
+        raise SettingsError(f"The settings file {path} cannot be used: it has lists in lists, too deep.") from error
 
 
 def _validated(sources: Mapping[Origin, Mapping[str, Any]]) -> Settings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -232,6 +233,27 @@ def test_one_object_serves_many_calls_and_leaves_the_model_alone(model: Any) -> 
     assert custom.engine(model) is custom.engine(model)
     assert {name: id(child) for name, child in model.named_modules()} == before
     assert model.config._attn_implementation == attention
+
+
+def test_settings_that_break_between_two_calls_do_not_take_the_answer(
+    model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    custom = hierdraft.hf.decode()
+    ids = torch.tensor([PROMPT])
+    options = {"max_new_tokens": 40, "do_sample": False, "custom_generate": custom}
+    first = model.generate(ids, **options)
+    broken = tmp_path / "config.toml"
+    broken.write_text("threads = 0")
+    monkeypatch.setenv("HIERDRAFT_CONFIG", str(broken))
+    assert model.generate(ids, **options).tolist() == first.tolist()
+
+
+def test_narrow_ids_become_wide_as_in_plain_generate(model: Any) -> None:
+    ids = torch.tensor([PROMPT], dtype=torch.int32)
+    plain = model.generate(ids, max_new_tokens=4, do_sample=False)
+    ours = model.generate(ids, max_new_tokens=4, do_sample=False, custom_generate=hierdraft.hf.decode())
+    assert ours.dtype == plain.dtype
+    assert ours.tolist() == plain.tolist()
 
 
 def test_the_engine_does_not_keep_a_model_alive() -> None:

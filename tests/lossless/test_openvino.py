@@ -268,9 +268,11 @@ def test_damaged_graphs_are_converted_again_and_killed_conversions_leave_nothing
     assert [entry.name for entry in folder.parent.iterdir()] == [f"{folder.name}.lock"]
     assert files.prepare(path, "float32", tmp_path) == folder
     assert (folder / "graph.bin").read_bytes() == whole
-    (folder / "facts.json").write_text("{}")
-    with pytest.raises(ModelError, match="damaged"):
-        files.Facts.read(folder)
+    told = json.loads((folder / "facts.json").read_text())
+    for wrong in ({"vocab_size": "abc"}, {"max_length": -5}, {"eos_ids": ["x"]}, {"windows": [1.5]}, None):
+        (folder / "facts.json").write_text("{}" if wrong is None else json.dumps(told | wrong))
+        with pytest.raises(ModelError, match="damaged"):
+            files.Facts.read(folder)
 
 
 def test_which_engine_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

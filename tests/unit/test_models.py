@@ -119,7 +119,7 @@ def test_no_such_model(tmp_path: Path, name: str) -> None:
 def resolve_hub_name(cwd: Path, hf_home: Path) -> str:
     """What a process of its own says of a hub name, with no network and its hub cache in `hf_home`."""
     code = (
-        "from pathlib import Path; from hierdraft import models\n"
+        "from pathlib import Path; from hierdraft.models import named as models\n"
         "from hierdraft.errors import ModelError\n"
         "try: models.resolve('some-owner/some-model', Path('.'))\n"
         "except ModelError as error: print(error)"

@@ -200,3 +200,28 @@ def test_the_strongest_source_alone_decides(config: Path, budgets: list[int | No
             with pytest.raises(UsageError if origin == "argument" else SettingsError) as error:
                 load_settings(budget=argument)
             assert str(wanted) in one_sentence(error)
+
+
+@pytest.mark.parametrize("line", ["packs = ['~nosuchuser/x']", "data_dir = '~nosuchuser/x'"])
+def test_the_home_of_a_user_that_there_is_not(config: Path, line: str) -> None:
+    config.write_text(line)
+    with pytest.raises(SettingsError, match="nosuchuser"):
+        load_settings()
+
+
+def test_a_settings_file_in_the_home_of_a_user_that_there_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HIERDRAFT_CONFIG", "~nosuchuser/x")
+    with pytest.raises(SettingsError, match="no such user"):
+        load_settings()
+
+
+def test_lists_in_lists_too_deep(config: Path) -> None:
+    config.write_text("model = " + "[" * 3000 + "]" * 3000)
+    with pytest.raises(SettingsError, match="deep"):
+        load_settings()
+
+
+def test_more_threads_than_any_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HIERDRAFT_THREADS", "9" * 23)
+    with pytest.raises(SettingsError, match="from 1 to 4096"):
+        load_settings()

@@ -65,10 +65,10 @@ def _beginning(incomplete: str, names: Iterable[str]) -> list[str]:
 def _paths(incomplete: str, suffix: str | None) -> Iterator[str]:
     """Folders, with a slash, and files with a suffix, as they were begun to be typed."""
     typed, slash, last = incomplete.rpartition("/")
-    folder = Path(f"{typed}{slash}" or ".").expanduser()
     try:
+        folder = Path(f"{typed}{slash}" or ".").expanduser()
         found = sorted(folder.iterdir())
-    except OSError:
+    except (OSError, RuntimeError):  # no such folder, no such user
         return
     for path in found:
         if not path.name.startswith(last) or (path.name.startswith(".") and not last):

@@ -174,7 +174,7 @@ def _sum_up(held: list[CacheRow]) -> None:
     whole, unused = (sum(row["bytes"] for row in rows) / 1e6 for rows in (held, [r for r in held if r["unused"]]))
     graphs = sum(row["kind"] == "graph" for row in held)
     typer.echo(
-        f"In the cache: {whole:.0f} MB, {graphs} conversions for OpenVINO among it (hierdraft models list --caches); "
+        f"In the cache: {whole:.0f} MB, with {graphs} conversions for OpenVINO (hierdraft models list --caches); "
         f"{unused:.0f} MB are unused (hierdraft models rm --unused)."
     )
 

@@ -71,6 +71,8 @@ def summary(run: Generation, *, learned_before: bool = False) -> Table:
     )
     for level, counts in run.by_level.items():
         table.add_row(level, f"{counts['accepted']} accepted of {counts['proposed']} proposed")
+    if run.seed is not None:
+        table.add_row("seed", f"{run.seed} (--seed {run.seed} gives this sample again)")
     if learned_before:
         table.add_row("note", "this answer was learned before: a new one takes longer")
     return table

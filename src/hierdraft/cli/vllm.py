@@ -79,9 +79,9 @@ def _find(model: str, cache_dir: Path, packs: Sequence[Pack]) -> tuple[str, str 
     PackError for a pack of another tokenizer.
     """
     from hierdraft.models.adapters import is_adapter
-    from hierdraft.models.named import HUB_NAME, NAMED_MODELS, resolve
+    from hierdraft.models.named import HUB_NAME, NAMED_MODELS, folder_of, resolve
 
-    folder = Path(model).expanduser()
+    folder = folder_of(model)
     local = model in NAMED_MODELS or folder.is_dir()
     if folder.is_dir() and model not in NAMED_MODELS and is_adapter(folder):
         raise UnsupportedModelError(

@@ -37,7 +37,7 @@ now and then. Chosen by simulation as in `tests/unit/test_learned_costs.py`; the
 
 _PLAIN = 2
 _LOOK, _BOLD_LOOK = 64, 8
-_CHANGE = 0.05
+_CHANGE, _EASE, _USUAL_CHANGE = 0.05, 0.005, 0.2
 _WORTH_KEEPING = 32
 
 
@@ -58,7 +58,8 @@ class LearnedCosts(StepCosts):
         sizes   rows whose cost is kept; linear between them, and beyond the last with the last slope
         file    where `keep` writes what was learned
         """
-        super().__init__(dict.fromkeys(sizes, 1.0), stored.change if stored is not None else 0.0)
+        most = stored.seconds(sizes[0]) if stored is not None else 0.0
+        super().__init__(dict.fromkeys(sizes, 1.0), min(most, stored.change) if stored is not None else 0.0)
         doublings = np.log2(sizes)
         if stored is not None:
             self._mean = np.log([stored.seconds(size) for size in sizes])
@@ -108,6 +109,8 @@ class LearnedCosts(StepCosts):
             self._has_level, error = True, 0.0
         self._learn(share, error)
         self._look(plain=bool(share[0] > 0.5))
+        if self.change:  # one that is too dear is never made: in time it is taken to cost what is usual
+            self.change += _EASE * (_USUAL_CHANGE * math.exp(self._mean[0]) - self.change)
         if self._timed >= self._next_bold:
             self._next_bold *= 2
         self._timed += 1
@@ -142,7 +145,7 @@ class LearnedCosts(StepCosts):
     def record_change(self, rows: int, seconds: float) -> None:
         """Learn from a forward that had another number of rows than the one before."""
         usual = math.exp(float(self._share(rows) @ self._mean))
-        before = self.change
+        before = min(self.change, 0.5 * seconds)
         self.change += _CHANGE * (min(max(0.0, seconds - usual), usual) - self.change)
         self.record(rows, seconds - before)
 

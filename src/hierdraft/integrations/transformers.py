@@ -196,8 +196,9 @@ class CustomGenerate:
         )  # fmt: skip
         tokens = _streamed(decode_steps(engine, self.drafter, prompt, options), streamers)
         if isinstance(engine.costs, LearnedCosts):
-            engine.costs.write(_costs_file(engine))
-        sequences = torch.cat([input_ids, input_ids.new_tensor([tokens])], dim=1)
+            engine.costs.keep()
+        said = torch.tensor([tokens], dtype=torch.int64, device=input_ids.device)
+        sequences = torch.cat([input_ids, said], dim=1)  # narrower ids become wide, as in plain generate
         if not config.return_dict_in_generate:
             return sequences
         return GenerateDecoderOnlyOutput(

@@ -28,6 +28,7 @@ from hierdraft.drafting.hierarchy.batch import BatchDrafter, warm_up
 from hierdraft.engines.costs import RunningCosts
 from hierdraft.errors import DraftError, DraftWarning, HierdraftError, SettingsError
 from hierdraft.integrations.vllm_metrics import Exported
+from hierdraft.settings import expanded
 
 CLASS = "hierdraft.integrations.vllm.Proposer"
 
@@ -38,7 +39,7 @@ SUPPORTED = ("0.32", "0.33")
 """vLLM versions from the first to before the second: those that `tests/vllm` was run with."""
 
 
-_Path = Annotated[Path, AfterValidator(Path.expanduser)]
+_Path = Annotated[Path, AfterValidator(expanded)]
 
 
 class Options(BaseModel):

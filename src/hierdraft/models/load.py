@@ -15,7 +15,7 @@ from hierdraft.engines.generation_config import GenerationDefaults
 from hierdraft.errors import CacheError, MissingDependencyError, UnsupportedModelError, UsageError
 from hierdraft.models.named import resolve
 from hierdraft.protocols import Engine
-from hierdraft.settings import load_settings
+from hierdraft.settings import MOST_THREADS, load_settings
 
 ENGINES = ("auto", "hf", "openvino")
 
@@ -68,8 +68,8 @@ def load_parts(
         raise UsageError(f"There is no engine {engine!r}: choose one of {', '.join(ENGINES)}.")
     if dtype not in DTYPES:
         raise UsageError(f"There is no number type {dtype!r}: choose one of {', '.join(DTYPES)}.")
-    if threads is not None and threads < 1:
-        raise UsageError(f"The number of threads must be at least 1, not {threads}.")
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise UsageError(f"The number of threads must be from 1 to {MOST_THREADS}, not {threads}.")
     cache_dir = load_settings().cache_dir
     path = resolve(name, cache_dir).path
     defaults = GenerationDefaults.read(path, eos_only=not said)

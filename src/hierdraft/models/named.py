@@ -26,6 +26,7 @@ from hierdraft.models.pull import (
     pull_model,
     remove_leftovers,
 )
+from hierdraft.settings import expanded
 
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _log = logging.getLogger(__name__)
@@ -152,7 +153,7 @@ def resolve(
     model, which is found in the same way, and the result is kept in the cache. Raises ModelError if there
     is no such model, it cannot be fetched, or its files are damaged.
     """
-    folder = Path(name_or_path).expanduser()
+    folder = folder_of(name_or_path)
     if name_or_path in table:
         path = _pulled(table[name_or_path], cache_dir, pull_missing, progress, steps)
         return ResolvedModel(path, name_or_path)
@@ -168,6 +169,14 @@ def resolve(
         _check(path, "delete that folder to download it again, or choose a model that has such weights.")
         return ResolvedModel(path, name_or_path)
     raise _unknown(name_or_path, table)
+
+
+def folder_of(name_or_path: str) -> Path:
+    """The path that a name would be. Raises ModelError for the home folder of a user that there is not."""
+    try:
+        return expanded(name_or_path)
+    except ValueError as error:
+        raise ModelError(f"The model cannot be found: {error}.") from error
 
 
 def _with_base(folder: Path, cache_dir: Path, pull_missing: bool, progress: Progress | None) -> ResolvedModel:

@@ -102,9 +102,9 @@ class Grammars:
             enforcer = Enforcer(bundle.definitions, self._reason, check.fits, lenient, most)
             try:
                 grammar = self._compiled(self._of_schema, enforcer.schema(top), "JSON schema")
-            except _TooLargeError:
+            except _TooLargeError as error:
                 if most == _ALTERNATIVES[-1]:
-                    raise
+                    raise UsageError(str(error)) from error
             else:
                 break
         grammar.check, grammar.left = check, tuple(enforcer.left)

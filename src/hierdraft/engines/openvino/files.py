@@ -41,9 +41,15 @@ class Facts:
 
     @classmethod
     def of(cls, stored: dict[str, Any]) -> Facts:
-        """From JSON. Raises KeyError, TypeError."""
+        """From JSON. Raises KeyError, TypeError, ValueError."""
         lists = {name: tuple(stored[name]) for name in ("eos_ids", "windows")}
-        return cls(**{**stored, **lists})
+        facts = cls(**{**stored, **lists})
+        sizes = [facts.vocab_size, facts.max_length, *(window for window in facts.windows if window is not None)]
+        if not all(type(size) is int and size > 0 for size in sizes):
+            raise ValueError("sizes are whole numbers above 0")
+        if not all(type(token) is int for token in facts.eos_ids):
+            raise ValueError("ids are whole numbers")
+        return facts
 
 
 def graph_file(folder: Path) -> Path:

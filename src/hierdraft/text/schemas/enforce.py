@@ -288,8 +288,9 @@ class Enforcer:
             del found["format"]
             why = self._unusable(found, extra)
         if why is not None:
-            self._leave(f"{node.path}/{'pattern' if patterns else 'maxLength'}", why)
-            found.pop("pattern" if patterns else "maxLength", None)
+            wrong = "pattern" if patterns else "maxLength" if "maxLength" in found else "minLength"
+            self._leave(f"{node.path}/{wrong}", why)
+            found.pop(wrong, None)
             extra = []
         parts += extra
         return found

@@ -1,0 +1,5 @@
+"""`python -m hierdraft`."""
+
+from hierdraft.cli.app import main
+
+main()
