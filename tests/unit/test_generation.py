@@ -161,4 +161,4 @@ class Boasting(PlainDrafter):
     """Sure of everything, and always wrong."""
 
     def propose(self, tokens: Int32, budget: Budget) -> DraftTree:
-        return DraftTree.build([0] * 20, [-1] * 20).limited(budget.depth)
+        return DraftTree.build([0] * 20, [-1] * 20, prob=0.99).limited(budget.depth)

@@ -28,7 +28,7 @@ class DepthWorth:
     """
 
     def __init__(self) -> None:
-        """A guess that some steps put right."""
+        """What some steps put right."""
         first = np.full((_DEPTHS, _RANKS), _OTHER)
         first[:, 0] = _FIRST
         self._tried = np.full((_DEPTHS, _RANKS), _DEPTH_PRIOR)
@@ -89,11 +89,14 @@ class WindowWorth:
         self._wait, self._patience, self._trial = 0, _WAIT, 0
 
     def allowed(self, wanted: int, nodes: float, cost: Callable[[int], float]) -> int:
-        """`wanted` where so many probes beside so many nodes are worth what they cost, else 0; told once a step."""
-        if wanted == 0 or cost(1) <= 0.0:
-            return wanted
+        """`wanted` where so many probes beside so many nodes are worth what they cost, else 0; told once a step.
+
+        While costs are unknown, `wanted`.
+        """
         rows = 1 + round(nodes)
         before = cost(rows)
+        if wanted == 0 or before <= 0.0:
+            return wanted
         price = (cost(rows + wanted) - before) / before * self._pace  # in tokens
         if not price < _FOUND:
             return 0

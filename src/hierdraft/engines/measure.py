@@ -46,7 +46,7 @@ def measured_costs(
     """Time forwards of 1 to 64 rows behind `context` cached positions. Ends the request in the cache.
 
     stored  a file that keeps the costs between starts. What is there is taken without a look, since looking takes
-            longer than many an answer, but only as a guess: see `LearnedCosts`
+            longer than many an answer, but only as a beginning: see `LearnedCosts`
     sizes, again   see `StepCosts.measure`
     device  `cpu` or any other
     """
