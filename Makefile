@@ -18,7 +18,7 @@ BOUNDS := build/bounds
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup model demo test test-vllm fast bounds lint types pack bench mutants clean
+.PHONY: help setup model demo test test-vllm fast bounds proofs lint types pack bench mutants clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/\1|\2/p' Makefile | awk -F'|' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -55,6 +55,9 @@ bounds: $(READY) ## the tests of compiled code with every index checked (minutes
 	OMP_NUM_THREADS=1 NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=$(BOUNDS) $(BIN)/python -m pytest tests/unit/test_bounds.py \
 	  tests/unit/test_calibration.py tests/unit/test_hierarchy.py tests/unit/test_batch.py \
 	  tests/databases/test_hashchain.py tests/databases/test_suffixarray.py tests/databases/test_recycled.py
+
+proofs: $(READY) ## the long sweeps of what must not change the text; writes benchmarks/proofs.json (minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/proofs.py
 
 lint: $(READY) ## style, format and the direction of imports
 	$(BIN)/ruff check .
