@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hierdraft.drafting.budget import AutoBudget, FixedBudget
-from hierdraft.engines.costs import StepCosts
+from hierdraft.engines.costs import SIZES, StepCosts
 from hierdraft.engines.measure import measured_costs
+from hierdraft.engines.toy import ToyEngine
 from hierdraft.tree import DraftTree
 
 PROBS = st.lists(st.floats(0.001, 1.0), max_size=20).map(lambda p: sorted(p, reverse=True))
@@ -111,6 +112,14 @@ def test_stored_costs_are_taken_without_a_forward(tmp_path: Path) -> None:
     StepCosts({1: 1.0, 8: 2.0}).write(tmp_path / "x.json")
     engine: Any = Untouched()
     assert measured_costs(engine, stored=tmp_path / "x.json", sizes=(1, 8)).as_dict() == {1: 1.0, 8: 2.0}
+
+
+@pytest.mark.parametrize("length", [1, 2, 3])
+def test_a_context_that_has_hardly_any_room(length: int) -> None:
+    engine = ToyEngine(1, max_length=length)
+    costs = measured_costs(engine)
+    assert set(costs.as_dict()) <= set(SIZES)
+    assert costs(1) > 0.0
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:

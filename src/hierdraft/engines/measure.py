@@ -53,7 +53,7 @@ def measured_costs(
     known = LearnedCosts.begin(device, stored, sizes)
     if known.as_dict():
         return known
-    length = min(context, engine.max_length // 2)
+    length = max(1, min(context, engine.max_length // 2))
     engine.prefill(np.arange(length, dtype=np.int32) % engine.vocab_size)
 
     def run(rows: int) -> float:
@@ -63,6 +63,8 @@ def measured_costs(
         return perf_counter() - started
 
     fitting = tuple(n for n in sizes if length + n <= engine.max_length)
+    if not fitting:
+        return known  # a context of one or two tokens: nothing can be drafted anyway
     measured = StepCosts.measure(run, sizes=fitting, again=again)
     if stored:
         measured.write(stored)
