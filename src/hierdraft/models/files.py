@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hierdraft.databases.disk import Disk
 from hierdraft.errors import CacheError, MissingDependencyError, ModelError
 from hierdraft.processes import run_command, run_module, stop_with_parent
 
@@ -219,18 +220,7 @@ def sync_folder(folder: Path) -> None:
         if path.is_file():
             with path.open("rb+") as file:
                 os.fsync(file.fileno())
-    sync_names(folder)
-
-
-def sync_names(folder: Path) -> None:
-    """Flushes a folder's own entries (created and renamed files). Does nothing where that is impossible."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    Disk().sync_folder(folder)
 
 
 def replace_folder(new: Path, target: Path, aside: Path) -> None:
@@ -241,7 +231,7 @@ def replace_folder(new: Path, target: Path, aside: Path) -> None:
     if target.exists():
         target.rename(aside)
     new.rename(target)
-    sync_names(target.parent)
+    Disk().sync_folder(target.parent)
     remove(aside)
 
 
