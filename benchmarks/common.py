@@ -19,6 +19,7 @@ import numpy as np
 from hierdraft.bench.datasets import builtin_prompts
 from hierdraft.bench.metrics import FEWEST
 from hierdraft.bench.provenance import cpu_model, now
+from hierdraft.databases.disk import replace_file
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).resolve().parent
@@ -99,7 +100,5 @@ def by_kind(rows: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
 
 def write(name: str, record: dict[str, Any]) -> None:
     """Write a result file, replacing the one before only when it is complete."""
-    temporary = RESULTS / f".{name}.json.tmp"
-    temporary.write_text(json.dumps(record, indent=1) + "\n")
-    os.replace(temporary, RESULTS / f"{name}.json")
+    replace_file(RESULTS / f"{name}.json", f"{json.dumps(record, indent=1)}\n".encode())
     print(f"wrote benchmarks/{name}.json")

@@ -11,9 +11,9 @@ from time import perf_counter
 from typing import Any
 
 from hierdraft.errors import EngineBusyError, HierdraftError, UsageError
+from hierdraft.levels import level_name
 from hierdraft.protocols import Finish, Step
 from hierdraft.text import StopStrings, VisibleText
-from hierdraft.tree import level_name
 
 
 @dataclass(slots=True)

@@ -8,33 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
+
+from hierdraft.levels import code_of, registered
 
 Int32 = NDArray[np.int32]
 Float32 = NDArray[np.float32]
 Bool = NDArray[np.bool_]
 
-LEVELS = ("reference", "context", "recycled", "model", "statistics", "draft", "grammar", "window")
-"""Names of the provenance codes in `DraftTree.level`; `grammar` is text that a grammar forces, `window` what probe
-nodes have found, `draft` any other source that is not a database."""
-
-_DRAFT = LEVELS.index("draft")
-
-GRAMMAR = LEVELS.index("grammar")
-"""Provenance code of a token that a grammar forces."""
-
-WINDOW = LEVELS.index("window")
-"""Provenance code of tokens that are drafted because probe nodes were scored before."""
-
-TARGET = 255
-"""Provenance code of a token that the target chose itself."""
+_DRAFT = code_of("draft")
 
 
-def level_name(code: int) -> str:
-    """The name of a provenance code: one of `LEVELS`, or `target`."""
-    return "target" if code == TARGET else LEVELS[code]
+@cache
+def _known_levels() -> Bool:
+    """bool[256]: whether a code is a level's."""
+    known = np.zeros(256, dtype=np.bool_)
+    known[list(registered())] = True
+    return known
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +54,7 @@ class DraftTree:
     tokens   int32[n]    token id of each node
     parents  int32[n]    index of the parent node, -1 for a child of the last committed token
     prob     float32[n]  estimated chance that the target's own path goes through the node
-    level    uint8[n]    provenance: an index into `LEVELS`
+    level    uint8[n]    provenance: a level's code (`levels.py`)
     probe    bool[n]     scored for the drafter's own use, never accepted
     law      where the tokens were drawn from, None for tokens that were looked up
     """
@@ -129,8 +122,8 @@ class DraftTree:
             raise ValueError(f"a drafted token id is outside the vocabulary of {vocab_size}")
         if self.parents.min() < -1 or (self.parents >= np.arange(n)).any():
             raise ValueError("a parent must be -1 or come before its child")
-        if self.level.max() >= len(LEVELS):
-            raise ValueError(f"level must be below {len(LEVELS)}")
+        if not _known_levels()[self.level].all():
+            raise ValueError("level must be the code of a level")
         if self.probe.any() and (self.probe[self.parents] & (self.parents >= 0) & ~self.probe).any():
             raise ValueError("only probe nodes may hang below a probe node")
         if self.law is not None:

@@ -17,11 +17,11 @@ from hierdraft.databases.store import StoreOptions
 from hierdraft.databases.writer import take_lock
 from hierdraft.drafting.hierarchy.drafter import HierarchyDrafter
 from hierdraft.errors import DraftWarning, StoreError, UsageError
+from hierdraft.levels import code_of
 from hierdraft.protocols import Budget, Request
-from hierdraft.tree import LEVELS
 
 INFO = PackInfo("model", 2_000, "fingerprint", model="toy")
-MODEL = LEVELS.index("model")
+MODEL = code_of("model")
 LOOKUPS = 10_000
 
 

@@ -11,8 +11,8 @@ from hierdraft.decoding.loop import Options, decode
 from hierdraft.drafting.budget import FixedBudget
 from hierdraft.drafting.hierarchy.drafter import HierarchyDrafter
 from hierdraft.drafting.plain import PlainDrafter
+from hierdraft.levels import TARGET
 from hierdraft.protocols import Drafter, Engine, Step
-from hierdraft.tree import TARGET
 from tests.lossless.drafters import HARMLESS
 
 

@@ -17,9 +17,10 @@ from hierdraft.drafting.plain import PlainDrafter
 from hierdraft.engines.toy import ToyEngine
 from hierdraft.errors import MissingDependencyError, UsageError
 from hierdraft.generation import LanguageModel
+from hierdraft.levels import GRAMMAR
 from hierdraft.protocols import Constraint
 from hierdraft.text.grammars import Grammars
-from hierdraft.tree import GRAMMAR, DraftLaw, DraftTree
+from hierdraft.tree import DraftLaw, DraftTree
 from hierdraft.verify.constraint import Follower
 from hierdraft.verify.sampling import Sampler, Sampling
 from tests.lossless.drafters import HARMLESS, REAL

@@ -1,6 +1,4 @@
-"""Drafts and learns with one more level, for a process in which numba checks every index (`test_bounds.py`)."""
-
-# ruff: noqa: E402 - the levels change before anything derives its sizes
+"""Drafts and learns with all levels there is room for, in a process in which numba checks every index."""
 
 from __future__ import annotations
 
@@ -9,11 +7,7 @@ import sys
 import numpy as np
 from numba import njit
 
-from hierdraft import tree
-
-tree.LEVELS = (*tree.LEVELS[:5], "sixth", *tree.LEVELS[5:])  # type: ignore[assignment]
-
-from hierdraft.databases.hashchain import ORDERS, HashChains
+from hierdraft.databases.hashchain import ORDERS, HashChains, shelve_texts
 from hierdraft.databases.recycled import TOP, make_successors, note_successors
 from hierdraft.databases.suffixarray import END, LONGEST, follow_all, shelve
 from hierdraft.databases.suffixsort import build
@@ -21,8 +15,10 @@ from hierdraft.drafting.hierarchy.calibration import Calibration
 from hierdraft.drafting.hierarchy.cells import CELLS, PER_LOOK, SKIP, SOURCES
 from hierdraft.drafting.hierarchy.evidence import AGES, LOOKS, RANKS, conclude, make_evidence, note
 from hierdraft.drafting.hierarchy.grow import Sources, grow, make_space
+from hierdraft.levels import ROOM
 
-SIXTH = tree.LEVELS.index("sixth")
+LAST = ROOM - 1
+"""The code of the last level that there is room for."""
 
 
 @njit
@@ -56,7 +52,7 @@ def draft() -> None:
     made = HashChains()
     made.extend(text)
     levels = list(range(SKIP))
-    indexes = [build(other if level == SIXTH else text, 9) for level in levels]
+    indexes = [build(other if level == LAST else text, 9) for level in levels]
     low, high = np.zeros((2, 2, len(levels), LONGEST + 1), dtype=np.int32)
     shelf = shelve(indexes, levels)
     for shorter in (0, 1):
@@ -64,15 +60,16 @@ def draft() -> None:
     table = make_successors()
     pairs = np.array([-1, 1], dtype=np.int32), np.array([1, 2], dtype=np.int32)
     note_successors(table, *pairs, np.array([range(TOP)] * 2, dtype=np.int32))
-    sources = Sources(made.chains, 5, made.chains, len(text), table, made.chains, made.chains, shelf, low, high)
+    texts = shelve_texts([made.chains, made.chains], [LAST, LAST])
+    sources = Sources(made.chains, 5, made.chains, len(text), table, texts, shelf, low, high)
     calibration, space, found = Calibration(), make_space(32, len(levels)), 0
     weights = calibration.weights("a")
     for _ in range(3):
         n = grow(sources, text[-ORDERS:].copy(), weights, space, 32, 16, 1e-4)
         choices = np.append(np.int32(3), space.tokens[:n])
         calibration.learn(space.evidence, weights, np.arange(n + 1), choices)
-        found += int((space.level[:n] == SIXTH).sum())
-    assert found > 0, "the sixth level has drafted nothing"
+        found += int((space.level[:n] == LAST).sum())
+    assert found > 0, "the last level has drafted nothing"
 
 
 if __name__ == "__main__":

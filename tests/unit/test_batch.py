@@ -28,7 +28,8 @@ from hierdraft.drafting.hierarchy.evidence import Weights
 from hierdraft.drafting.hierarchy.lookups import DEEPEST
 from hierdraft.drafting.hierarchy.scans import SHORT, is_bare
 from hierdraft.engines.costs import RunningCosts
-from hierdraft.tree import LEVELS, Int32
+from hierdraft.levels import code_of
+from hierdraft.tree import Int32
 from tests.unit.twin_hierarchy import MODEL, STATISTICS, Texts, probabilities
 
 VOCABULARY = 50
@@ -316,7 +317,7 @@ def test_one_tenant_learns_what_was_said() -> None:
     databases = Databases((), Namespaces(None, PackInfo("model", VOCABULARY), StoreOptions("none")))
     drafter = BatchDrafter(4, databases, "team")
     assert serve_a_canary(drafter)[:4] == CANARY
-    assert drafter.counts.proposed[LEVELS.index("model")] >= 4
+    assert drafter.counts.proposed[code_of("model")] >= 4
 
 
 def test_what_was_said_outlives_the_process(tmp_path: Path) -> None:
@@ -340,8 +341,8 @@ def test_counts_are_of_what_was_sent_and_taken() -> None:
     draft = step(drafter, [text], [1])[0]
     assert draft == [1, 2, 3]
     step(drafter, [[*text, 1, 2, 9]], [3])
-    assert drafter.counts.accepted[LEVELS.index("context")] == 2
-    assert drafter.counts.proposed[LEVELS.index("context")] >= 3
+    assert drafter.counts.accepted[code_of("context")] == 2
+    assert drafter.counts.proposed[code_of("context")] >= 3
 
 
 # --- the budget ------------------------------------------------------------------------------------------------------

@@ -46,8 +46,8 @@ from hierdraft.drafting.hierarchy.evidence import (
     worth_of,
 )
 from hierdraft.errors import DraftWarning
+from hierdraft.levels import asked_levels
 from hierdraft.registry import make_drafter
-from hierdraft.tree import LEVELS
 
 NOTES = [(7, 1000, 0), (7, 2050, 1), (3, 1003, 0), (9, 2051, 0), (3, 9, 0), (9, 4000, 0)]
 
@@ -255,18 +255,17 @@ def test_what_two_drafters_learn_at_once_is_all_kept(tmp_path: Path) -> None:
     learned(one, 3, 30).save(path)
     learned(two, 9, 20).save(path)
     two.save(path)
-    kept = load_file(path)
+    kept = Calibration()
+    assert kept.read(path)
     for name in ("tried", "accepted"):
         gained = sum(getattr(c, name) - getattr(before, name) for c in (one, two))
-        assert np.allclose(kept[name] - getattr(before, name), gained), name
+        assert np.allclose(getattr(kept, name) - getattr(before, name), gained), name
         assert gained.any()
     start = initial_weights()
     for name in ("look", "mask", "mix", "none"):
         moved = [getattr(c.weights("b"), name) - start[name] for c in (one, two)]
-        assert np.allclose(kept[name] - start[name], sum(moved), atol=1e-6), name
+        assert np.allclose(getattr(kept.weights("b"), name) - start[name], sum(moved), atol=1e-6), name
         assert all(change.any() for change in moved)
-    third = Calibration()
-    assert third.read(path)
 
 
 def test_a_damaged_file_is_replaced_when_something_is_stored(tmp_path: Path) -> None:
@@ -289,9 +288,11 @@ def test_other_levels_have_a_file_of_their_own(tmp_path: Path) -> None:
             learned(drafter.calibration, 3 if "levels" in names[drafters.index(drafter)] else 9, 40)
             drafter.close()
     assert sorted(file.name for file in tmp_path.iterdir()) == ["c.context.safetensors", "c.safetensors"]
-    ours, theirs = load_file(shared), load_file(tmp_path / "c.context.safetensors")
-    assert ours["accepted"][4000] > theirs["accepted"][4000]
-    assert ours["accepted"][1003] < theirs["accepted"][1003]
+    ours, theirs = Calibration(), Calibration()
+    assert ours.read(shared)
+    assert theirs.read(tmp_path / "c.context.safetensors")
+    assert ours.accepted[4000] > theirs.accepted[4000]
+    assert ours.accepted[1003] < theirs.accepted[1003]
 
 
 def test_the_order_in_which_levels_are_named_is_no_difference() -> None:
@@ -301,7 +302,7 @@ def test_the_order_in_which_levels_are_named_is_no_difference() -> None:
         == file_of(path, ("context", "model"))
         == Path("c.context+model.safetensors")
     )
-    assert file_of(path, LEVELS[: LEVELS.index("draft")]) == path
+    assert file_of(path, asked_levels()) == path
 
 
 def test_cells_per_look_hold_all_ranks() -> None:

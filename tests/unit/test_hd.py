@@ -21,9 +21,10 @@ from hierdraft.drafting.hd.drafter import HdDrafter
 from hierdraft.drafting.hd.window import LookaheadWindow
 from hierdraft.engines.toy import ToyEngine
 from hierdraft.errors import UsageError
+from hierdraft.levels import WINDOW, level_name
 from hierdraft.protocols import Budget, Request, Step
 from hierdraft.registry import make_drafter
-from hierdraft.tree import LEVELS, WINDOW, DraftTree
+from hierdraft.tree import DraftTree
 from tests.lossless.harness import run
 
 DOCUMENTS = st.lists(st.lists(st.integers(0, 3), max_size=20), max_size=6)
@@ -91,7 +92,7 @@ def drafts(drafter: HdDrafter, prompt: list[int], nodes: int = 28) -> list[tuple
     tree = drafter.propose(text, Budget(nodes, 20))
     tree.check(40)
     leaves = [node for node in range(len(tree)) if not tree.children(node)]
-    return [(LEVELS[tree.level[leaf]], [int(tree.tokens[i]) for i in tree.path(leaf)]) for leaf in leaves]
+    return [(level_name(tree.level[leaf]), [int(tree.tokens[i]) for i in tree.path(leaf)]) for leaf in leaves]
 
 
 def test_the_levels_are_asked_in_order() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hierdraft.databases.hashchain import ORDERS, HashChains
+from hierdraft.databases.hashchain import ORDERS, HashChains, shelve_texts
 from hierdraft.databases.levels import ContextLevel
 from hierdraft.databases.recycled import TOP, make_successors, note_successors
 from hierdraft.databases.suffixarray import END, LONGEST, Index, follow_all, shelve
@@ -19,11 +19,12 @@ from hierdraft.drafting.hierarchy.drafter import HierarchyDrafter
 from hierdraft.drafting.hierarchy.evidence import TOKENS, Weights, initial_weights
 from hierdraft.drafting.hierarchy.grow import LAZY, Sources, grow, make_space
 from hierdraft.errors import UsageError
+from hierdraft.levels import code_of
 from hierdraft.protocols import Budget, Request, Step
-from hierdraft.tree import LEVELS, DraftTree
-from tests.unit.twin_hierarchy import Texts, probabilities
+from hierdraft.tree import DraftTree
+from tests.unit.twin_hierarchy import FURTHER, Texts, probabilities
 
-MODEL, STATISTICS = (LEVELS.index(name) for name in ("model", "statistics"))
+MODEL, STATISTICS = (code_of(name) for name in ("model", "statistics"))
 Candidates = Callable[[list[int], float], dict[int, float]]
 
 
@@ -98,11 +99,12 @@ def sources(texts: Texts) -> tuple[Sources, list[Index]]:
             for slot in wanted:
                 successors.confirmed[slot] = successors.keys[slot] == single.keys[slot]
                 successors.keys[slot], successors.ids[slot] = single.keys[slot], single.ids[slot]
+    further = [chains(texts.recent).chains, chains(texts.further).chains]
     made = Sources(
         chains(texts.reference).chains, texts.expected, ContextLevel(text).chains, len(text), successors,
-        chains(texts.recent).chains, HashChains(0).chains, shelf, low, high,
+        shelve_texts(further, [MODEL, FURTHER]), shelf, low, high,
     )  # fmt: skip
-    return made, indexes
+    return made, (indexes, further)
 
 
 TEXT = st.lists(st.integers(0, 3), min_size=1, max_size=80)
@@ -114,15 +116,16 @@ SUCCESSORS = st.dictionaries(
 
 
 @given(
-    TEXT, PACK, st.integers(-1, 60), PACK, st.lists(PACK, max_size=2), SUCCESSORS,
+    TEXT, PACK, st.integers(-1, 60), PACK, PACK, st.lists(PACK, max_size=2), SUCCESSORS,
     st.integers(0, 20), st.integers(1, 6), st.integers(0, 2**32 - 1),
 )  # fmt: skip
 def test_the_tree_is_that_of_a_slow_twin(
-    context: list[int], reference: list[int], expected: int, recent: list[int], packs: list[list[int]],
+    context: list[int], reference: list[int], expected: int, recent: list[int], further: list[int],
+    packs: list[list[int]],
     successors: dict[tuple[int, int], tuple[list[int], bool]], nodes: int, depth: int, seed: int,
 ) -> None:  # fmt: skip
     levelled = list(zip(packs, (MODEL, STATISTICS), strict=False))
-    texts = Texts(context, reference, min(expected, len(reference) - 1), recent, levelled, successors)
+    texts = Texts(context, reference, min(expected, len(reference) - 1), recent, further, levelled, successors)
     check_against_twin(texts, nodes, depth, seed)
 
 
@@ -159,7 +162,7 @@ def check_against_twin(texts: Texts, nodes: int, depth: int, seed: int) -> None:
     check_order(tree, lambda path, reach: probabilities(texts, path, reach, weights), nodes, depth, 0.001)
     assert len({(int(p), int(t)) for p, t in zip(tree.parents, tree.tokens, strict=True)}) == n
     assert (tree.depths() <= depth).all()
-    assert len(kept) == len(packs)
+    assert len(kept[0]) == len(packs)
 
 
 def test_a_request_forgets_the_text_of_the_one_before() -> None:

@@ -60,7 +60,7 @@ def test_a_store_that_cannot_be_used_costs_a_warning(tmp_path: Path, monkeypatch
     with pytest.warns(DraftWarning, match="Nothing is learned on disk"):
         found = open_databases(load_settings(), "toy", Bytes(), 257, None, True)
     found.learn("default", np.array([5], dtype=np.int32), np.array([6, 7], dtype=np.int32))
-    assert len(found.open("default").recent.tokens) >= 3
+    assert len(found.open("default").texts[0].tokens) >= 3
     found.close()
 
 

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from hierdraft.bench.page import inline, render
-from hierdraft.bench.plots import COLOURS, DARK, LEVEL_COLOURS, LIGHT, as_png, as_svg, draw, surviving
+from hierdraft.bench.plots import COLOURS, DARK, LIGHT, as_png, as_svg, draw, surviving
 from hierdraft.bench.report import answers, gather, table
 from hierdraft.bench.runs import as_line
 from hierdraft.errors import CorpusError, UsageError
+from hierdraft.levels import level_names, level_of
 
 SETTINGS = {"model": "toy <b>", "dtype": "float32", "budget": 8, "max_new_tokens": 9, "sampling": {}, "dataset": "x"}
 TEXTS = ["One", " <two>", " three", "\nfour", " five"]
@@ -284,7 +285,7 @@ def test_pictures_can_be_read_in_light_and_dark(folder: Path) -> None:
         assert contrast(light, LIGHT) >= 3 <= contrast(dark, DARK), light
     ink, *_ = COLOURS
     assert contrast(ink, LIGHT) >= 7 <= contrast(COLOURS[ink], DARK)
-    assert {*LEVEL_COLOURS.values()} <= {*COLOURS}
+    assert {level_of(name).light for name in (*level_names(), "another")} <= {*COLOURS}
     for name, figure in draw(gather(folder)).items():
         svg = inline(name, as_svg(figure))
         assert not re.findall(r"#[0-9a-f]{6}\b|#[0-9a-f]{3}\b(?=[;\"])", svg), f"{name} has a colour of its own"

@@ -53,7 +53,7 @@ def learning(folder: Path | None, **options: Any) -> LanguageModel:
 
 def said(model: LanguageModel) -> list[int]:
     shelves = model.databases.open("default")
-    return [int(token) for token in shelves.recent.tokens[: np.argmax(shelves.recent.tokens < 0)]]
+    return [int(token) for token in shelves.texts[0].tokens[: np.argmax(shelves.texts[0].tokens < 0)]]
 
 
 def read_and_raise(stream: Stream, error: type[BaseException]) -> None:

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hierdraft.engines.openvino.treerows import depth_first
-from hierdraft.tree import LEVELS, DraftTree, level_name
+from hierdraft.levels import CODES, level_name
+from hierdraft.tree import DraftTree
 
 
 @st.composite
@@ -97,7 +98,7 @@ def test_empty_and_chain() -> None:
         ({"parents": np.array([-1, 1], dtype=np.int32)}, "before its child"),
         ({"parents": np.array([-2, 0], dtype=np.int32)}, "before its child"),
         ({"prob": np.zeros(3, dtype=np.float32)}, "length 2"),
-        ({"level": np.array([0, len(LEVELS)], dtype=np.uint8)}, "level"),
+        ({"level": np.array([0, CODES], dtype=np.uint8)}, "level"),
         ({"probe": np.array([True, False])}, "probe"),
     ],
 )

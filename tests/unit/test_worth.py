@@ -8,10 +8,11 @@ import pytest
 from hierdraft.decoding.loop import Options
 from hierdraft.drafting.budget import AutoBudget
 from hierdraft.drafting.worth import DepthWorth, Resting, WindowWorth
+from hierdraft.levels import GRAMMAR, WINDOW, code_of
 from hierdraft.protocols import Budget, Wants
-from hierdraft.tree import GRAMMAR, LEVELS, WINDOW, DraftLaw, DraftTree
+from hierdraft.tree import DraftLaw, DraftTree
 
-CONTEXT = LEVELS.index("context")
+CONTEXT = code_of("context")
 
 
 def dear(rows: int) -> float:

@@ -20,11 +20,13 @@ from hierdraft.drafting.hierarchy.cells import (
 )
 from hierdraft.drafting.hierarchy.evidence import AGES, BRANCHES, LOOKS, RANKS, TOKENS, Weights
 from hierdraft.drafting.hierarchy.lookups import DEEPEST, LIKELY, MOST_OCCURRENCES, OCCURRENCES
-from hierdraft.tree import LEVELS
+from hierdraft.levels import code_of, level_names
 from tests.databases.test_suffixarray import sorted_occurrences
 
 REFERENCE, CONTEXT, RECYCLED, MODEL, STATISTICS = range(5)
-assert LEVELS[:5] == ("reference", "context", "recycled", "model", "statistics")
+assert level_names()[:5] == ("reference", "context", "recycled", "model", "statistics")
+FURTHER = code_of("draft")
+"""A level that no text of hierdraft's own stands for."""
 
 
 @dataclass
@@ -35,6 +37,7 @@ class Texts:
     reference: list[int] = field(default_factory=list)
     expected: int = -1
     recent: list[int] = field(default_factory=list)
+    further: list[int] = field(default_factory=list)
     packs: Sequence[tuple[list[int], int]] = ()
     successors: dict[tuple[int, int], tuple[list[int], bool]] = field(default_factory=dict)
 
@@ -120,12 +123,13 @@ def row_notes(texts: Texts, path: list[int], reach: float, hurried: bool) -> tup
     notes: list[Note] = []
     near = far = 0
     expected = texts.expected + len(path) if texts.expected >= 0 else -1
-    for text, level in ((texts.reference, REFERENCE), (texts.context, CONTEXT), (texts.recent, MODEL)):
+    asked = ((texts.reference, REFERENCE), (texts.context, CONTEXT), (texts.recent, MODEL), (texts.further, FURTHER))
+    for text, level in asked:
         here = expected if level == REFERENCE else -1
         found, longest = in_text(text, suffix, level, here)
         notes += found + in_text(text, suffix, level + SKIP, here)[0]
-        near = max(near, longest if level != MODEL else 0)
-        far = max(far, longest if level == MODEL else 0)
+        near = max(near, longest if level in (REFERENCE, CONTEXT) else 0)
+        far = max(far, longest if level in (MODEL, FURTHER) else 0)
     if 0 <= expected < len(texts.reference) and texts.reference[expected] >= 0:
         agrees = expected == 0 or suffix[-1] == texts.reference[expected - 1]
         notes.append((texts.reference[expected], cell_of(REFERENCE + SKIP, 1, 1, 2, agrees), RANKS - 1))
@@ -169,7 +173,7 @@ def probabilities(
                 weights.look[(rank * SOURCES + source_of(cell)) * ORDERS + cell // PER_LOOK % ORDERS]
             ) * float(weights.evidence[cell])
         mask = 0
-        strengths = [0] * 5
+        strengths = [0] * SKIP
         for cell, _ in used:
             source = source_of(cell)
             mask |= 1 << min(source, SKIP)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hierdraft.corpus.records import read_jsonl
+from hierdraft.databases.disk import replace_file
 from hierdraft.errors import CorpusError, UsageError
 
 SPEC_BENCH = "https://raw.githubusercontent.com/hemingkx/Spec-Bench/main/data/spec_bench/question.jsonl"
@@ -82,10 +82,7 @@ def fetched(cache: Path | None, download: Callable[[str], bytes] = _download) ->
         raise UsageError(f"Spec-Bench's questions cannot be fetched ({error}): {by_hand}") from error
     if hashlib.sha256(data).hexdigest() != SPEC_BENCH_SHA256:
         raise UsageError(f"What came is not the file of Spec-Bench's questions that is known here: {by_hand}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(data)
-    temporary.replace(path)
+    replace_file(path, data)
     return path
 
 

@@ -11,8 +11,9 @@ from typing import Any
 from jinja2 import Environment
 from matplotlib.figure import Figure
 
-from hierdraft.bench.plots import COLOURS, DARK, LEVEL_COLOURS, LIGHT, as_svg
+from hierdraft.bench.plots import COLOURS, DARK, LIGHT, as_svg, place_of_level
 from hierdraft.bench.provenance import brief
+from hierdraft.levels import level_names, level_of
 
 _CAPTIONS = {
     "speedup": "Tokens per second over those of plain decoding, answer by answer, the prefill left out of both. "
@@ -50,8 +51,10 @@ def render(report: Mapping[str, Any], figures: Mapping[str, Figure]) -> str:
     source = files("hierdraft.data").joinpath("report.html.j2").read_text(encoding="utf-8")
     plots = [(name, inline(name, as_svg(figure)), _CAPTIONS[name]) for name, figure in figures.items()]
     tasks = list(next(iter(report["methods"].values()))["tasks"])
+    drafted = {*level_names(), *(level for _, level, _ in (report["example"] or {}).get("tokens", ()))} - {"target"}
+    levels = {level: level_of(level).light for level in sorted(drafted, key=place_of_level)}
     return environment.from_string(source).render(
-        report=report, plots=plots, tasks=tasks, levels=LEVEL_COLOURS, colours=COLOURS, light=LIGHT, dark=DARK,
+        report=report, plots=plots, tasks=tasks, levels=levels, colours=COLOURS, light=LIGHT, dark=DARK,
         titles=_TITLES, made=list(_made(report["settings"])), packs=report["settings"].get("packs"),
     )  # fmt: skip
 

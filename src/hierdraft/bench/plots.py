@@ -13,22 +13,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
 
 from hierdraft.bench.report import PLAIN
-from hierdraft.tree import LEVELS
+from hierdraft.levels import Level, level_names, level_of, registered
 
 LIGHT, DARK = "#ffffff", "#16181c"
 """What the plots stand on: the first in files, one of them on the page."""
 
 COLOURS = {
-    "#333333": "#d8d8d8", "#b5382a": "#f0806e", "#557799": "#8fb0d0", "#aa3377": "#e27fb4", "#228833": "#5cc46c",
-    "#997700": "#e0be4a", "#1f8299": "#4cc3da", "#4466aa": "#8fadf0", "#d63b4f": "#ff8a97", "#777777": "#a8a8a8",
-    "#884400": "#d59a5c", "#2f8f68": "#7fd6ae",
+    "#333333": "#d8d8d8", "#b5382a": "#f0806e", "#557799": "#8fb0d0", "#2f8f68": "#7fd6ae",
+    **{level.light: level.dark for level in (*registered().values(), Level(""))},
 }  # fmt: skip
 """Every colour of the plots -> the one that stands for it on a dark page; each at least 3:1 against what it is on."""
-
-LEVEL_COLOURS = dict(
-    zip(LEVELS, ("#aa3377", "#228833", "#997700", "#1f8299", "#4466aa", "#d63b4f", "#777777", "#884400"), strict=True)
-)
-"""Level -> colour, the same in the plots and in the text of the page."""
 
 _INK, _FIRST, _OTHER = "#333333", "#b5382a", "#557799"
 _LINES = ("#4466aa", "#228833", "#997700", "#1f8299", "#aa3377", "#777777", "#884400", "#2f8f68", "#333333")
@@ -157,6 +151,12 @@ def steps(methods: Methods) -> Figure:
     return figure
 
 
+def place_of_level(level: str) -> int:
+    """Where a level stands among others: those that are not known here come last."""
+    names = level_names()
+    return names.index(level) if level in names else len(names)
+
+
 def levels(methods: Methods) -> Figure:
     """Of what each level proposed: how much was accepted, in nodes per step."""
     names = [name for name in _drafting(methods) if methods[name]["levels"]]
@@ -164,12 +164,12 @@ def levels(methods: Methods) -> Figure:
     figure.suptitle("Nodes per step by level: proposed (pale), accepted (full)", x=0.01, ha="left", fontsize=11)
     for panel, name in zip(axes, names, strict=False):
         row = methods[name]
-        shown = [level for level in LEVELS if level in row["levels"]]
+        shown = sorted(row["levels"], key=place_of_level)
         for place, level in enumerate(shown):
             counts = row["levels"][level]
             proposed, accepted = (counts[what] / max(1, row["steps"]) for what in ("proposed", "accepted"))
-            panel.barh(place, proposed, color=LEVEL_COLOURS[level], alpha=0.3)
-            panel.barh(place, accepted, color=LEVEL_COLOURS[level])
+            panel.barh(place, proposed, color=level_of(level).light, alpha=0.3)
+            panel.barh(place, accepted, color=level_of(level).light)
             share = counts["accepted"] / max(1, counts["proposed"])
             panel.annotate(f" {share:.0%}", (proposed, place), va="center", fontsize=7)
         panel.set_yticks(range(len(shown)), shown)

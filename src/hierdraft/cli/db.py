@@ -160,9 +160,8 @@ def import_(
     from hierdraft.corpus.ids import read_ids, read_ngrams
     from hierdraft.databases.pack import PackInfo
 
-    if level not in {"model", "statistics"}:
-        raise UsageError(f"--level must be model or statistics, not {level!r}.")
-    info = PackInfo("model" if level == "model" else "statistics", 1, source=path.name)
+    db_build.check_level(level)
+    info = PackInfo(level, 1, source=path.name)
     info, _ = db_build.named(info, tokenizer, vocab_size)
     ngrams = path.suffix == ".json"
     documents = read_ngrams(path, info.vocab_size) if ngrams else read_ids(path, "output_ids", info.vocab_size)

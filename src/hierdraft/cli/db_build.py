@@ -14,6 +14,7 @@ import typer
 from hierdraft.cli import options
 from hierdraft.cli.progress import counting
 from hierdraft.errors import CorpusError, UsageError
+from hierdraft.levels import packed_levels
 
 if TYPE_CHECKING:
     from hierdraft.corpus.rendering import Turns
@@ -79,10 +80,9 @@ def build(
     """Build a pack: one file that holds a database to draft from."""
     from hierdraft.databases.pack import PackInfo
 
-    if level not in {"model", "statistics"}:
-        raise UsageError(f"--level must be model or statistics, not {level!r}.")
+    check_level(level)
     kind, files = _given(context, {"text": text, "chat": chat, "ids": ids, "generate": generate}, more or [])
-    info = PackInfo("model" if level == "model" else "statistics", 1, source=source, licence=licence)
+    info = PackInfo(level, 1, source=source, licence=licence)
     reading = _reading(encoding, skip_bad=skip_bad)
     if kind == "generate":
         size = (max_new_tokens, batch)
@@ -149,6 +149,12 @@ def load_tokenizer(name: str) -> Any:
     from hierdraft.settings import load_settings
 
     return load(resolve(name, load_settings().cache_dir).path)
+
+
+def check_level(level: str) -> None:
+    """Raise UsageError unless packs are made of this level."""
+    if level not in packed_levels():
+        raise UsageError(f"--level must be {' or '.join(packed_levels())}, not {level!r}.")
 
 
 def named(info: PackInfo, name: str | None, vocab_size: int | None) -> tuple[PackInfo, Any]:

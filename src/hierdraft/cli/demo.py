@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from hierdraft.bench.datasets import builtin_prompts
-from hierdraft.cli.render import COLOURS, legend, shows_colours, stdout_console
+from hierdraft.cli.render import colour_of, legend, shows_colours, stdout_console
 from hierdraft.errors import DemoDiffersError
 
 if TYPE_CHECKING:
@@ -69,8 +69,8 @@ def _record(kind: str, plain: Generation, drafted: Generation) -> dict[str, Any]
 def _show(console: Any, model: LanguageModel, row: dict[str, str], plain: Generation, drafted: Generation) -> None:
     from rich.text import Text
 
+    from hierdraft.levels import TARGET, code_of, level_name
     from hierdraft.text import VisibleText
-    from hierdraft.tree import LEVELS, TARGET
 
     console.rule(f"{row['kind']}")
     console.print(Text(row["prompt"] if len(row["prompt"]) < 400 else row["prompt"][:397] + "...", style="dim"))
@@ -78,8 +78,8 @@ def _show(console: Any, model: LanguageModel, row: dict[str, str], plain: Genera
     line = Text("\nwith drafts:    ", style="bold")
     visible = VisibleText(model.tokenizer)
     for token, level in zip(drafted.token_ids, drafted.levels, strict=True):
-        code = TARGET if level == "target" else LEVELS.index(level)
+        code = TARGET if level == "target" else code_of(level)
         for text, found in visible.push(token, code):
-            style = COLOURS.get(LEVELS[found], "") if found != TARGET else ""
+            style = colour_of(level_name(found))
             line.append(text, style=f"not bold {style}".strip())
     console.print(line)

@@ -9,20 +9,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from hierdraft.levels import level_names, level_of
 from hierdraft.stream import Generation, Piece
 
 _FILE_WIDTH = 240
-
-COLOURS = {
-    "reference": "magenta",
-    "context": "green",
-    "recycled": "yellow",
-    "model": "cyan",
-    "statistics": "blue",
-    "draft": "red",
-    "grammar": "bright_black",
-    "window": "bright_green",
-}
 
 
 def stdout_console() -> Console:
@@ -35,10 +25,15 @@ def stderr_console() -> Console:
     return Console(file=sys.stderr, highlight=False, soft_wrap=True)
 
 
+def colour_of(level: str) -> str:
+    """The colour of text that a level has drafted, "" for the target's own."""
+    return "" if level == "target" else level_of(level).terminal
+
+
 def show_stream(console: Console, pieces: Iterable[Piece]) -> None:
     """Print pieces as they come, each in its level's colour."""
     for piece in pieces:
-        console.print(Text(piece.text, style=COLOURS.get(piece.level, "")), end="")
+        console.print(Text(piece.text, style=colour_of(piece.level)), end="")
         console.file.flush()
     console.print()
 
@@ -52,9 +47,9 @@ def legend(levels: Iterable[str]) -> Text:
     """Which colour is which level, for those that drafted something."""
     line = Text("drafted by:")
     used = set(levels)
-    for level in COLOURS:
+    for level in level_names():
         if level in used:
-            line.append(" ").append(f"{level}", style=COLOURS[level])
+            line.append(" ").append(f"{level}", style=colour_of(level))
     return line.append("  (uncoloured: chosen by the target itself)")
 
 

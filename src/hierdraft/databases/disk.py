@@ -6,6 +6,7 @@ Nothing is ever changed in place: a file is written beside its final name, synce
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -92,6 +93,20 @@ def write_file(disk: Disk, path: Path, chunks: Iterable[bytes | memoryview]) -> 
         _discard(disk, temporary)
         raise
     disk.sync_folder(path.parent)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a small file that several processes may write at once: its name stands for one of them, whole.
+
+    It is not flushed to the device: what it holds can be made again. Raises OSError, and then nothing has changed.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}{TEMPORARY}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _discard(disk: Disk, temporary: Path) -> None:

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from hierdraft.databases.memory import plane, view
 from hierdraft.kernels import njit
 from hierdraft.tree import Int32
 
@@ -30,6 +32,41 @@ class Chains(NamedTuple):
     tokens: Int32
     heads: Int32
     prev: Int32
+
+
+class TextShelf(NamedTuple):
+    """What a kernel needs to know of T texts with hash chains. The caller keeps the arrays alive.
+
+    tokens, heads, prev   int64[T]: addresses of their arrays
+    capacity, buckets     int64[T]: their sizes
+    level                 uint8[T]: provenance code of what the text proposes
+    """
+
+    tokens: NDArray[np.int64]
+    heads: NDArray[np.int64]
+    prev: NDArray[np.int64]
+    capacity: NDArray[np.int64]
+    buckets: NDArray[np.int64]
+    level: NDArray[np.uint8]
+
+
+def shelve_texts(texts: Sequence[Chains], levels: Sequence[int]) -> TextShelf:
+    """The addresses and sizes of `texts`, each of which must outlive every use of the result."""
+    if len(texts) != len(levels):
+        raise ValueError("every text has one level")
+    numbers = [[*(array.ctypes.data for array in text), len(text.tokens), text.heads.shape[1]] for text in texts]
+    tokens, heads, prev, capacity, buckets = np.array(numbers, dtype=np.int64).reshape(len(texts), 5).T.copy()
+    return TextShelf(tokens, heads, prev, capacity, buckets, np.array(levels, dtype=np.uint8))
+
+
+@njit(nogil=True, inline="always")
+def chains_at(texts: Any, place: int) -> Any:
+    """One text of a `TextShelf`, or of another record with these five fields."""
+    return Chains(
+        view(texts.tokens[place], texts.capacity[place]),
+        plane(texts.heads[place], ORDERS, texts.buckets[place]),
+        plane(texts.prev[place], ORDERS, texts.capacity[place]),
+    )
 
 
 @njit(nogil=True, inline="always")

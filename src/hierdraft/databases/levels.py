@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Sequence
+from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -14,8 +15,10 @@ from hierdraft.databases.namespace import Namespaces
 from hierdraft.databases.pack import Pack
 from hierdraft.databases.store import ModelStore
 from hierdraft.databases.suffixarray import END, Shelf, document_start, shelve
-from hierdraft.errors import DraftWarning, HierdraftError, UsageError
-from hierdraft.tree import LEVELS, Int32
+from hierdraft.errors import DraftWarning, HierdraftError, MissingDependencyError, UsageError
+from hierdraft.levels import GROUP, code_of, registered
+from hierdraft.protocols import Request
+from hierdraft.tree import Int32
 
 LEAD = 8
 """Tokens of the prompt's end that are learned with an answer, so that its beginning can be drafted."""
@@ -100,19 +103,56 @@ class ReferenceLevel:
         self.expected = -1
 
 
+class TextLevel(Protocol):
+    """A further level: texts that the hierarchy asks as it asks what was said before. See docs/extending.md.
+
+    Made without arguments for a drafter, which serves one request at a time; nothing of a request may be seen in
+    another namespace's.
+    """
+
+    @property
+    def chains(self) -> Chains:
+        """The index over its texts as it now is; read before every proposal."""
+        ...
+
+    def start(self, request: Request) -> None:
+        """A request begins: hold what it may be drafted from."""
+        ...
+
+    def extend(self, tokens: Sequence[int] | Int32) -> None:
+        """These tokens were committed."""
+        ...
+
+    def close(self) -> None:
+        """The request is over."""
+        ...
+
+
+def make_text_level(name: str) -> TextLevel:
+    """What a level's row in `levels.py`, or its entry point, says to make.
+
+    Raises MissingDependencyError where that cannot be imported.
+    """
+    target = registered()[code_of(name)].made
+    try:
+        made: TextLevel = EntryPoint(name, target, GROUP).load()()
+    except (ImportError, AttributeError) as error:
+        raise MissingDependencyError(f"The level {name!r} is {target}, which cannot be imported ({error}).") from error
+    return made
+
+
 class Shelves(NamedTuple):
     """What one request drafts from, besides its own text.
 
     packs    the growing store's first, then those that were given; `shelf` is the same for kernels
     grown    how many of them are the store's
-    recent, older   hash chains over what was learned and is in no pack yet
+    texts    hash chains over what was learned and is in no pack yet
     """
 
     packs: tuple[Pack, ...]
     grown: int
     shelf: Shelf
-    recent: Chains
-    older: Chains
+    texts: tuple[Chains, ...]
 
 
 class Databases:
@@ -136,12 +176,11 @@ class Databases:
         given = tuple(pack for pack in self.packs if pack.info.level in levels)
         store = self._store(namespace) if "model" in levels else None
         if store is None:
-            empty = HashChains(0).chains
-            return Shelves(given, 0, _shelf(given), empty, empty)
+            return Shelves(given, 0, _shelf(given), ())
         store.refresh()
         grown, recent, older = store.snapshot()
         packs = (*grown, *given)
-        return Shelves(packs, len(grown), _shelf(packs), recent, older)
+        return Shelves(packs, len(grown), _shelf(packs), (recent, older))
 
     def learn(self, namespace: str, prompt: Int32, answer: Int32) -> None:
         """A request has ended; what the model said can be drafted from at once."""
@@ -187,4 +226,4 @@ class Databases:
 
 
 def _shelf(packs: Sequence[Pack]) -> Shelf:
-    return shelve([pack.index for pack in packs], [LEVELS.index(pack.info.level) for pack in packs])
+    return shelve([pack.index for pack in packs], [code_of(pack.info.level) for pack in packs])

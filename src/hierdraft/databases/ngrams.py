@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hierdraft.databases.suffixarray import END, Index, Shelf, first_range, narrow, token_at, view
+from hierdraft.databases.memory import view
+from hierdraft.databases.suffixarray import END, Index, Shelf, first_range, narrow, token_at
 from hierdraft.kernels import njit
 
 Gram = tuple[int, ...]

@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -21,7 +21,8 @@ from safetensors import SafetensorError, safe_open
 from hierdraft import errors
 from hierdraft.databases.disk import Disk, SharedDisk, write_file
 from hierdraft.databases.suffixarray import END, Index
-from hierdraft.tree import LEVELS, Int32
+from hierdraft.levels import packed_levels
+from hierdraft.tree import Int32
 
 FORMAT = "hierdraft-pack-1"
 SUFFIX = ".safetensors"
@@ -29,21 +30,19 @@ MAX_HEADER = 1 << 20
 _CHUNK = 1 << 22
 _ARRAYS = ("starts", "suffixes", "tokens")
 
-PackLevel = Literal["model", "statistics"]
-
 
 @dataclass(frozen=True)
 class PackInfo:
     """What a pack says about itself.
 
-    level       `model` (what a model said) or `statistics` (what people write)
+    level       `model` (what a model said), `statistics` (what people write), or another one that can be packed
     vocab_size  number of ids of the tokenizer
     tokenizer   fingerprint of the tokenizer; "" for bare ids, which fit any tokenizer of that vocabulary
     model, source, licence, builder   free text
     tokens, documents   how many; document ends are not counted as tokens
     """
 
-    level: PackLevel
+    level: str
     vocab_size: int
     tokenizer: str = ""
     model: str = ""
@@ -202,7 +201,7 @@ def _read_info(metadata: Any) -> PackInfo:
             raise ValueError(f"its {known.name} is missing or wrong")
         values[known.name] = value
     info = PackInfo(**values)
-    if info.level not in {"model", "statistics"} or info.level not in LEVELS:
+    if info.level not in packed_levels():
         raise ValueError(f"its level is {info.level!r}")
     if not 1 <= info.vocab_size < 2**31 - 1:
         raise ValueError(f"its vocabulary has {info.vocab_size} ids")

@@ -18,7 +18,7 @@ class SaidBefore:
     def __init__(self, shelves: Shelves) -> None:
         """`shelves`: what `Databases.open` gives for a namespace."""
         self._indexes = [pack.index for pack in shelves.packs if pack.info.level == "model"]
-        self._recent = [_written(chains) for chains in (shelves.recent, shelves.older)]
+        self._recent = [_written(chains) for chains in shelves.texts]
 
     def holds(self, tokens: Sequence[int]) -> bool:
         """Whether all of `tokens` stands there in one piece; of fewer than `LEAD` nothing is said."""

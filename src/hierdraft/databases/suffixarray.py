@@ -16,10 +16,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import carray, types  # type: ignore[attr-defined]
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from hierdraft.databases.memory import view
 from hierdraft.kernels import njit
 from hierdraft.tree import Int32
 
@@ -77,36 +76,6 @@ def shelve(indexes: Sequence[Index], levels: Sequence[int]) -> Shelf:
         numbers([len(index.starts) - 1 for index in indexes]),
         np.array(levels, dtype=np.uint8),
     )
-
-
-@intrinsic
-def _pointer(_context: Any, _address: Any) -> Any:
-    """An integer as a pointer, for `carray`."""
-
-    def generate(_typing: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        from numba.core import cgutils
-
-        return builder.inttoptr(arguments[0], cgutils.voidptr_t)
-
-    return types.voidptr(types.int64), generate
-
-
-@njit(nogil=True, inline="always")
-def view(address: int, length: int) -> Any:
-    """int32[length] at an address."""
-    return carray(_pointer(address), (length,), dtype=np.int32)  # type: ignore[call-arg]
-
-
-@njit(nogil=True, inline="always")
-def plane(address: int, rows: int, columns: int) -> Any:
-    """int32[rows, columns] at an address."""
-    return carray(_pointer(address), (rows, columns), dtype=np.int32)  # type: ignore[call-arg]
-
-
-@njit(nogil=True, inline="always")
-def borrow(array: Any) -> Any:
-    """The same memory without an owner: keeping reference counts would cost more than look-ups do."""
-    return carray(_pointer(array.ctypes.data), array.shape, array.dtype)  # type: ignore[call-arg]
 
 
 @njit(nogil=True, inline="always")

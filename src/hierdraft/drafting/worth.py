@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from hierdraft.tree import GRAMMAR, WINDOW, DraftTree
+from hierdraft.levels import GRAMMAR, WINDOW
+from hierdraft.tree import DraftTree
 
 _DEPTHS, _RANKS = 16, 4
 _FIRST, _OTHER = 0.6, 0.2

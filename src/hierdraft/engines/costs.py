@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import statistics
 from bisect import bisect_right
 from collections.abc import Callable
@@ -12,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from hierdraft.databases.disk import replace_file
 
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 """Rows at which the cost is measured; linear between them, and beyond the last with the last slope."""
@@ -73,11 +74,8 @@ class StepCosts:
 
     def write(self, file: Path) -> None:
         """Store the costs for the next start, complete or not at all. A cache that cannot be written is no error."""
-        temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
         with contextlib.suppress(OSError):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps({**self.as_dict(), "change": self.change}), encoding="utf-8")
-            os.replace(temporary, file)
+            replace_file(file, json.dumps({**self.as_dict(), "change": self.change}).encode())
 
     @property
     def known(self) -> bool:

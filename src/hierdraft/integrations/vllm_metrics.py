@@ -11,7 +11,7 @@ import logging
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from hierdraft.tree import LEVELS
+from hierdraft.levels import registered
 
 if TYPE_CHECKING:
     from hierdraft.drafting.hierarchy.batch import BatchDrafter
@@ -42,23 +42,23 @@ class Exported:
         """Show what is new."""
         counts = self._drafter.counts
         now = {("seconds", ""): counts.seconds, ("steps", ""): float(counts.steps)}
-        for code, level in enumerate(LEVELS):
-            now["proposed", level] = float(counts.proposed[code])
-            now["accepted", level] = float(counts.accepted[code])
+        for code, level in registered().items():
+            now["proposed", level.name] = float(counts.proposed[code])
+            now["accepted", level.name] = float(counts.accepted[code])
         new = {key: value - self._shown.get(key, 0.0) for key, value in now.items()}
         self._shown = now
-        for (what, level), value in new.items():
+        for (what, name), value in new.items():
             counter = self._counters.get(what)
             if counter is not None and value > 0:
-                (counter.labels(level=level) if level else counter).inc(value)
+                (counter.labels(level=name) if name else counter).inc(value)
         if new["steps", ""]:
-            levels = ", ".join(
-                f"{level} {new['accepted', level]:.0f} of {new['proposed', level]:.0f}"
-                for level in LEVELS
-                if new["proposed", level]
+            drafted = ", ".join(
+                f"{level.name} {new['accepted', level.name]:.0f} of {new['proposed', level.name]:.0f}"
+                for level in registered().values()
+                if new["proposed", level.name]
             )
             each = 1e6 * new["seconds", ""] / new["steps", ""]
-            _log.info("drafted tokens accepted: %s; drafting %.0f us a step", levels or "none drafted", each)
+            _log.info("drafted tokens accepted: %s; drafting %.0f us a step", drafted or "none drafted", each)
 
 
 def _counters() -> dict[str, Any]:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from hierdraft.errors import UsageError
+from hierdraft.levels import TARGET
 from hierdraft.protocols import Finish
 from hierdraft.text.visible import TextStream, special_tokens
-from hierdraft.tree import TARGET, Int32
+from hierdraft.tree import Int32
 
 
 class StopStrings:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 from hierdraft.errors import UsageError
+from hierdraft.levels import GRAMMAR
 from hierdraft.protocols import Constraint
-from hierdraft.tree import GRAMMAR, DraftTree, Int32
+from hierdraft.tree import DraftTree, Int32
 from hierdraft.verify.rules import Scores
 
 _FORCED = 0.95

@@ -16,8 +16,9 @@ from hierdraft.databases.levels import Databases, Shelves
 from hierdraft.databases.ngrams import Gram, RecentGrams, continuations_of, frequent_grams
 from hierdraft.drafting.hd.window import LookaheadWindow
 from hierdraft.errors import UsageError
+from hierdraft.levels import CODES, GRAMMAR, WINDOW, code_of
 from hierdraft.protocols import Budget, Request, Step, Wants
-from hierdraft.tree import GRAMMAR, LEVELS, WINDOW, DraftTree, Int32
+from hierdraft.tree import DraftTree, Int32
 
 ORDER = ("context", "model", "statistics")
 
@@ -51,8 +52,8 @@ class HdDrafter:
         self._databases = Databases()
         self._built: tuple[object, ...] | None = None
         self._frequent: dict[int, list[Gram]] = {}
-        self._tried = np.full((len(LEVELS), length), 2.0)
-        self._accepted = np.full((len(LEVELS), length), 1.0)
+        self._tried = np.full((CODES, length), 2.0)
+        self._accepted = np.full((CODES, length), 1.0)
         self._begin(Request(np.zeros(1, dtype=np.int32), 1))
 
     def attach(self, databases: Databases) -> None:
@@ -112,7 +113,7 @@ class HdDrafter:
             window, above = self._window.nodes(len(ids))
             probes = len(window)
             ids, parents = ids + window, parents + above
-            levels, probs = levels + [LEVELS.index("context")] * probes, probs + [0.0] * probes
+            levels, probs = levels + [code_of("context")] * probes, probs + [0.0] * probes
         probe = [False] * (len(ids) - probes) + [True] * probes
         return DraftTree.build(ids, parents, prob=probs, level=levels, probe=probe)
 
@@ -123,7 +124,7 @@ class HdDrafter:
             for draft in self._ask(name, text, self._shelves):
                 if len(found) >= self._drafts:
                     break
-                found.setdefault(draft, WINDOW if self._is_probed(name, text[-1], draft) else LEVELS.index(name))
+                found.setdefault(draft, WINDOW if self._is_probed(name, text[-1], draft) else code_of(name))
         return [(level, draft) for draft, level in found.items()]
 
     def _is_probed(self, name: str, last: int, draft: Gram) -> bool:

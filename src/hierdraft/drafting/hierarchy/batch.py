@@ -10,14 +10,15 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
-from hierdraft.databases.hashchain import make_chains
+from hierdraft.databases.hashchain import make_chains, shelve_texts
 from hierdraft.databases.levels import Databases, Shelves
 from hierdraft.databases.recycled import make_successors
 from hierdraft.drafting.budget import BatchBudget
 from hierdraft.drafting.hierarchy.batch_requests import Slots
 from hierdraft.drafting.hierarchy.batch_rows import Common, draft_rows, learn_rows, made_rows, send_rows
 from hierdraft.drafting.hierarchy.calibration import Calibration
-from hierdraft.tree import LEVELS, Int32
+from hierdraft.levels import CODES, code_of
+from hierdraft.tree import Int32
 
 PATIENCE = 4
 """Steps after which a request that was not seen is taken to be over."""
@@ -45,8 +46,8 @@ BatchCost = Callable[[int, int], NDArray[np.float64]]
 class Counts:
     """What was drafted so far: tokens sent and accepted by level, steps, those without drafts, seconds of drafting."""
 
-    proposed: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(LEVELS), dtype=np.int64))
-    accepted: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(LEVELS), dtype=np.int64))
+    proposed: NDArray[np.int64] = field(default_factory=lambda: np.zeros(CODES, dtype=np.int64))
+    accepted: NDArray[np.int64] = field(default_factory=lambda: np.zeros(CODES, dtype=np.int64))
     steps: int = 0
     undrafted: int = 0
     seconds: float = 0.0
@@ -180,4 +181,5 @@ def warm_up() -> None:
 
 
 def _common(shelves: Shelves) -> Common:
-    return Common(shelves.recent, shelves.older, shelves.shelf, make_chains(0), make_successors(0))
+    texts = shelve_texts(shelves.texts, [code_of("model")] * len(shelves.texts))
+    return Common(texts, shelves.shelf, make_chains(0), make_successors(0))

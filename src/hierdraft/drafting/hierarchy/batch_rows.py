@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hierdraft.databases.hashchain import ORDERS, Chains, insert
+from hierdraft.databases.hashchain import ORDERS, Chains, TextShelf, chains_at, insert
+from hierdraft.databases.memory import borrow, borrow_record, slot_of, view
 from hierdraft.databases.recycled import Successors
-from hierdraft.databases.suffixarray import LONGEST, Shelf, borrow, follow_all, plane, view
+from hierdraft.databases.suffixarray import LONGEST, Shelf, follow_all
 from hierdraft.drafting.hierarchy.chain import best_chain
-from hierdraft.drafting.hierarchy.evidence import Evidence, Weights, borrow_weights, teach
-from hierdraft.drafting.hierarchy.grow import Sources, Space, borrow_chains, borrow_shelf, make_space
-from hierdraft.drafting.hierarchy.lookups import Found, Rows
+from hierdraft.drafting.hierarchy.evidence import Weights, teach
+from hierdraft.drafting.hierarchy.grow import Sources, Space, make_space
 from hierdraft.drafting.hierarchy.scans import Near, is_bare
 from hierdraft.kernels import njit
 
@@ -27,7 +27,7 @@ _PART = 256
 
 
 class Texts(NamedTuple):
-    """Every slot's own text and its index, as `HashChains` holds them.
+    """Every slot's own text and its index, as in a `TextShelf`.
 
     tokens, heads, prev   int64[slots]: addresses of its arrays, which must outlive every use
     capacity, buckets     int64[slots]: their sizes
@@ -45,13 +45,12 @@ class Texts(NamedTuple):
 class Common(NamedTuple):
     """What all requests draft from.
 
-    recent, older   hash chains over finished requests that are in no pack yet
+    texts           finished requests that are in no pack yet
     shelf           the packs
     none, nothing   an empty index and an empty table, for the levels that a serving engine does not have
     """
 
-    recent: Chains
-    older: Chains
+    texts: TextShelf
     shelf: Shelf
     none: Chains
     nothing: Successors
@@ -96,37 +95,11 @@ def make_pool(slots: int, threads: int, depth: int, packs: int) -> Pool:
 @njit(nogil=True)
 def _space_of(pool: Space, slot: int, work: int, thread: int) -> Any:
     """The space of one slot, all but the chain itself in slot `work`. Nothing here uses the heap."""
-    r, f = pool.rows, pool.found
-    rows = Rows(
-        borrow(r.suffix)[work], borrow(r.known)[work], borrow(r.low)[work], borrow(r.high)[work],
-        borrow(r.longest)[work], borrow(r.wider)[work],
-    )  # fmt: skip
-    found = Found(borrow(f.token)[work], borrow(f.met)[work], borrow(f.newest)[work], borrow(f.entry)[work])
-    n = pool.near
-    near = Near(borrow(n.place)[thread], borrow(n.same)[thread], borrow(n.held)[thread])
     return Space(
         borrow(pool.tokens)[slot], borrow(pool.parents)[slot], borrow(pool.prob)[slot], borrow(pool.level)[slot],
-        borrow(pool.depth)[slot], rows, _evidence_of(pool.evidence, work), pool.pending, found, near,
+        borrow(pool.depth)[slot], slot_of(pool.rows, work), slot_of(pool.evidence, work), pool.pending,
+        slot_of(pool.found, work), slot_of(pool.near, thread),
     )  # fmt: skip
-
-
-@njit(nogil=True)
-def _evidence_of(e: Evidence, slot: int) -> Any:
-    return Evidence(
-        borrow(e.token)[slot], borrow(e.score)[slot], borrow(e.prob)[slot], borrow(e.best)[slot],
-        borrow(e.level)[slot], borrow(e.age)[slot], borrow(e.used)[slot], borrow(e.looks)[slot],
-        borrow(e.held)[slot], borrow(e.none)[slot], borrow(e.none_prob)[slot],
-    )  # fmt: skip
-
-
-@njit(nogil=True)
-def _text_of(texts: Texts, slot: int) -> Any:
-    capacity = texts.capacity[slot]
-    return Chains(
-        view(texts.tokens[slot], capacity),
-        plane(texts.heads[slot], ORDERS, texts.buckets[slot]),
-        plane(texts.prev[slot], ORDERS, capacity),
-    )
 
 
 @njit(nogil=True)
@@ -172,13 +145,13 @@ def learn_rows(
     kept   int64[levels]: counts of accepted tokens by level, added to
     """
     total = 0
-    weights = borrow_weights(weights)
+    weights = borrow_record(weights)
     for row in range(len(slots)):
         slot = slots[row]
         if slot < 0 or pool.made[slot] < 0:
             continue
         first = texts.length[slot]
-        evidence = _evidence_of(pool.space.evidence, slot)
+        evidence = slot_of(pool.space.evidence, slot)
         for place in range(min(lengths[row] - first, pool.made[slot] + 1)):
             choice = ids[row, first + place]
             teach(evidence, weights, tried, accepted, place, choice)
@@ -245,26 +218,24 @@ def draft_rows(
     every, turn   rows whose number is `turn` modulo `every` keep their evidence, for `learn_rows`
     work     the slot that all others are worked out in; it stays in the processor's cache
     """
-    weights = borrow_weights(weights)
-    shelf = borrow_shelf(common.shelf)
-    none, recent, older = borrow_chains(common.none), borrow_chains(common.recent), borrow_chains(common.older)
-    empty = Successors(borrow(common.nothing.keys), borrow(common.nothing.ids), borrow(common.nothing.confirmed))
+    weights = borrow_record(weights)
+    common = borrow_record(common)
     for row in range(start, stop):
         slot = slots[row]
         if slot < 0:
             continue
-        text, length = _text_of(texts, slot), lengths[row]
+        text, length = chains_at(texts, slot), lengths[row]
         known = texts.length[slot]
         text.tokens[known:length] = ids[row, known:length]
         if not is_bare(text):
             insert(text, known, length)
         texts.length[slot] = length
         low, high = borrow(pool.low)[slot], borrow(pool.high)[slot]
-        follow(shelf, low, high, text.tokens[max(known, length - LONGEST) : length])
+        follow(common.shelf, low, high, text.tokens[max(known, length - LONGEST) : length])
         borrow(pool.space.evidence.held)[slot][:] = -1
         space = _space_of(pool.space, slot, slot if row % every == turn else work, work - len(texts.length))
         pool.made[slot] = -1
         if depths[row] > 0:
-            sources = Sources(none, -1, text, length, empty, recent, older, shelf, low, high)
+            sources = Sources(common.none, -1, text, length, common.nothing, common.texts, common.shelf, low, high)
             suffix = text.tokens[max(0, length - ORDERS) : length]
             pool.made[slot] = best_chain(sources, suffix, weights, space, depths[row], least, hurried)

@@ -10,11 +10,10 @@ stored it. Drafters that ask other levels see other evidence, and have a file of
 
 from __future__ import annotations
 
-import os
-import threading
+import json
 import warnings
 from collections import OrderedDict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
@@ -25,15 +24,30 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from hierdraft.drafting.hierarchy.cells import CELLS, prior
-from hierdraft.drafting.hierarchy.evidence import TOKENS, Evidence, Weights, initial_weights, teach_all, worth_of
+from hierdraft.databases.disk import replace_file
+from hierdraft.databases.hashchain import ORDERS
+from hierdraft.drafting.hierarchy.cells import CELLS, SHARES, SKIP, SOURCES, prior
+from hierdraft.drafting.hierarchy.evidence import (
+    AGES,
+    MASKS,
+    RANKS,
+    TOKENS,
+    Evidence,
+    Weights,
+    initial_weights,
+    teach_all,
+    worth_of,
+)
 from hierdraft.errors import DraftWarning
 from hierdraft.kernels import njit
-from hierdraft.tree import LEVELS
+from hierdraft.levels import asked_levels, code_of, level_names
 
 FORMAT = "hierdraft-calibration-1"
 NAMESPACES = 8
 """Namespaces whose token weights are kept, the most recently used ones."""
+
+_FIRST = ("reference", "context", "recycled", "model", "statistics")
+"""The levels of files that do not say which."""
 
 _WEIGHT = 6.0
 _MOST = 200.0
@@ -42,18 +56,24 @@ _MOST = 200.0
 class Calibration:
     """Counters of cells, weights of looks: shared by all requests of a drafter."""
 
-    def __init__(self) -> None:
-        """Start from the prior."""
-        self.tried = np.full(CELLS, _WEIGHT)
-        self.accepted = prior() * _WEIGHT
+    def __init__(self, levels: Sequence[str] = ()) -> None:
+        """Start from the prior. `levels`: further ones that files have parts for, beside those always asked."""
+        self._levels = (*asked_levels(), *(level for level in levels if level not in asked_levels()))
+        fresh = self._fresh()
+        self.tried, self.accepted = fresh.pop("tried"), fresh.pop("accepted")
+        self._mixing = fresh
         self._evidence = np.empty(CELLS, dtype=np.float32)
-        self._mixing = initial_weights()
         self._tokens: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
         _weigh(self.tried, self.accepted, self._evidence)
         self._kept = self._copy()
 
+    @staticmethod
+    def _fresh() -> dict[str, NDArray[Any]]:
+        """All arrays before anything was learned."""
+        return {"tried": np.full(CELLS, _WEIGHT), "accepted": prior() * _WEIGHT, **initial_weights()}
+
     def _arrays(self) -> dict[str, NDArray[Any]]:
-        """What a file holds."""
+        """What files have their parts of."""
         return {"tried": self.tried, "accepted": self.accepted, **self._mixing}
 
     def _copy(self) -> dict[str, NDArray[Any]]:
@@ -83,7 +103,7 @@ class Calibration:
                 stored = self._stored(path)
                 learned = {name: stored[name] + (array - self._kept[name]) for name, array in learned.items()}
                 learned["accepted"] = np.clip(learned["accepted"], 0.0, learned["tried"])
-            _write(path, learned)
+            _write(path, _narrowed(learned, self._levels), self._levels)
         except OSError as error:
             _warn(f"The calibration is not stored: {error}.")
             return
@@ -91,7 +111,7 @@ class Calibration:
 
     def write(self, path: Path) -> None:
         """Store what was learned, complete or not at all, in place of what was there. Raises OSError."""
-        _write(path, self._arrays())
+        _write(path, _narrowed(self._arrays(), self._levels), self._levels)
 
     def read(self, path: Path) -> bool:
         """Go on from a file that `write` made; one that is not usable is left alone with a warning."""
@@ -110,18 +130,22 @@ class Calibration:
 
     def _stored(self, path: Path) -> dict[str, NDArray[Any]]:
         """What a file holds, old experience reduced. Raises OSError, and ValueError where it is not usable."""
+        content = path.read_bytes()
         try:
-            stored = load(path.read_bytes())
+            stored, levels = load(content), _levels_in(content)
         except SafetensorError as error:
             raise ValueError(str(error)) from error
-        if {name: array.shape for name, array in stored.items()} != {n: a.shape for n, a in self._arrays().items()}:
+        fresh = self._fresh()
+        if _shapes(stored) != _shapes(_narrowed(fresh, levels)):
             raise ValueError("it was made by another version")
         if not all(np.isfinite(array).all() for array in stored.values()):
             raise ValueError("it holds numbers that are not finite")
         if not ((stored["tried"] > 0) & (stored["accepted"] >= 0) & (stored["accepted"] <= stored["tried"])).all():
             raise ValueError("its counters make no sense")
         keep = np.minimum(1.0, _MOST / stored["tried"])  # old experience must not outweigh what is seen now
-        return {**stored, "tried": stored["tried"] * keep, "accepted": stored["accepted"] * keep}
+        stored |= {"tried": stored["tried"] * keep, "accepted": stored["accepted"] * keep}
+        _widen(fresh, stored, levels)
+        return fresh
 
     def read_default(self) -> bool:
         """Go on from what comes with hierdraft: learned in replay of text that is part of it."""
@@ -130,16 +154,55 @@ class Calibration:
 
 def file_of(path: Path, levels: Collection[str]) -> Path:
     """The file beside `path` for drafters that ask these levels; `path` itself for those that ask all databases."""
-    asked = [level for level in LEVELS if level in levels]
-    every = list(LEVELS[: LEVELS.index("draft")])
-    return path if asked == every else path.with_name(f"{path.stem}.{'+'.join(asked)}{path.suffix}")
+    asked = tuple(level for level in level_names() if level in levels)
+    return path if asked == asked_levels() else path.with_name(f"{path.stem}.{'+'.join(asked)}{path.suffix}")
 
 
-def _write(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary.write_bytes(save(dict(arrays), metadata={"format": FORMAT}))
-    os.replace(temporary, path)
+def _shapes(arrays: Mapping[str, NDArray[Any]]) -> dict[str, tuple[int, ...]]:
+    return {name: array.shape for name, array in arrays.items()}
+
+
+def _places(levels: Sequence[str]) -> dict[str, tuple[tuple[int, ...], Any]]:
+    """Array -> a shape to see it in, and what of that belongs to these levels. The arrays have room for more."""
+    codes = [code_of(level) for level in levels]
+    sources = codes + [SKIP + code for code in codes]
+    bits = np.array([1 << place for place in (*codes, SKIP)])
+    sets = (np.arange(1 << len(bits))[:, None] >> np.arange(len(bits)) & 1) @ bits
+    return {
+        "tried": ((SOURCES, -1), sources), "accepted": ((SOURCES, -1), sources),
+        "look": ((RANKS, SOURCES, ORDERS), (slice(None), sources)),
+        "mask": ((MASKS,), sets), "mix": ((SHARES, MASKS, AGES), (slice(None), sets)),
+    }  # fmt: skip
+
+
+def _narrowed(arrays: Mapping[str, NDArray[Any]], levels: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """The part of the arrays that belongs to some levels, as files hold it."""
+    parts = {name: arrays[name].reshape(shape)[which].ravel() for name, (shape, which) in _places(levels).items()}
+    return {**arrays, **parts}
+
+
+def _widen(arrays: dict[str, NDArray[Any]], parts: Mapping[str, NDArray[Any]], levels: Sequence[str]) -> None:
+    """Put what `_narrowed` made for these levels back in its places."""
+    for name, (shape, which) in _places(levels).items():
+        whole = arrays[name].reshape(shape)
+        whole[which] = parts[name].reshape(whole[which].shape)
+    arrays.update({name: array for name, array in parts.items() if name not in _places(())})
+
+
+def _levels_in(content: bytes) -> list[str]:
+    """The levels that a file has parts for. Raises ValueError."""
+    length = int.from_bytes(content[:8], "little")
+    named = json.loads(content[8 : 8 + length]).get("__metadata__", {}).get("levels")
+    levels = list(_FIRST) if named is None else named.split(",")
+    unknown = set(levels) - set(level_names())
+    if unknown:
+        raise ValueError(f"it knows levels that are not known here: {', '.join(sorted(unknown))}")
+    return levels
+
+
+def _write(path: Path, arrays: Mapping[str, NDArray[Any]], levels: Sequence[str]) -> None:
+    about = {"format": FORMAT} | ({} if tuple(levels) == _FIRST else {"levels": ",".join(levels)})
+    replace_file(path, save(dict(arrays), metadata=about))
 
 
 def _warn(what: str) -> None:

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from hierdraft.databases.hashchain import ORDERS
 from hierdraft.kernels import njit
-from hierdraft.tree import LEVELS
+from hierdraft.levels import ROOM, code_of
 
-SKIP = LEVELS.index("draft")
+SKIP = ROOM
 """A level's code plus this is the source of its skip looks."""
 
 SOURCES = 2 * SKIP
@@ -89,7 +89,7 @@ def prior() -> NDArray[np.float64]:
             for j, share in enumerate(_SHARE_MIDDLE):
                 table[:, order - 1, i, j, :] = share * (count / share) / (count / share + escape)
     table[..., 1] = np.minimum(0.97, table[..., 1] * 1.15)
-    table[LEVELS.index("reference"), ..., 1] = np.maximum(0.9, table[LEVELS.index("reference"), ..., 1])
+    table[code_of("reference"), ..., 1] = np.maximum(0.9, table[code_of("reference"), ..., 1])
     ranks = 0.5 / (1.0 + np.arange(PER_LOOK // 2)) ** 1.2
-    table[LEVELS.index("recycled")] = np.repeat(ranks, 2).reshape(COUNTS, SHARES, 2)
+    table[code_of("recycled")] = np.repeat(ranks, 2).reshape(COUNTS, SHARES, 2)
     return table.reshape(CELLS)

@@ -5,18 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from hierdraft.databases.hashchain import ORDERS, longest_before
-from hierdraft.databases.suffixarray import Shelf, token_at, view
+from hierdraft.databases.memory import view
+from hierdraft.databases.suffixarray import Shelf, token_at
 from hierdraft.drafting.hierarchy.evidence import Weights
 from hierdraft.drafting.hierarchy.grow import Sources, Space, begin, expand, extend_suffix
 from hierdraft.drafting.hierarchy.lookups import longest_in_pack
 from hierdraft.drafting.hierarchy.scans import is_bare, look, newest_behind_all
 from hierdraft.kernels import njit
-from hierdraft.tree import LEVELS
+from hierdraft.levels import code_of
 
 SURE = 0.8
 """Probability from which a hurried chain runs on without asking."""
 
-_CONTEXT = LEVELS.index("context")
+_CONTEXT = code_of("context")
 
 
 @njit(nogil=True)

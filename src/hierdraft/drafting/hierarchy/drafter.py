@@ -8,18 +8,19 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hierdraft.databases.hashchain import ORDERS
-from hierdraft.databases.levels import ContextLevel, Databases, ReferenceLevel
+from hierdraft.databases.hashchain import ORDERS, shelve_texts
+from hierdraft.databases.levels import ContextLevel, Databases, ReferenceLevel, make_text_level
 from hierdraft.databases.recycled import TOP, RecycledLevel, make_successors, note_successors
 from hierdraft.databases.suffixarray import LONGEST, follow_all
 from hierdraft.drafting.hierarchy.calibration import Calibration, file_of
 from hierdraft.drafting.hierarchy.grow import Sources, grow, make_space
 from hierdraft.errors import UsageError
+from hierdraft.levels import askable_levels, asked_levels, code_of
 from hierdraft.protocols import Budget, Request, Step, Wants
-from hierdraft.tree import LEVELS, DraftTree, Int32
+from hierdraft.tree import DraftTree, Int32
 
-_MODEL = LEVELS.index("model")
-_ALL = LEVELS[: LEVELS.index("draft")]
+_MODEL = code_of("model")
+_ALL = asked_levels()
 
 PROMPT_ROWS = 128
 """How many of the last prompt positions teach the recycled level."""
@@ -37,16 +38,17 @@ class HierarchyDrafter:
     def __init__(self, levels: tuple[str, ...] = _ALL, least: float = 0.002, calibration: str = "default") -> None:
         """Raises UsageError for unknown levels.
 
-        levels        which databases are drafted from
+        levels        which levels are drafted from; further ones are named beside these (docs/extending.md)
         least         path probability below which nothing is drafted
         calibration   `default`: go on from what was learned before; `none`: begin with the prior
         """
-        if not set(levels) <= set(_ALL):
-            raise UsageError(f"The levels are {', '.join(_ALL)}, not {'+'.join(levels)}.")
+        if not set(levels) <= set(askable_levels()):
+            raise UsageError(f"The levels are {', '.join(askable_levels())}, not {'+'.join(levels)}.")
+        self._more = {code_of(level): make_text_level(level) for level in levels if level not in _ALL}
         if calibration not in ("default", "none"):
             raise UsageError(f"The calibration is 'default' or 'none', not {calibration!r}.")
         self.wants = Wants(TOP, PROMPT_ROWS) if "recycled" in levels else Wants()
-        self.calibration = Calibration()
+        self.calibration = Calibration(levels)
         self._stored: Path | None = None
         self._learns = calibration == "default"
         if self._learns:
@@ -90,6 +92,7 @@ class HierarchyDrafter:
         self._successors = self._recycled.table(request.namespace) if recycles else make_successors(0)
         self._reference = ReferenceLevel(request.reference if "reference" in self._levels else ())
         self._context = ContextLevel()
+        self._shelve_texts()
         self._last = request.prompt[-ORDERS:]
         self._asked = False
         self._proposed = 0
@@ -99,7 +102,15 @@ class HierarchyDrafter:
         self._begin(request)
         if "context" in self._levels:
             self._context = ContextLevel(request.prompt, room=min(request.limit, 4096))
+        for level in self._more.values():
+            level.start(request)
         self._follow(request.prompt[-LONGEST:].copy())
+
+    def _shelve_texts(self) -> None:
+        """The texts that were said before, and those of further levels, as they now are."""
+        said = self._shelves.texts
+        self._chains = [*said, *(level.chains for level in self._more.values())]
+        self._texts = shelve_texts(self._chains, [_MODEL] * len(said) + list(self._more))
 
     def _follow(self, added: Int32) -> None:
         """Carry the ranges on in every pack, those of the text without its last token one token behind."""
@@ -114,9 +125,11 @@ class HierarchyDrafter:
         if budget.nodes > len(self._space.tokens):
             self._space = make_space(budget.nodes, len(shelves.packs))
         space = self._space
+        if self._more:  # they may have grown into other arrays
+            self._shelve_texts()
         sources = Sources(
             self._reference.chains, self._reference.expected, self._context.chains, len(self._context),
-            self._successors, shelves.recent, shelves.older, shelves.shelf, self._low, self._high,
+            self._successors, self._texts, shelves.shelf, self._low, self._high,
         )  # fmt: skip
         self._last = tokens[-ORDERS:].copy()  # writable, as everywhere else: one compiled signature
         self._asked = True
@@ -140,6 +153,8 @@ class HierarchyDrafter:
             self._recycle(step, step.runner_up)
         if "context" in self._levels:
             self._context.extend(step.tokens)
+        for level in self._more.values():
+            level.extend(step.tokens)
         self._reference.follow(step.tokens)
         self._follow(np.array(step.tokens, dtype=np.int32))
         if self._useful and (step.tree.level[step.path] == _MODEL).any():
@@ -190,3 +205,5 @@ class HierarchyDrafter:
         self._databases.learn(namespace, prompt, tokens[len(prompt) :])
         self._context.close()
         self._reference.close()
+        for level in self._more.values():
+            level.close()

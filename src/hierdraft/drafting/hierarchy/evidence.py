@@ -16,15 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hierdraft.databases.hashchain import ORDERS
-from hierdraft.databases.suffixarray import borrow
 from hierdraft.drafting.hierarchy.cells import CELLS, PER_LOOK, SHARES, SKIP, SOURCES, STRENGTHS, source_of, strength_of
 from hierdraft.kernels import njit
-from hierdraft.tree import LEVELS
+from hierdraft.levels import code_of
 
 BRANCHES = 48
 """Most different continuations of one row that are considered."""
 
-LOOKS = 14
+LOOKS = 16
 """Most looks that count for one candidate."""
 
 RANKS = 2
@@ -49,7 +48,7 @@ _RATE_LOOK = 0.005
 _RATE_PAIR = 0.02
 _RATE_TOKEN = 0.02
 _RATE_MIX = 0.05
-_CONTEXT, _MODEL, _STATISTICS = (LEVELS.index(name) for name in ("context", "model", "statistics"))
+_CONTEXT, _MODEL, _STATISTICS = (code_of(name) for name in ("context", "model", "statistics"))
 
 
 class Weights(NamedTuple):
@@ -121,29 +120,6 @@ def initial_weights() -> dict[str, NDArray[np.float32]]:
         "pair": np.zeros((3, STRENGTHS, STRENGTHS), dtype=np.float32),
         "none": np.full((ORDERS + 1) ** 2, 2.0, dtype=np.float32),
     }
-
-
-@njit(nogil=True)
-def borrow_evidence(e: Evidence) -> Any:
-    """The same, without reference counts."""
-    return Evidence(
-        borrow(e.token), borrow(e.score), borrow(e.prob), borrow(e.best), borrow(e.level), borrow(e.age),
-        borrow(e.used), borrow(e.looks), borrow(e.held), borrow(e.none), borrow(e.none_prob),
-    )  # fmt: skip
-
-
-@njit(nogil=True)
-def borrow_weights(w: Weights) -> Any:
-    """The same, without reference counts."""
-    return Weights(
-        borrow(w.evidence),
-        borrow(w.look),
-        borrow(w.mask),
-        borrow(w.mix),
-        borrow(w.pair),
-        borrow(w.none),
-        borrow(w.token),
-    )
 
 
 @njit(nogil=True, forceinline=True)

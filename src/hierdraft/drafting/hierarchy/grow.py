@@ -12,17 +12,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hierdraft.databases.hashchain import ORDERS, UNWRITTEN, Chains
+from hierdraft.databases.hashchain import ORDERS, UNWRITTEN, Chains, TextShelf, chains_at
+from hierdraft.databases.memory import borrow_record
 from hierdraft.databases.recycled import Successors
-from hierdraft.databases.suffixarray import LONGEST, Shelf, borrow
+from hierdraft.databases.suffixarray import LONGEST, Shelf
 from hierdraft.drafting.hierarchy.cells import SKIP
 from hierdraft.drafting.hierarchy.evidence import (
     AGES,
     BRANCHES,
     Evidence,
     Weights,
-    borrow_evidence,
-    borrow_weights,
     conclude,
     make_evidence,
 )
@@ -37,17 +36,14 @@ from hierdraft.drafting.hierarchy.lookups import (
     make_rows,
     skip_in_pack,
 )
-from hierdraft.drafting.hierarchy.scans import Near, age_in_context, ask_context, borrow_near, make_near
+from hierdraft.drafting.hierarchy.scans import Near, age_in_context, ask_context, make_near
 from hierdraft.kernels import njit
-from hierdraft.tree import LEVELS
+from hierdraft.levels import code_of
 
 LAZY = 0.3
 
 _EXPAND = -1
-_REFERENCE = LEVELS.index("reference")
-_CONTEXT = LEVELS.index("context")
-_RECYCLED = LEVELS.index("recycled")
-_MODEL = LEVELS.index("model")
+_REFERENCE, _CONTEXT, _RECYCLED = (code_of(name) for name in ("reference", "context", "recycled"))
 
 
 class Pending(NamedTuple):
@@ -68,7 +64,7 @@ class Sources(NamedTuple):
     expected        where in it the text is thought to go on, -1 for nowhere
     context, length   hash chains over this request, and how many tokens it has
     recycled        the target's own runner-up tokens
-    recent, older   hash chains over finished requests that are in no pack yet
+    texts           further texts with hash chains: finished requests that are in no pack yet, and other levels
     shelf           the packs
     low, high       int32[2, packs, LONGEST + 1]: per suffix length of the committed text its range in the pack; the
                     same for the text without its last token
@@ -79,8 +75,7 @@ class Sources(NamedTuple):
     context: Chains
     length: int
     recycled: Successors
-    recent: Chains
-    older: Chains
+    texts: TextShelf
     shelf: Shelf
     low: NDArray[np.int32]
     high: NDArray[np.int32]
@@ -162,17 +157,20 @@ def expand(sources: Sources, space: Space, weights: Weights, row: int, depth: in
     rows, found, evidence = space.rows, space.found, space.evidence
     evidence.held[row] = 0
     near = far = 0
-    texts = (sources.reference, sources.context, sources.recent, sources.older)
-    for text in range(len(texts)):
-        if texts[text].tokens[0] == UNWRITTEN:
+    for text in range(2 + len(sources.texts.level)):  # one place for each: what is called is compiled into it
+        if text == 1:
+            chains = sources.context
+        else:
+            chains = sources.reference if text == 0 else chains_at(sources.texts, text - 2)
+        if chains.tokens[0] == UNWRITTEN:
             continue
-        level = _REFERENCE if text == 0 else _CONTEXT if text == 1 else _MODEL
+        level = _REFERENCE if text == 0 else _CONTEXT if text == 1 else sources.texts.level[text - 2]
         expected = sources.expected + depth if text == 0 and sources.expected >= 0 else -1
         for source in range(level, level + (1 if hurried else SKIP + 1), SKIP):
             if text == 1:
-                longest = ask_context(texts[1], sources.length, source, space.near, rows, row, found, evidence, weights)
+                longest = ask_context(chains, sources.length, source, space.near, rows, row, found, evidence, weights)
             else:
-                longest = ask_chains(texts[text], source, rows, row, expected, found, evidence, weights)
+                longest = ask_chains(chains, source, rows, row, expected, found, evidence, weights)
             if source == level and text < 2:
                 near = max(near, longest)
             elif source == level:
@@ -193,51 +191,13 @@ def expand(sources: Sources, space: Space, weights: Weights, row: int, depth: in
 
 
 @njit(nogil=True)
-def borrow_chains(chains: Chains) -> Any:
-    """The same, without reference counts."""
-    return Chains(borrow(chains.tokens), borrow(chains.heads), borrow(chains.prev))
-
-
-@njit(nogil=True)
-def borrow_shelf(s: Shelf) -> Any:
-    """The same, without reference counts."""
-    return Shelf(
-        borrow(s.tokens), borrow(s.suffixes), borrow(s.starts), borrow(s.length), borrow(s.vocab), borrow(s.level)
-    )
-
-
-@njit(nogil=True)
-def _borrow_sources(sources: Sources) -> Any:
-    t = sources.recycled
-    recycled = Successors(borrow(t.keys), borrow(t.ids), borrow(t.confirmed))
-    return Sources(
-        borrow_chains(sources.reference), sources.expected, borrow_chains(sources.context), sources.length,
-        recycled, borrow_chains(sources.recent), borrow_chains(sources.older), borrow_shelf(sources.shelf),
-        borrow(sources.low), borrow(sources.high),
-    )  # fmt: skip
-
-
-@njit(nogil=True)
-def _borrow_space(space: Space) -> Any:
-    r, p, f = space.rows, space.pending, space.found
-    rows = Rows(borrow(r.suffix), borrow(r.known), borrow(r.low), borrow(r.high), borrow(r.longest), borrow(r.wider))
-    pending = Pending(borrow(p.prob), borrow(p.row), borrow(p.slot))
-    found = Found(borrow(f.token), borrow(f.met), borrow(f.newest), borrow(f.entry))
-    return Space(
-        borrow(space.tokens), borrow(space.parents), borrow(space.prob), borrow(space.level), borrow(space.depth),
-        rows, borrow_evidence(space.evidence), pending, found, borrow_near(space.near),
-    )  # fmt: skip
-
-
-@njit(nogil=True)
 def grow(sources: Sources, suffix: Any, weights: Weights, space: Space, nodes: int, depth: int, least: float) -> int:
     """Grow a tree of at most `nodes` nodes, `depth` levels deep, into `space`; returns how many nodes it has.
 
     suffix   int32[<= ORDERS]: the last committed tokens, newest last
     least    candidates with a lower path probability are dropped
     """
-    sources, space = _borrow_sources(sources), _borrow_space(space)  # the caller holds them
-    weights = borrow_weights(weights)
+    sources, space, weights = borrow_record(sources), borrow_record(space), borrow_record(weights)  # the caller's own
     begin(sources, suffix, space.rows)
     evidence, top = space.evidence, space.pending
     evidence.held[:] = -1

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hierdraft.databases.hashchain import ORDERS, Chains, collect, newest_of
+from hierdraft.databases.memory import view
 from hierdraft.databases.recycled import TOP, Successors, place_of
-from hierdraft.databases.suffixarray import LONGEST, Shelf, first_range, narrow, sample, sample_skipping, view
+from hierdraft.databases.suffixarray import LONGEST, Shelf, first_range, narrow, sample, sample_skipping
 from hierdraft.drafting.hierarchy.cells import SKIP, cell_of, rank_cell
 from hierdraft.drafting.hierarchy.evidence import RANKS, Evidence, Weights, note
 from hierdraft.kernels import njit

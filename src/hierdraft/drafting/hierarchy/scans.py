@@ -15,7 +15,6 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from hierdraft.databases.hashchain import ORDERS, Chains, age_of, power_of
-from hierdraft.databases.suffixarray import borrow
 from hierdraft.drafting.hierarchy.cells import SKIP
 from hierdraft.drafting.hierarchy.evidence import RANKS, Evidence, Weights
 from hierdraft.drafting.hierarchy.lookups import OCCURRENCES, Found, Rows, ask_chains, note_found
@@ -84,12 +83,6 @@ def make_near() -> Near:
     """Room for two rows."""
     place, same = np.zeros((2, 2, 2, SHORT), dtype=np.int32)
     return Near(place, same, np.zeros((2, 2), dtype=np.int32))
-
-
-@njit(nogil=True)
-def borrow_near(near: Near) -> Any:
-    """The same, without reference counts."""
-    return Near(borrow(near.place), borrow(near.same), borrow(near.held))
 
 
 @njit(nogil=True, forceinline=True)

@@ -16,8 +16,9 @@ import numpy as np
 
 from hierdraft.drafting.rivals.datastore import Datastore, RetrievalDrafter
 from hierdraft.drafting.rivals.text import merged
+from hierdraft.levels import code_of
 from hierdraft.protocols import Budget, Request
-from hierdraft.tree import LEVELS, DraftTree, Int32
+from hierdraft.tree import DraftTree, Int32
 
 Pair = tuple[int, int]
 
@@ -85,7 +86,7 @@ class AdedDrafter(RetrievalDrafter):
         for _ in range(self._rounds):
             self._round(root)
         found = sorted(_texts(root), key=lambda text: -text[0])[: self._texts]
-        branches = [(LEVELS.index("statistics"), self._longer(root.pair, text)) for _, text in found]
+        branches = [(code_of("statistics"), self._longer(root.pair, text)) for _, text in found]
         return merged(branches, Budget(min(_NODES, budget.nodes), budget.depth))
 
     def _round(self, root: _Node) -> None:

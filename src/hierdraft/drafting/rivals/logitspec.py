@@ -8,8 +8,9 @@ ranks, 3 up to rank 32, 1 behind; 63 tokens. Branches with equal beginnings shar
 from __future__ import annotations
 
 from hierdraft.drafting.rivals.text import TextDrafter, merged
+from hierdraft.levels import code_of
 from hierdraft.protocols import Budget, Request, Step, Wants
-from hierdraft.tree import LEVELS, DraftTree, Int32
+from hierdraft.tree import DraftTree, Int32
 
 TOP = 64
 LONGEST, BEHIND = 3, 6
@@ -52,14 +53,14 @@ class LogitSpecDrafter(TextDrafter):
     def propose(self, tokens: Int32, budget: Budget) -> DraftTree:
         """The branches, best first, as one tree."""
         text = tokens[-LONGEST:].tolist()
-        branches = [(LEVELS.index("context"), self._followed(text))]
+        branches = [(code_of("context"), self._followed(text))]
         room = _CAPACITY - len(branches[0][1])
         for rank, token in enumerate(self._ranked):
             if token == text[-1] or room <= 0:
                 continue
             size = 4 if rank <= 8 else 3 if rank <= 32 else 1
             branch = [token, *self._followed([*text, token])][: min(size, room)]
-            branches.append((LEVELS.index("recycled"), branch))
+            branches.append((code_of("recycled"), branch))
             room -= len(branch)
         return merged(branches, budget)
 

@@ -13,8 +13,9 @@ from hierdraft.databases.ngrams import RecentGrams
 from hierdraft.drafting.hd.window import LookaheadWindow
 from hierdraft.drafting.rivals.text import TextDrafter, merged
 from hierdraft.errors import UsageError
+from hierdraft.levels import WINDOW, code_of
 from hierdraft.protocols import Budget, Request, Step, Wants
-from hierdraft.tree import LEVELS, WINDOW, DraftTree, Int32
+from hierdraft.tree import DraftTree, Int32
 
 
 class LookaheadDrafter(TextDrafter):
@@ -42,7 +43,7 @@ class LookaheadDrafter(TextDrafter):
         """The pool's n-grams of the last token, and the window's nodes where the request has room for them."""
         last = int(tokens[-1])
         grams = self._pool.get(last)
-        levels = [WINDOW if self._pool.only_probed(last, gram) else LEVELS.index("context") for gram in grams]
+        levels = [WINDOW if self._pool.only_probed(last, gram) else code_of("context") for gram in grams]
         tree = merged([(level, list(gram)) for level, gram in zip(levels, grams, strict=True)], budget)
         ids, parents, drafted = tree.tokens.tolist(), tree.parents.tolist(), len(tree)
         if budget.probes < self._window.most:

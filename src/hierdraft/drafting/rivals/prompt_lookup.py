@@ -10,8 +10,9 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from hierdraft.drafting.rivals.text import TextDrafter
+from hierdraft.levels import code_of
 from hierdraft.protocols import Budget
-from hierdraft.tree import LEVELS, DraftTree, Int32
+from hierdraft.tree import DraftTree, Int32
 
 
 class PromptLookupDrafter(TextDrafter):
@@ -31,5 +32,5 @@ class PromptLookupDrafter(TextDrafter):
                 start = place + size
                 if start + self._tokens <= length:
                     found = tokens[start : start + min(self._tokens, budget.nodes, budget.depth)]
-                    return DraftTree.chain(found.copy(), level=LEVELS.index("context"))
+                    return DraftTree.chain(found.copy(), level=code_of("context"))
         return DraftTree.empty()

@@ -8,8 +8,9 @@ there is nothing to draft from.
 from __future__ import annotations
 
 from hierdraft.drafting.rivals.datastore import Datastore, RetrievalDrafter, frequent_prefixes
+from hierdraft.levels import code_of
 from hierdraft.protocols import Budget
-from hierdraft.tree import LEVELS, DraftTree, Int32
+from hierdraft.tree import DraftTree, Int32
 
 
 class RestDrafter(RetrievalDrafter):
@@ -23,4 +24,4 @@ class RestDrafter(RetrievalDrafter):
         """The most frequent prefixes of what followed the longest suffix."""
         _, rows = self.store.find(tokens)
         nodes = min(self._nodes, budget.nodes)
-        return frequent_prefixes(rows[:, : budget.depth], nodes, LEVELS.index("statistics"))
+        return frequent_prefixes(rows[:, : budget.depth], nodes, code_of("statistics"))

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from hierdraft.drafting.rivals.automaton import SuffixAutomaton
 from hierdraft.drafting.rivals.datastore import Datastore, RetrievalDrafter, frequent_prefixes
+from hierdraft.levels import code_of
 from hierdraft.protocols import Budget, Request, Step
-from hierdraft.tree import LEVELS, DraftTree, Int32
+from hierdraft.tree import DraftTree, Int32
 
 _LONGEST = 64
 
@@ -45,12 +46,12 @@ class SamDrafter(RetrievalDrafter):
         room = min(self._most, budget.nodes)
         if size - self._bias > matched:
             nodes = min(1 + self._factor * size, room)
-            return frequent_prefixes(rows[:, : budget.depth], nodes, LEVELS.index("model"))
+            return frequent_prefixes(rows[:, : budget.depth], nodes, code_of("model"))
         if matched == 0:
             return DraftTree.empty()
         start = self._own.first[state]
         found = self.text[start : start + min(1 + self._factor * matched, room, budget.depth)]
-        return DraftTree.chain(found, level=LEVELS.index("context"))
+        return DraftTree.chain(found, level=code_of("context"))
 
     def finish(self, tokens: Int32) -> None:
         """Forget the request."""

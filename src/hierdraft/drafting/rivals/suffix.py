@@ -15,8 +15,9 @@ from hierdraft.databases.pack import Pack
 from hierdraft.databases.suffixarray import narrow, runs
 from hierdraft.drafting.rivals.automaton import SEPARATOR, SuffixAutomaton
 from hierdraft.drafting.rivals.datastore import Datastore, RetrievalDrafter
+from hierdraft.levels import code_of
 from hierdraft.protocols import Budget, Request, Step
-from hierdraft.tree import LEVELS, DraftTree, Int32
+from hierdraft.tree import DraftTree, Int32
 
 Draft = tuple[float, list[int], list[float], int]
 
@@ -60,9 +61,9 @@ class SuffixDrafter(RetrievalDrafter):
     def propose(self, tokens: Int32, budget: Budget) -> DraftTree:
         """The best chain of all match lengths in both structures."""
         most = min(budget.nodes, budget.depth, self._depth)
-        own = self._best(self._own, *self._own.before, most, LEVELS.index("context"))
-        other = self._best(self._earlier[self.namespace], *self._at, most, LEVELS.index("model"))
-        packed = self._best_packed(tokens, most, LEVELS.index("model"))
+        own = self._best(self._own, *self._own.before, most, code_of("context"))
+        other = self._best(self._earlier[self.namespace], *self._at, most, code_of("model"))
+        packed = self._best_packed(tokens, most, code_of("model"))
         score, ids, probs, level = max(own, other, packed, key=lambda draft: draft[0])
         if score <= 0.0:
             return DraftTree.empty()

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hierdraft.drafting.rivals.text import TextDrafter
+from hierdraft.levels import code_of
 from hierdraft.protocols import Budget, Request, Step, Wants
-from hierdraft.tree import LEVELS, DraftTree, Int32
+from hierdraft.tree import DraftTree, Int32
 
 TOP = 8
 
@@ -52,7 +53,7 @@ class TokenRecyclingDrafter(TextDrafter):
             row = self._matrix[ids[node]] if ids[node] < len(self._matrix) else np.zeros(TOP, dtype=np.int32)
             ids += row[:count].tolist()
             parents += [node - 1] * count
-        return DraftTree.build(ids[1:], parents[1:], level=LEVELS.index("recycled")).prefix(budget.nodes)
+        return DraftTree.build(ids[1:], parents[1:], level=code_of("recycled")).prefix(budget.nodes)
 
     def observe(self, step: Step) -> None:
         """Write every scored row's best tokens over those of its token."""

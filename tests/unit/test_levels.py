@@ -1,0 +1,185 @@
+"""Levels: one row each. A sixth is one file and one row, of ours or of an installed package."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hierdraft import levels
+from hierdraft.bench.plots import place_of_level
+from hierdraft.databases.levels import Databases, make_text_level
+from hierdraft.decoding.loop import Options, decode
+from hierdraft.drafting.budget import FixedBudget
+from hierdraft.drafting.hierarchy.calibration import Calibration
+from hierdraft.drafting.hierarchy.cells import CELLS, ORDERS, PER_LOOK, SKIP, cell_of
+from hierdraft.drafting.hierarchy.drafter import HierarchyDrafter
+from hierdraft.engines.replay import ReplayEngine
+from hierdraft.errors import DraftWarning, MissingDependencyError, UsageError
+from hierdraft.registry import make_drafter
+from hierdraft.tree import DraftTree
+
+NOTES = '''
+"""A level of notes that are always at hand: the file of a sixth level."""
+
+import numpy as np
+
+from hierdraft.databases.hashchain import HashChains
+
+
+class NotesLevel:
+    def __init__(self):
+        self._index = HashChains(0)
+
+    @property
+    def chains(self):
+        return self._index.chains
+
+    def start(self, request):
+        self._index = HashChains(0)
+        self._index.extend(np.append(np.arange(40, 80, dtype=np.int32), np.int32(-1)))
+
+    def extend(self, tokens):
+        self._index.extend(np.array([7, -1], dtype=np.int32))  # grows while it is drafted from
+
+    def close(self):
+        self._index = HashChains(0)
+'''
+
+
+def forget() -> None:
+    for kept in (levels.registered, levels.code_of):
+        kept.cache_clear()
+
+
+@pytest.fixture
+def clean() -> Iterator[None]:
+    """No test leaves a level behind."""
+    forget()
+    yield
+    forget()
+
+
+@pytest.fixture(params=["row", "plug-in"])
+def notes(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clean: None) -> str:
+    """One file, and one row: in `levels.py`, or in what a package says of itself."""
+    (tmp_path / "some_notes.py").write_text(NOTES)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    if request.param == "row":
+        row = levels.Level("notes", made="some_notes:NotesLevel")
+        monkeypatch.setattr(levels, "SOURCES", (*levels.SOURCES, row))
+    else:
+        about = tmp_path / "some_notes-1.0.dist-info"
+        about.mkdir()
+        (about / "METADATA").write_text("Metadata-Version: 2.1\nName: some-notes\nVersion: 1.0\n")
+        (about / "entry_points.txt").write_text("[hierdraft.levels]\nnotes = some_notes:NotesLevel\n")
+    return "notes"
+
+
+ANSWER = [*range(45, 70), 3, 4, *range(50, 60), 2]
+PROMPT = np.array([1, 2, 3, 43, 44], dtype=np.int32)
+
+
+def answered(drafter: HierarchyDrafter) -> tuple[list[int], dict[str, int], int]:
+    """(tokens, how many came from which level, steps) of an answer that the notes hold the better part of."""
+    engine = ReplayEngine(100)
+    engine.play(ANSWER)
+    tokens, by_level, steps = [], {}, 0
+    for step in decode(engine, drafter, PROMPT.tolist(), Options(len(ANSWER), FixedBudget(12))):
+        tokens += step.tokens
+        steps += 1
+        for code in step.levels:
+            name = levels.level_name(code)
+            by_level[name] = by_level.get(name, 0) + 1
+    return tokens, by_level, steps
+
+
+def test_a_sixth_level_drafts_under_its_own_name(notes: str) -> None:
+    drafter = make_drafter("hierarchy:levels=context+notes:calibration=none")
+    assert isinstance(drafter, HierarchyDrafter)
+    drafter.text_only()
+    for _ in range(3):
+        tokens, by_level, steps = answered(drafter)
+        assert tokens == ANSWER
+    assert by_level["notes"] > len(ANSWER) // 2
+    assert steps < len(ANSWER) // 2
+    assert set(by_level) <= {"notes", "context", "target"}
+
+
+def test_a_sixth_level_is_shown_like_the_others(notes: str) -> None:
+    assert levels.level_names()[levels.code_of("notes") :][0] == "notes"
+    assert levels.level_of("notes").terminal
+    assert place_of_level("notes") < place_of_level("grammar") < place_of_level("no such level")
+    DraftTree.chain([1, 2], level=levels.code_of("notes")).check(10)
+    assert "notes" not in levels.asked_levels()
+    assert "notes" in levels.askable_levels()
+
+
+def test_what_a_sixth_level_is_worth_is_learned_and_kept(notes: str, tmp_path: Path) -> None:
+    shared = tmp_path / "calibration.safetensors"
+    drafter = HierarchyDrafter(("context", "notes"), calibration="default")
+    drafter.attach(Databases(calibration_file=shared))
+    drafter.text_only()
+    answered(drafter)
+    drafter.close()
+    stored = [file for file in tmp_path.iterdir() if file.suffix == ".safetensors"]
+    assert [file.name for file in stored] == ["calibration.context+notes.safetensors"]
+    again = Calibration(("notes",))
+    assert again.read(stored[0])
+    cells = slice(levels.code_of("notes") * ORDERS * PER_LOOK, (levels.code_of("notes") + 1) * ORDERS * PER_LOOK)
+    assert np.allclose(again.tried[cells], drafter.calibration.tried[cells])
+    assert (again.tried[cells] != Calibration().tried[cells]).any()
+    assert np.allclose(again.weights("").look, drafter.calibration.weights("").look)
+
+
+def test_a_calibration_that_knows_other_levels_is_left_alone(notes: str, tmp_path: Path) -> None:
+    path = tmp_path / "c.safetensors"
+    Calibration(("notes",)).write(path)
+    assert Calibration().read(path)  # what it says of the others serves
+    about = path.read_bytes().replace(b"statistics,notes", b"statistics,gnats")
+    path.write_bytes(about)
+    with pytest.warns(DraftWarning, match="not known here: gnats"):
+        assert not Calibration().read(path)
+
+
+def test_places_without_a_level_hold_nothing() -> None:
+    with pytest.raises(ValueError, match="the code of a level"):
+        DraftTree.chain([1], level=levels.ROOM - 1).check(10)
+
+
+def test_names_that_are_no_level(clean: None) -> None:
+    with pytest.raises(UsageError, match="There is no level 'nothing': choose one of reference"):
+        levels.code_of("nothing")
+    with pytest.raises(UsageError, match=r"The levels are reference, .*, not context\+draft"):
+        HierarchyDrafter(("context", "draft"))
+    with pytest.raises(UsageError, match="The levels are"):
+        HierarchyDrafter(("context", "nothing"))
+
+
+def test_a_level_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch, clean: None) -> None:
+    monkeypatch.setattr(levels, "SOURCES", (*levels.SOURCES, levels.Level("gone", made="no_such_module:Level")))
+    with pytest.raises(MissingDependencyError, match="The level 'gone' is no_such_module:Level"):
+        make_text_level("gone")
+
+
+def test_there_is_room_for_so_many(monkeypatch: pytest.MonkeyPatch, clean: None) -> None:
+    more = tuple(levels.Level(f"level{i}", made="a:B") for i in range(levels.ROOM))
+    monkeypatch.setattr(levels, "SOURCES", (*levels.SOURCES, *more))
+    with pytest.raises(UsageError, match="There is room for 8 levels"):
+        levels.registered()
+
+
+def test_the_default_calibration_has_every_level_in_its_place() -> None:
+    """What comes with hierdraft says most for the longest suffixes, in every text; the free places are the prior's."""
+    calibration = Calibration()
+    prior = Calibration()
+    assert calibration.read_default()
+    for level in ("context", "model", "statistics"):
+        long, short = (cell_of(levels.code_of(level), order, 4, 4, False) for order in (8, 1))
+        worth = calibration.accepted / calibration.tried
+        assert worth[long] > worth[short]
+    first = len(levels.SOURCES) * ORDERS * PER_LOOK
+    free = np.r_[first : SKIP * ORDERS * PER_LOOK, SKIP * ORDERS * PER_LOOK + first : CELLS]
+    assert np.allclose(calibration.accepted[free], prior.accepted[free])
