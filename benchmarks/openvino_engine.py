@@ -26,8 +26,8 @@ from openvino_tokenizers import convert_tokenizer
 
 import hierdraft
 from common import by_kind, machine, prompts, spread, write
+from hierdraft.choices import number_type, number_types
 from hierdraft.engines.hf.load import load_model, load_tokenizer
-from hierdraft.engines.openvino.engine import DTYPES
 from hierdraft.engines.openvino.graph import CACHED, as_cache, cache_shapes, parts, with_cache
 from hierdraft.models.convert import compressor, quiet
 from hierdraft.models.named import resolve
@@ -72,7 +72,9 @@ def for_genai(path: Path, dtype: str, folder: Path) -> None:
     with quiet():
         graph = with_cache(WithPlainMask(model), inputs, example, cache_shapes(model), "beam_idx")
         graph = compressor()(graph) if dtype == "int8" else graph
-        openvino.save_model(graph, folder / "openvino_model.xml", compress_to_fp16=DTYPES[dtype] == "float16")
+        openvino.save_model(
+            graph, folder / "openvino_model.xml", compress_to_fp16=number_type(dtype).weights == "float16"
+        )
         for part, name in zip(
             convert_tokenizer(load_tokenizer(path), with_detokenizer=True), ("tokenizer", "detokenizer"), strict=True
         ):
@@ -190,7 +192,7 @@ def profile(spent: Counter[str]) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dtype", choices=DTYPES, default="bfloat16")
+    parser.add_argument("--dtype", choices=number_types("openvino")[1:], default="bfloat16")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--per-kind", type=int)
     args = parser.parse_args()

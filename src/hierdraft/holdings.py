@@ -19,6 +19,9 @@ from hierdraft.text import tokenizer_fingerprint
 STORE = "model-level"
 """Folder of the growing databases below the data folder."""
 
+INDEXES = "indexes"
+"""Folder, below the cache folder, of the indexes of packs that come without one."""
+
 CALIBRATION = "calibration"
 """Folder of what was learned about drafting, a file for each tokenizer."""
 
@@ -42,14 +45,15 @@ def open_databases(
     """
     fingerprint = tokenizer_fingerprint(tokenizer)
     opened = []
+    indexes = settings.cache_dir / INDEXES
     for path in settings.packs if packs is None else packs:
-        pack = Pack.open(path)
+        pack = Pack.open(path, indexes)
         pack.require(tokenizer=fingerprint, vocab_size=vocab_size, name=name)
         opened.append(pack)
     own = embedded_pack(name)
     if own is not None:
         try:
-            pack = Pack.open(own)
+            pack = Pack.open(own, indexes)
             pack.require(tokenizer=fingerprint, vocab_size=vocab_size, name=name)
             opened.append(pack)
         except PackError as error:

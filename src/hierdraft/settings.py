@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from platformdirs import user_cache_path, user_config_path, user_data_path
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.sources import EnvSettingsSource
 
+from hierdraft.choices import engine_names, listed, number_types
 from hierdraft.errors import SettingsError, UsageError
 
 Origin = Literal["default", "file", "environment", "argument"]
@@ -58,6 +59,15 @@ def _paths(value: object) -> object:
     return [part for part in value.split(os.pathsep) if part] if isinstance(value, str) else value
 
 
+def _one_of(names: tuple[str, ...]) -> AfterValidator:
+    def check(value: str) -> str:
+        if value not in names:
+            raise ValueError("not one of them")
+        return value
+
+    return AfterValidator(check)
+
+
 _Text = Annotated[str, Field(min_length=1)]
 _Count = Annotated[int, BeforeValidator(_not_bool), Field(ge=1)]
 _Threads = Annotated[int, BeforeValidator(_not_bool), Field(ge=1, le=MOST_THREADS)]
@@ -79,12 +89,12 @@ class Settings(BaseSettings):
     model: _Text = Field(
         default="smollm2-135m", title="which model answers", description="a model name, a local folder or owner/name"
     )
-    engine: Literal["auto", "hf", "openvino"] = Field(
-        default="auto", title="what runs it", description="auto, hf or openvino"
+    engine: Annotated[str, _one_of(engine_names())] = Field(
+        default="auto", title="what runs it", description=listed(engine_names())
     )
     method: _Text = Field(default="hierarchy", title="how it is drafted", description="the name of a decoding method")
-    dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = Field(
-        default="auto", title="the number type of its weights", description="auto, float32, bfloat16, float16 or int8"
+    dtype: Annotated[str, _one_of(number_types())] = Field(
+        default="auto", title="the number type of its weights", description=listed(number_types())
     )
     budget: Literal["auto"] | _Budget = Field(
         default="auto", title="most drafted tokens in a step", description="auto or a whole number from 0 to 128"

@@ -19,8 +19,9 @@ from safetensors.numpy import load_file
 
 from hierdraft.databases import journal
 from hierdraft.databases.merge import build_pack, merge_packs
-from hierdraft.databases.pack import MAX_HEADER, Pack, PackInfo, join, write_pack
-from hierdraft.databases.suffixarray import Index, match
+from hierdraft.databases.pack import Pack, PackInfo, join, write_bare, write_pack
+from hierdraft.databases.packfile import MAX_HEADER
+from hierdraft.databases.suffixarray import END, Index, match
 from hierdraft.databases.suffixsort import build
 from hierdraft.errors import PackError
 from tests.databases.disks import FailingDisk, FastDisk
@@ -301,3 +302,86 @@ def test_an_index_too_large_for_its_numbers_is_refused() -> None:
     with pytest.raises(ValueError, match="make several"):
         build(huge, 5)
     assert isinstance(build(huge[:3].copy(), 5), Index)
+
+
+# without an index
+
+
+def make_bare(path: Path, vocab_size: int = 50) -> Pack:
+    return write_bare(path, join(DOCUMENTS), replace(INFO, vocab_size=vocab_size))
+
+
+@pytest.mark.parametrize("vocab_size", [50, 65_535, 65_536, 200_000])
+def test_a_pack_without_an_index_is_the_same_pack(tmp_path: Path, vocab_size: int) -> None:
+    bare = make_bare(tmp_path / "a.safetensors", vocab_size)
+    whole = make_pack(tmp_path / "b.safetensors", info=replace(INFO, vocab_size=vocab_size))
+    bare.verify()
+    for ours, theirs in zip(bare.index, whole.index, strict=True):
+        assert ours.dtype == theirs.dtype == np.int32
+        assert (ours == theirs).all()
+    assert [ids.tolist() for ids in bare.documents()] == [ids.tolist() for ids in DOCUMENTS]
+    assert replace(bare.info, checksums={}) == replace(whole.info, checksums={})
+    assert load_file(bare.path)["tokens"].dtype == (np.uint16 if vocab_size <= 65_535 else np.int32)
+
+
+def test_ids_at_the_edge_of_sixteen_bits(tmp_path: Path) -> None:
+    """The largest id of the largest vocabulary that fits, beside the number that ends a document."""
+    tokens = np.array([65_534, 0, END, 65_534, END], dtype=np.int32)
+    pack = write_bare(tmp_path / "a.safetensors", tokens, replace(INFO, vocab_size=65_535))
+    assert pack.index.tokens.tolist() == tokens.tolist()
+
+
+def test_an_index_is_kept_and_found_again(tmp_path: Path) -> None:
+    bare, kept = make_bare(tmp_path / "a.safetensors"), tmp_path / "cache" / "indexes"
+    first = Pack.open(bare.path, kept)
+    (file,) = kept.iterdir()
+    before = file.stat().st_mtime_ns
+    again = Pack.open(bare.path, kept)
+    assert file.stat().st_mtime_ns == before
+    assert first.path == again.path == bare.path
+    assert all((a == b).all() for a, b in zip(again.index, bare.index, strict=True))
+    assert not again.index.suffixes.flags.writeable  # mapped, not built
+
+
+@pytest.mark.parametrize("damage", ["cut", "other pack", "flipped", "empty"])
+def test_a_damaged_index_is_made_again(tmp_path: Path, damage: str) -> None:
+    bare, kept = make_bare(tmp_path / "a.safetensors"), tmp_path / "indexes"
+    Pack.open(bare.path, kept)
+    (file,) = kept.iterdir()
+    data = file.read_bytes()
+    other = make_pack(tmp_path / "b.safetensors", DOCUMENTS[:5]).path.read_bytes()
+    file.write_bytes({"cut": data[:-9], "other pack": other, "flipped": b"x" + data[1:], "empty": b""}[damage])
+    again = Pack.open(bare.path, kept)
+    assert all((a == b).all() for a, b in zip(again.index, bare.index, strict=True))
+    assert file.read_bytes() == data
+
+
+def test_an_index_that_cannot_be_kept_is_built_each_time(tmp_path: Path) -> None:
+    bare = make_bare(tmp_path / "a.safetensors")
+    (tmp_path / "file").write_text("in the way")
+    again = Pack.open(bare.path, tmp_path / "file")
+    assert all((a == b).all() for a, b in zip(again.index, bare.index, strict=True))
+
+
+def test_every_flipped_byte_of_a_pack_without_an_index_is_found_when_it_is_opened(tmp_path: Path) -> None:
+    data = bytearray(make_bare(tmp_path / "a.safetensors").path.read_bytes())
+    begin = 8 + struct.unpack("<Q", data[:8])[0]
+    for place in range(begin, len(data)):
+        damaged = data.copy()
+        damaged[place] ^= 1 << place % 8
+        (tmp_path / "b").write_bytes(damaged)
+        with pytest.raises(PackError, match="not what was written"):
+            Pack.open(tmp_path / "b")
+
+
+def test_what_cannot_be_a_pack_without_an_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="outside the vocabulary of 50"):
+        write_bare(tmp_path / "a", np.array([50], dtype=np.int32), INFO)
+    lying = rewrite(make_bare(tmp_path / "a"), tmp_path / "b", lambda h: h["__metadata__"].update(vocab_size="20"))
+    with pytest.raises(PackError, match="outside the vocabulary of 20"):
+        Pack.open(lying)
+    monkeypatch.setattr("hierdraft.databases.pack.MOST_BARE", 10)
+    with pytest.raises(PackError, match="at most 10 tokens"):
+        Pack.open(tmp_path / "a")
+    with pytest.raises(ValueError, match="at most 10 tokens"):
+        make_bare(tmp_path / "c")

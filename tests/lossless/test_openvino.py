@@ -15,6 +15,7 @@ from transformers.cache_utils import DynamicCache
 
 import hierdraft
 from hierdraft.bench.datasets import builtin_prompts
+from hierdraft.choices import number_type
 from hierdraft.decoding.loop import Options, decode
 from hierdraft.drafting.budget import FixedBudget
 from hierdraft.drafting.plain import PlainDrafter
@@ -209,14 +210,13 @@ def test_long_prompts_are_scored_in_parts(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int8"])
 def test_smaller_weights_agree_with_their_own_plain_decoding(dtype: str, tmp_path: Path) -> None:
     from hierdraft.bench.audit import explain, first_difference
-    from hierdraft.engines.openvino.engine import DTYPES
     from hierdraft.verify.sampling import Sampling
 
     if dtype == "int8":
         pytest.importorskip("nncf")
     _, path = saved("llama", tmp_path / "model")
     try:
-        engine = OpenVINOEngine(files.prepare(path, DTYPES[dtype], tmp_path), dtype)
+        engine = OpenVINOEngine(files.prepare(path, number_type(dtype).weights, tmp_path), dtype)
     except UsageError:
         pytest.skip("this CPU does not compute in bfloat16")
     plain = run(engine, PlainDrafter(), PROMPT, Options(LIMIT))[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hierdraft.bench import datasets
 from hierdraft.bench.audit import ROWS, audit, explain, first_difference, in_passes
-from hierdraft.bench.datasets import fetched, load_questions
+from hierdraft.bench.datasets import DATASETS, fetched, load_questions
 from hierdraft.bench.metrics import FEWEST, accepted_interval, interval, summarise
 from hierdraft.bench.runs import Run, as_line, read_run
 from hierdraft.decoding.loop import Options
@@ -271,18 +271,19 @@ def test_spec_bench_is_fetched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         return data
 
     with pytest.raises(UsageError, match="not the file"):
-        fetched(tmp_path, download)
+        fetched("spec-bench", tmp_path, download)
     assert not list(tmp_path.rglob("*.jsonl"))
-    monkeypatch.setattr(datasets, "SPEC_BENCH_SHA256", hashlib.sha256(data).hexdigest())
-    assert fetched(tmp_path, download) == fetched(tmp_path, download)
-    assert asked == [datasets.SPEC_BENCH] * 2
+    known = replace(DATASETS["spec-bench"], sha256=hashlib.sha256(data).hexdigest())
+    monkeypatch.setitem(DATASETS, "spec-bench", known)
+    assert fetched("spec-bench", tmp_path, download) == fetched("spec-bench", tmp_path, download)
+    assert asked == [known.address] * 2
     assert [question.id for question in load_questions("spec-bench", cache=tmp_path)] == ["1", "2"]
 
     def unreachable(address: str) -> bytes:
         raise OSError("no route")
 
     with pytest.raises(UsageError, match=r"cannot be fetched \(no route\)"):
-        fetched(tmp_path / "elsewhere", unreachable)
+        fetched("spec-bench", tmp_path / "elsewhere", unreachable)
 
 
 # figures

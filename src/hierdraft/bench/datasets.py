@@ -15,10 +15,32 @@ from hierdraft.corpus.records import read_jsonl
 from hierdraft.databases.disk import replace_file
 from hierdraft.errors import CorpusError, UsageError
 
-SPEC_BENCH = "https://raw.githubusercontent.com/hemingkx/Spec-Bench/main/data/spec_bench/question.jsonl"
-"""Spec-Bench's questions (Apache-2.0), in its public repository."""
 
-SPEC_BENCH_SHA256 = "4b6d33e79484f9841c487ee87d1cf6aa8c6066f61d5d482ff09e5a007fafdf04"
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """One data set.
+
+    title     what it is called in sentences
+    address   where its file is fetched from; "" for the one that comes with the package
+    sha256    what the file must be
+    licence   of its questions
+    """
+
+    title: str
+    address: str
+    sha256: str
+    licence: str
+
+
+DATASETS = {
+    "builtin": Dataset("the built-in prompts", "", "", "Apache-2.0"),
+    "spec-bench": Dataset(
+        "Spec-Bench's questions",
+        "https://raw.githubusercontent.com/hemingkx/Spec-Bench/main/data/spec_bench/question.jsonl",
+        "4b6d33e79484f9841c487ee87d1cf6aa8c6066f61d5d482ff09e5a007fafdf04", "Apache-2.0",
+    ),
+}  # fmt: skip
+"""Data sets that have a name, one row each. `NAME:FILE` is one whose file is at hand."""
 
 _TASKS = {
     "translation": "translation",
@@ -45,17 +67,18 @@ def load_questions(name: str, per_task: int | None = None, cache: Path | None = 
     """The questions of a data set, at most `per_task` of each task, spread evenly over those it has.
 
     cache  folder in which a fetched file is kept
-    name   `builtin`, `spec-bench` (fetched once), `spec-bench:FILE` or a JSONL file: one object a line with `prompt`
-           or `turns`, and optionally `id`, `task` (or `category`) and `raw`; Spec-Bench's own form is recognised
+    name   one of `DATASETS` (fetched once), `NAME:FILE`, or a JSONL file: one object a line with `prompt` or `turns`,
+           and optionally `id`, `task` (or `category`) and `raw`; Spec-Bench's own form is recognised
 
     Raises UsageError for a name that is none of these, CorpusError for a file that cannot be read.
     """
-    if name == "builtin":
-        found = list(_questions(_builtin(), "the built-in prompts"))
+    known, colon, file = name.partition(":")
+    if name in DATASETS and not DATASETS[name].address:
+        found = list(_questions(_builtin(), DATASETS[name].title))
     else:
-        path = fetched(cache) if name == "spec-bench" else Path(name.removeprefix("spec-bench:"))
+        path = fetched(name, cache) if name in DATASETS else Path(file if colon and known in DATASETS else name)
         if not path.exists():
-            raise UsageError(f"There is no data set {name!r}: use builtin, spec-bench or a JSONL file.")
+            raise UsageError(f"There is no data set {name!r}: use {', '.join(DATASETS)} or a JSONL file.")
         found = list(_questions(read_jsonl(path), str(path)))
     if not found:
         raise CorpusError(f"{name} holds no questions.")
@@ -68,20 +91,21 @@ def _download(address: str) -> bytes:
     return data
 
 
-def fetched(cache: Path | None, download: Callable[[str], bytes] = _download) -> Path:
-    """Spec-Bench's questions in the cache, fetched where they are not there yet. Raises UsageError."""
-    by_hand = f"fetch {SPEC_BENCH} yourself and give --dataset spec-bench:FILE."
+def fetched(name: str, cache: Path | None, download: Callable[[str], bytes] = _download) -> Path:
+    """The file of a data set in the cache, fetched where it is not there yet. Raises UsageError."""
+    one = DATASETS[name]
+    by_hand = f"fetch {one.address} yourself and give --dataset {name}:FILE."
     if cache is None:
-        raise UsageError(f"Spec-Bench's questions do not come with hierdraft: {by_hand}")
-    path = cache / "datasets" / "spec-bench.jsonl"
+        raise UsageError(f"{one.title} do not come with hierdraft: {by_hand}")
+    path = cache / "datasets" / f"{name}.jsonl"
     if path.exists():
         return path
     try:
-        data = download(SPEC_BENCH)
+        data = download(one.address)
     except OSError as error:
-        raise UsageError(f"Spec-Bench's questions cannot be fetched ({error}): {by_hand}") from error
-    if hashlib.sha256(data).hexdigest() != SPEC_BENCH_SHA256:
-        raise UsageError(f"What came is not the file of Spec-Bench's questions that is known here: {by_hand}")
+        raise UsageError(f"{one.title} cannot be fetched ({error}): {by_hand}") from error
+    if hashlib.sha256(data).hexdigest() != one.sha256:
+        raise UsageError(f"What came is not the file of {one.title} that is known here: {by_hand}")
     replace_file(path, data)
     return path
 

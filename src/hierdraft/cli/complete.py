@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import get_args
 
 
 def models(incomplete: str) -> list[str]:
@@ -39,23 +38,21 @@ def several_methods(incomplete: str) -> list[str]:
 
 def engines(incomplete: str) -> list[str]:
     """Engines."""
-    return _choices("engine", incomplete)
+    from hierdraft.choices import engine_names
+
+    return _beginning(incomplete, engine_names())
 
 
 def dtypes(incomplete: str) -> list[str]:
     """Number types."""
-    return _choices("dtype", incomplete)
+    from hierdraft.choices import number_types
+
+    return _beginning(incomplete, number_types())
 
 
 def packs(incomplete: str) -> list[str]:
     """Packs, and folders that may hold some."""
     return list(_paths(incomplete, suffix=".safetensors"))
-
-
-def _choices(setting: str, incomplete: str) -> list[str]:
-    from hierdraft.settings import Settings
-
-    return _beginning(incomplete, get_args(Settings.model_fields[setting].annotation))
 
 
 def _beginning(incomplete: str, names: Iterable[str]) -> list[str]:

@@ -68,13 +68,18 @@ def build(
     ids: Annotated[Path | None, typer.Option(help="Token ids, one document a line, as .jsonl or .npy.")] = None,
     field: Annotated[str, typer.Option(help="Where a row of --ids has its ids.")] = "output_ids",
     model: options.AnsweringModel = None,
-    generate: Annotated[Path | None, typer.Option(help="Prompts to answer, in any form that --chat reads.")] = None,
+    generate: Annotated[
+        list[Path] | None, typer.Option(help="Prompts to answer, in any form that --chat reads; may be repeated.")
+    ] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of an answer.")] = 256,
     batch: Annotated[int, typer.Option(min=1, help="Prompts that are answered at once.")] = 32,
     dtype: options.AnswerDtype = "auto",
     threads: options.Threads = None,
     source: Annotated[str, typer.Option(help="Where the text comes from.")] = "",
     licence: Annotated[str, typer.Option(help="The text's licence.")] = "",
+    bare: Annotated[
+        bool, typer.Option("--bare", help="Without an index, a quarter of the size: built when it is first used.")
+    ] = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Build a pack: one file that holds a database to draft from."""
@@ -86,7 +91,7 @@ def build(
     reading = _reading(encoding, skip_bad=skip_bad)
     if kind == "generate":
         size = (max_new_tokens, batch)
-        info, documents = _answers(info, model, files[0], out, size, dtype, threads, reading)
+        info, documents = _answers(info, model, files, out, size, dtype, threads, reading)
     elif kind == "ids":
         info, documents = _from_ids(info, tokenizer, vocab_size, files[0], field)
     else:
@@ -94,7 +99,7 @@ def build(
         chosen = _files(kind, files, glob, exclude)
         read = _from_text if kind == "text" else _from_chats
         info, documents = found[0], read(found, chosen, _turns(turns, level), reading)
-    written(info, documents, out, as_json=as_json, reading=reading)
+    written(info, documents, out, as_json=as_json, reading=reading, bare=bare)
 
 
 build.__doc__ = (build.__doc__ or "") + _EXAMPLES
@@ -210,7 +215,7 @@ def _from_chats(tokenizer: tuple[PackInfo, Any], files: list[Path], turns: Turns
 
 
 def _answers(
-    info: PackInfo, model: str | None, prompts: Path, out: Path, size: tuple[int, int], dtype: str,
+    info: PackInfo, model: str | None, prompts: list[Path], out: Path, size: tuple[int, int], dtype: str,
     threads: int | None, reading: Reading,
 ) -> tuple[PackInfo, Iterator[Int32]]:  # fmt: skip
     from hierdraft.corpus.answers import answer_prompts, read_prompts
@@ -221,7 +226,7 @@ def _answers(
 
     if info.level != "model" or model is None:
         raise UsageError("--generate needs --model, and makes a pack of --level model.")
-    chats = read_prompts(prompts, reading)
+    chats = [chat for path in prompts for chat in read_prompts(path, reading)]
     info, tokenizer = named(info, model, None)
     cache_dir = load_settings().cache_dir
     path = resolve(model, cache_dir).path
@@ -235,10 +240,11 @@ def _answers(
 
 
 def written(
-    info: PackInfo, documents: Iterator[Int32], out: Path, *, as_json: bool, reading: Reading | None = None
-) -> None:
+    info: PackInfo, documents: Iterator[Int32], out: Path, *, as_json: bool, reading: Reading | None = None,
+    bare: bool = False,
+) -> None:  # fmt: skip
     """Index documents, write the pack and tell about it, and about what was left out or done to its text."""
-    from hierdraft.databases.merge import build_pack
+    from hierdraft.databases.merge import build_bare, build_pack
 
     started = perf_counter()
     with ExitStack() as stack:
@@ -250,7 +256,7 @@ def written(
             bar[0](done, everything)
 
         try:
-            pack = build_pack(out, documents, info, merging)
+            pack = build_bare(out, documents, info) if bare else build_pack(out, documents, info, merging)
         except ValueError as error:
             raise CorpusError(f"The pack cannot be built: {error}.") from error
     _tell(pack, perf_counter() - started, reading or _reading(None, skip_bad=False), as_json)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from hierdraft.choices import engine_names, listed, number_types
 from hierdraft.cli import complete
 
 Model = Annotated[
@@ -25,11 +26,9 @@ AnsweringModel = Annotated[
 ServedModel = Annotated[
     str, typer.Option(help="A model's name or folder, or its name on a hub.", autocompletion=complete.models)
 ]
-Engine = Annotated[str | None, typer.Option(help="auto, hf or openvino.", autocompletion=complete.engines)]
-Dtype = Annotated[
-    str | None, typer.Option(help="auto, float32, bfloat16, float16 or int8.", autocompletion=complete.dtypes)
-]
-AnswerDtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.", autocompletion=complete.dtypes)]
+Engine = Annotated[str | None, typer.Option(help=f"{listed(engine_names())}.", autocompletion=complete.engines)]
+Dtype = Annotated[str | None, typer.Option(help=f"{listed(number_types())}.", autocompletion=complete.dtypes)]
+AnswerDtype = Annotated[str, typer.Option(help=f"{listed(number_types('hf'))}.", autocompletion=complete.dtypes)]
 Threads = Annotated[int | None, typer.Option(help="CPU threads.")]
 Method = Annotated[
     str | None, typer.Option(help="Drafting method; none: plain decoding.", autocompletion=complete.methods)

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
-from hierdraft.databases.pack import Pack, PackInfo, join, write_pack
+from hierdraft.databases.pack import MOST_BARE, Pack, PackInfo, join, write_bare, write_pack
 from hierdraft.databases.suffixarray import END, MOST_TOKENS, Index
 from hierdraft.databases.suffixsort import build, merge_some
 from hierdraft.errors import PackError
 from hierdraft.tree import Int32
 
 Report = Callable[[int, int], None]
-PART = 1 << 25
+PART = MOST_BARE
 """Tokens that are sorted in memory at once, which takes about 14 bytes each."""
 
 _CHUNK = 1 << 20
@@ -52,6 +52,17 @@ def build_pack(path: Path, documents: Iterable[Int32], info: PackInfo, report: R
             return merge_packs(packs, path, info, report)
     except OSError as error:
         raise PackError(f"{path} cannot be written: {error.strerror or error}.") from error
+
+
+def build_bare(path: Path, documents: Iterable[Int32], info: PackInfo) -> Pack:
+    """Write a pack of documents, int32[L] each, without an index.
+
+    Raises PackError, and ValueError as `write_bare` does, or where there is no token at all.
+    """
+    tokens = join(documents)
+    if len(tokens) == 0:
+        raise ValueError("there is no text in what was given")
+    return write_bare(path, tokens, info)
 
 
 def _parts(documents: Iterable[Int32], part: int) -> Iterator[Int32]:

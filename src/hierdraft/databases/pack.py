@@ -1,62 +1,40 @@
-"""A pack: one file that holds one immutable database.
-
-It is a safetensors file (any reader of that format can open it) with three int32 arrays, `tokens`, `suffixes` and
-`starts` (see `suffixarray.build`), and metadata that says what it is for and how to check it. Opening reads the
-header and maps the rest; `Pack.verify` reads everything.
-"""
+"""A pack: one file that holds one immutable database (`packfile.py`). Opening it reads the header and maps the rest."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import struct
+import os
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field, fields, replace
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from numpy.typing import NDArray
+from safetensors import SafetensorError
 
 from hierdraft import errors
 from hierdraft.databases.disk import Disk, SharedDisk, write_file
+from hierdraft.databases.packfile import (
+    CHUNK,
+    Arrays,
+    PackInfo,
+    checksum,
+    header_bytes,
+    narrow_tokens,
+    read_pack,
+    wide_tokens,
+)
 from hierdraft.databases.suffixarray import END, Index
-from hierdraft.levels import packed_levels
+from hierdraft.databases.suffixsort import build
 from hierdraft.tree import Int32
 
-FORMAT = "hierdraft-pack-1"
+__all__ = ["SUFFIX", "Pack", "PackInfo", "join", "split", "write_bare", "write_pack"]
+
 SUFFIX = ".safetensors"
-MAX_HEADER = 1 << 20
-_CHUNK = 1 << 22
-_ARRAYS = ("starts", "suffixes", "tokens")
 
-
-@dataclass(frozen=True)
-class PackInfo:
-    """What a pack says about itself.
-
-    level       `model` (what a model said), `statistics` (what people write), or another one that can be packed
-    vocab_size  number of ids of the tokenizer
-    tokenizer   fingerprint of the tokenizer; "" for bare ids, which fit any tokenizer of that vocabulary
-    model, source, licence, builder   free text
-    tokens, documents   how many; document ends are not counted as tokens
-    """
-
-    level: str
-    vocab_size: int
-    tokenizer: str = ""
-    model: str = ""
-    source: str = ""
-    licence: str = ""
-    builder: str = ""
-    tokens: int = 0
-    documents: int = 0
-    checksums: dict[str, str] = field(default_factory=dict)
-
-
-class _Place(NamedTuple):
-    start: int
-    length: int
+MOST_BARE = 1 << 25
+"""Tokens of a pack without an index at most: they are sorted in memory when it is opened."""
 
 
 class Pack:
@@ -68,23 +46,20 @@ class Pack:
         self.index = index
 
     @classmethod
-    def open(cls, path: Path | str) -> Pack:
-        """Read the header and map the arrays. Raises PackError with one sentence if that cannot be done."""
+    def open(cls, path: Path | str, indexes: Path | None = None) -> Pack:
+        """Read the header and map the arrays. Raises PackError with one sentence if that cannot be done.
+
+        indexes   folder in which the indexes of packs that come without one are kept; None: they are built anew
+        """
         path = Path(path)
         try:
-            header, base, size = _read_header(path)
-            info = _read_info(header.pop("__metadata__", None))
-            places = {name: _place(name, entry, size - base) for name, entry in header.items()}
-            if tuple(sorted(places)) != _ARRAYS:
-                raise ValueError(f"it holds the arrays {sorted(places)}, not {list(_ARRAYS)}")
-            starts, suffixes, tokens = (_map(path, base, places[name]) for name in _ARRAYS)
-            if len(tokens) != len(suffixes) or len(starts) != info.vocab_size + 1:
-                raise ValueError("its arrays do not fit together")
+            info, arrays = read_pack(path)
+            index = _bare_index(info, arrays["tokens"], indexes) if len(arrays) == 1 else _index(info, arrays)
         except OSError as error:
             raise errors.PackError(f"The pack {path} cannot be read: {error.strerror or error}.") from error
         except (ValueError, RecursionError, SafetensorError) as error:
             raise errors.PackError(f"{path} is not a usable pack: {error}.") from error
-        return cls(path, info, Index(tokens, suffixes, starts))
+        return cls(path, info, index)
 
     def require(self, *, tokenizer: str, vocab_size: int, name: str) -> None:
         """Raise PackError unless the pack was made for this tokenizer; `name` is what to call it.
@@ -101,13 +76,52 @@ class Pack:
 
     def verify(self) -> None:
         """Read everything and compare with the checksums; raises PackError."""
-        for name, array in zip(("tokens", "suffixes", "starts"), self.index, strict=True):
-            if _checksum(array) != self.info.checksums.get(name):
+        try:
+            _, arrays = read_pack(self.path)
+        except (OSError, ValueError, RecursionError, SafetensorError) as error:
+            raise errors.PackError(f"{self.path} cannot be read any more ({error}).") from error
+        for name, array in arrays.items():
+            if checksum(array) != self.info.checksums.get(name):
                 raise errors.PackError(f"{self.path} is damaged: its {name} are not what was written.")
 
     def documents(self) -> Iterator[Int32]:
         """The documents, in order, without the ends between them."""
         yield from split(self.index.tokens)
+
+
+def _index(info: PackInfo, arrays: Arrays) -> Index:
+    """The arrays of a pack with its index. Raises ValueError."""
+    index = Index(arrays["tokens"], arrays["suffixes"], arrays["starts"])
+    if len(index.tokens) != len(index.suffixes) or len(index.starts) != info.vocab_size + 1:
+        raise ValueError("its arrays do not fit together")
+    return index
+
+
+def _bare_index(info: PackInfo, stored: NDArray[Any], indexes: Path | None) -> Index:
+    """The index of a pack that has none: from the folder, or built, and put there if that can be done.
+
+    Raises ValueError for tokens that are not what was written.
+    """
+    if len(stored) > MOST_BARE:
+        raise ValueError(f"without an index a pack holds at most {MOST_BARE} tokens")
+    found = checksum(stored)
+    if found != info.checksums.get("tokens"):
+        raise ValueError("its tokens are not what was written")
+    kept = indexes / f"{found}-{info.vocab_size}{SUFFIX}" if indexes is not None else None
+    if kept is not None and kept.exists():
+        with suppress(OSError, ValueError, RecursionError, SafetensorError):  # damaged: it is made again
+            there, arrays = read_pack(kept)
+            if there == replace(info, checksums=there.checksums):
+                return _index(there, arrays)
+    index = build(wide_tokens(stored), info.vocab_size)
+    if kept is not None:
+        with suppress(OSError, errors.PackError):  # a cache that cannot be written is no error
+            beside = kept.with_name(f".{kept.name}.{os.getpid()}")
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            write_pack(beside, index, info)
+            os.replace(beside, kept)  # whichever process is last
+            return _index(*read_pack(kept))
+    return index
 
 
 def split(tokens: Int32) -> Iterator[Int32]:
@@ -128,95 +142,35 @@ def join(documents: Iterable[Int32]) -> Int32:
 
 def write_pack(path: Path, index: Index, info: PackInfo, disk: Disk | None = None) -> Pack:
     """Write a pack and open it. The same index and info give the same bytes. Raises PackError."""
-    ends = int(np.count_nonzero(index.tokens == END))
-    arrays = {"starts": index.starts, "suffixes": index.suffixes, "tokens": index.tokens}
-    sums = {name: _checksum(array) for name, array in arrays.items()}
-    head = header_bytes(
-        replace(info, tokens=len(index.tokens) - ends, documents=ends, checksums=sums),
-        {name: len(array) for name, array in arrays.items()},
-    )
+    return _write(path, {"starts": index.starts, "suffixes": index.suffixes, "tokens": index.tokens}, info, disk)
+
+
+def write_bare(path: Path, tokens: Int32, info: PackInfo) -> Pack:
+    """Write a pack without its index, which is built when it is opened, and open it.
+
+    Raises PackError, and ValueError for ids outside the vocabulary or more than `MOST_BARE` tokens.
+    """
+    if len(tokens) > MOST_BARE:
+        raise ValueError(f"without an index a pack holds at most {MOST_BARE} tokens, not {len(tokens)}")
+    if len(tokens) and (tokens.min() < END or tokens.max() >= info.vocab_size):
+        raise ValueError(f"an id lies outside the vocabulary of {info.vocab_size}")
+    return _write(path, {"tokens": narrow_tokens(tokens, info.vocab_size)}, info, None)
+
+
+def _write(path: Path, arrays: Arrays, info: PackInfo, disk: Disk | None) -> Pack:
+    tokens = wide_tokens(arrays["tokens"]) if arrays["tokens"].itemsize < 4 else arrays["tokens"]
+    ends = int(np.count_nonzero(tokens == END))
+    sums = {name: checksum(array) for name, array in arrays.items()}
+    head = header_bytes(replace(info, tokens=len(tokens) - ends, documents=ends, checksums=sums), arrays)
     try:
-        write_file(disk or SharedDisk(), path, _bytes_of(head, arrays.values()))
+        write_file(disk or SharedDisk(), path, _bytes_of(head, arrays))
     except OSError as error:
         raise errors.PackError(f"The pack {path} cannot be written: {error.strerror or error}.") from error
     return Pack.open(path)
 
 
-def _bytes_of(head: bytes, arrays: Iterable[Int32]) -> Iterator[bytes | memoryview]:
+def _bytes_of(head: bytes, arrays: Arrays) -> Iterator[bytes | memoryview]:
     yield head
-    for array in arrays:
-        for start in range(0, len(array), _CHUNK):
-            yield array[start : start + _CHUNK].data
-
-
-def header_bytes(info: PackInfo, lengths: dict[str, int]) -> bytes:
-    """The safetensors header of a pack whose arrays have these lengths, written in order of their names."""
-    entries: dict[str, Any] = {"__metadata__": {"format": FORMAT, **_as_text(info)}}
-    at = 0
-    for name in _ARRAYS:
-        end = at + 4 * lengths[name]
-        entries[name] = {"dtype": "I32", "shape": [lengths[name]], "data_offsets": [at, end]}
-        at = end
-    text = json.dumps(entries, sort_keys=True, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 64 + 56)  # the arrays begin at a multiple of 64
-    return struct.pack("<Q", len(text)) + text
-
-
-def _as_text(info: PackInfo) -> dict[str, str]:
-    return {name: json.dumps(value, sort_keys=True) for name, value in asdict(info).items()}
-
-
-def _checksum(array: Int32) -> str:
-    digest = hashlib.sha256()
-    for start in range(0, len(array), _CHUNK):
-        digest.update(array[start : start + _CHUNK].data)
-    return digest.hexdigest()
-
-
-def _read_header(path: Path) -> tuple[dict[str, Any], int, int]:
-    """(entries, where the arrays begin, file size); the library checks for holes, overlaps and doubles."""
-    with path.open("rb") as file:
-        prefix = file.read(8)
-        size = file.seek(0, 2)
-        length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
-        if not 2 <= length <= min(MAX_HEADER, size - 8):
-            raise ValueError("it has no safetensors header")
-        file.seek(8)
-        text = file.read(length)
-    with safe_open(path, framework="numpy"):
-        header = json.loads(text)
-    if not isinstance(header, dict) or 8 + length > size or length % 4:
-        raise ValueError("its header is malformed")
-    return header, 8 + length, size
-
-
-def _read_info(metadata: Any) -> PackInfo:
-    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
-        raise ValueError(f"its format is not {FORMAT}")
-    values: dict[str, Any] = {}
-    for known in fields(PackInfo):
-        value = json.loads(metadata.get(known.name, "null"))
-        wanted = {"vocab_size": int, "tokens": int, "documents": int, "checksums": dict}.get(known.name, str)
-        if type(value) is not wanted:
-            raise ValueError(f"its {known.name} is missing or wrong")
-        values[known.name] = value
-    info = PackInfo(**values)
-    if info.level not in packed_levels():
-        raise ValueError(f"its level is {info.level!r}")
-    if not 1 <= info.vocab_size < 2**31 - 1:
-        raise ValueError(f"its vocabulary has {info.vocab_size} ids")
-    return info
-
-
-def _place(name: str, entry: Any, available: int) -> _Place:
-    shape, (start, end) = entry["shape"], entry["data_offsets"]
-    if entry["dtype"] != "I32" or len(shape) != 1 or end - start != 4 * shape[0] or not 0 <= start <= end <= available:
-        raise ValueError(f"its {name} are not int32 numbers")
-    return _Place(start, shape[0])
-
-
-def _map(path: Path, base: int, place: _Place) -> Int32:
-    if place.length == 0:
-        return np.empty(0, dtype=np.int32)
-    mapped = np.memmap(path, dtype="<i4", mode="r", offset=base + place.start, shape=(place.length,))
-    return np.asarray(mapped)
+    for _, array in sorted(arrays.items()):
+        for start in range(0, len(array), CHUNK):
+            yield array[start : start + CHUNK].data

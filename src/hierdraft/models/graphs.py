@@ -24,9 +24,6 @@ from hierdraft.errors import HierdraftError, UnsupportedModelError
 from hierdraft.models.files import disk_errors
 from hierdraft.processes import run_module
 
-WEIGHTS = ("float32", "float16", "int8")
-"""Kinds of weights that a graph can have."""
-
 _FORM = 5
 _HASHED = (".json", ".jinja", ".model", ".txt", ".tiktoken")
 _REFUSAL, _ABOUT = "refused.json", "about.json"
@@ -36,7 +33,7 @@ _log = logging.getLogger(__name__)
 def prepare(model: Path, weights: str, cache_dir: Path) -> Path:
     """The folder with the graph of the model in `model`, and its tokenizer; converts it where that was not done yet.
 
-    weights   one of `WEIGHTS`
+    weights   see `NumberType`
 
     Two processes at once take turns. Raises ModelError, UnsupportedModelError, CacheError, MissingDependencyError.
     """

@@ -10,16 +10,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
+from hierdraft.choices import engine_names, listed, number_type, number_types
 from hierdraft.engines.costs import StepCosts
 from hierdraft.engines.generation_config import GenerationDefaults
 from hierdraft.errors import CacheError, MissingDependencyError, UnsupportedModelError, UsageError
 from hierdraft.models.named import resolve
 from hierdraft.protocols import Engine
 from hierdraft.settings import MOST_THREADS, load_settings
-
-ENGINES = ("auto", "hf", "openvino")
-
-DTYPES = ("auto", "float32", "bfloat16", "float16", "int8")
 
 
 class LoadedEngine(Engine, Protocol):
@@ -64,10 +61,10 @@ def load_parts(
     said       False: leave out what the folder says, but for where answers end
     meanwhile  called once the work begins that leaves Python free for other threads; may be called again
     """
-    if engine not in ENGINES:
-        raise UsageError(f"There is no engine {engine!r}: choose one of {', '.join(ENGINES)}.")
-    if dtype not in DTYPES:
-        raise UsageError(f"There is no number type {dtype!r}: choose one of {', '.join(DTYPES)}.")
+    if engine not in engine_names():
+        raise UsageError(f"There is no engine {engine!r}: choose {listed(engine_names())}.")
+    if dtype not in number_types():
+        raise UsageError(f"There is no number type {dtype!r}: choose {listed(number_types())}.")
     if threads is not None and not 1 <= threads <= MOST_THREADS:
         raise UsageError(f"The number of threads must be from 1 to {MOST_THREADS}, not {threads}.")
     cache_dir = load_settings().cache_dir
@@ -89,11 +86,11 @@ def _load(
         try:
             return _load_openvino(path, cache_dir, dtype, device, threads, meanwhile)
         except (UnsupportedModelError, CacheError) as error:
-            if engine == "openvino" or dtype == "int8":
+            if engine == "openvino" or dtype not in number_types("hf"):
                 raise
             warnings.warn(f"{error} It runs on transformers instead.", RuntimeWarning, stacklevel=2)
-    if dtype == "int8":
-        raise UsageError("int8 weights need OpenVINO on a CPU: pip install 'hierdraft[openvino]'.")
+    if dtype not in number_types("hf"):
+        raise UsageError(f"{dtype} weights need OpenVINO on a CPU: pip install 'hierdraft[openvino]'.")
     from hierdraft.engines.hf import load as hf_load
 
     tokenizer = hf_load.load_tokenizer(path)
@@ -140,12 +137,11 @@ def _load_openvino(
         raise MissingDependencyError("OpenVINO is not installed: pip install 'hierdraft[openvino]'.")
     if device not in (None, "cpu"):
         raise UsageError(f"OpenVINO runs on the CPU here, not on {device!r}: leave out the device.")
-    from hierdraft.engines.openvino.engine import DTYPES as KINDS
     from hierdraft.engines.openvino.engine import OpenVINOEngine
     from hierdraft.models.graphs import prepare
 
     kind = "float32" if dtype == "auto" else dtype
-    folder = prepare(path, KINDS[kind], cache_dir)
+    folder = prepare(path, number_type(kind).weights, cache_dir)
     meanwhile()
     engine = OpenVINOEngine(folder, kind, threads)
     engine.measure_costs(stored=folder / f"costs-{engine.fingerprint}.json")

@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hierdraft.choices import listed, number_types
 from hierdraft.errors import MissingDependencyError, ModelError, UsageError
 from hierdraft.privacy import unreported
 
 if TYPE_CHECKING:
     from hierdraft.engines.hf.engine import HFEngine
-
-DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
 def load_hf(
@@ -19,8 +18,8 @@ def load_hf(
 ) -> HFEngine:
     """The engine for the model in a local transformers folder; see `hierdraft.load` for the arguments and errors."""
     torch = check_torch()
-    if dtype not in DTYPES:
-        raise UsageError(f"transformers does not run {dtype} here: choose one of {', '.join(DTYPES)}.")
+    if dtype not in number_types("hf"):
+        raise UsageError(f"transformers does not run {dtype} here: choose {listed(number_types('hf'))}.")
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
     kind = dtype if dtype != "auto" else ("bfloat16" if place.startswith("cuda") else "float32")
     model = load_model(path, getattr(torch, kind))

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hierdraft.choices import number_type
 from hierdraft.engines.costs import StepCosts
 from hierdraft.engines.measure import CHECK, attends_as_told, measured_costs
 from hierdraft.engines.openvino.files import Facts, graph_file
@@ -27,9 +28,6 @@ from hierdraft.engines.openvino.variables import Variables
 from hierdraft.engines.topids import top_ids
 from hierdraft.errors import UnsupportedModelError, UsageError
 from hierdraft.tree import DraftTree, Int32
-
-DTYPES = {"float32": "float32", "float16": "float16", "bfloat16": "float16", "int8": "int8"}
-"""Number types, and the kind of weights that each has on disk (`models/graphs.py`)."""
 
 Logits = NDArray[np.float32]
 
@@ -62,7 +60,7 @@ class OpenVINOEngine:
         self.architecture, self.vocab_size, self.windows = facts.architecture, facts.vocab_size, facts.windows
         self.max_length, self.bounded, self.eos_ids = facts.max_length, facts.bounded, facts.eos_ids
         self.name, self.dtype, self.device = "openvino", dtype, "cpu"
-        self.exact = dtype in ("float32", "float16")
+        self.exact = number_type(dtype).exact
         self.costs = StepCosts()
         self.fingerprint = _fingerprint(folder, dtype, threads)
         self._cache = _cache(folder, _options(dtype, threads), facts.windows)
