@@ -106,7 +106,7 @@ def asked_levels() -> tuple[str, ...]:
 
 def askable_levels() -> tuple[str, ...]:
     """Those that it can be told to ask."""
-    return tuple(level.name for level in registered().values() if level.asked or level.made)
+    return tuple(level.name for level in registered().values() if level.asked or level.made or level.packed)
 
 
 def packed_levels() -> tuple[str, ...]:

@@ -18,14 +18,10 @@ from hierdraft.drafting.hd.drafter import HdDrafter
 from hierdraft.drafting.hierarchy.drafter import HierarchyDrafter
 from hierdraft.drafting.plain import PlainDrafter
 from hierdraft.drafting.rivals.aded import AdedDrafter
-from hierdraft.drafting.rivals.logitspec import LogitSpecDrafter
-from hierdraft.drafting.rivals.lookahead import LookaheadDrafter
-from hierdraft.drafting.rivals.prompt_lookup import PromptLookupDrafter
 from hierdraft.drafting.rivals.rest import RestDrafter
 from hierdraft.drafting.rivals.sam import SamDrafter
-from hierdraft.drafting.rivals.suffix import SuffixDrafter
-from hierdraft.drafting.rivals.token_recycling import TokenRecyclingDrafter
 from hierdraft.protocols import Budget, Drafter, Request, Step, Wants
+from hierdraft.registry import DRAFTERS, make_drafter
 from hierdraft.tree import DraftTree, Int32
 
 
@@ -246,22 +242,19 @@ class AdedSmall(AdedDrafter):
         super().__init__(rounds=12)
 
 
+def _named(name: str) -> Callable[[], Drafter]:
+    return lambda: make_drafter(name)
+
+
 REAL: dict[str, Callable[[], Drafter]] = {
-    "hierarchy": HierarchyDrafter,
+    **{name: _named(name) for name in DRAFTERS if name != "aded"},
     "hierarchy with databases": lambda: with_databases(False),
     "hierarchy with damaged packs": lambda: with_databases(True),
-    "hd": HdDrafter,
     "hd with databases": lambda: with_databases(False, HdDrafter),
     "hd with damaged packs": lambda: with_databases(True, HdDrafter),
     "aded with databases": lambda: with_databases(False, AdedSmall),
-    "logitspec": LogitSpecDrafter,
-    "lookahead": LookaheadDrafter,
-    "prompt-lookup": PromptLookupDrafter,
     "rest with databases": lambda: with_databases(False, RestDrafter),
     "rest with damaged packs": lambda: with_databases(True, RestDrafter),
     "sam with databases": lambda: with_databases(False, SamDrafter),
-    "suffix": SuffixDrafter,
-    "token-recycling": TokenRecyclingDrafter,
-    "none": PlainDrafter,
 }
-"""The product's own drafters."""
+"""The product's own drafters: every method that has a name, and what drafts from databases with some."""

@@ -24,7 +24,7 @@ from hierdraft.drafting.rivals.suffix import SuffixDrafter
 from hierdraft.drafting.rivals.token_recycling import CHILDREN, TOP, TokenRecyclingDrafter
 from hierdraft.errors import UsageError
 from hierdraft.protocols import Budget, Drafter, Request, Step
-from hierdraft.registry import make_drafter
+from hierdraft.registry import DRAFTERS, make_drafter
 from hierdraft.tree import DraftTree
 
 WIDE = Budget(100, 100)
@@ -337,8 +337,6 @@ def test_logitspec_keeps_the_row_that_chose_the_last_token() -> None:
     assert drafter.propose(ids(1, 2, 6, 9), WIDE).tokens[0] == runners[2, 0]
 
 
-@pytest.mark.parametrize(
-    "name", ["logitspec", "prompt-lookup", "suffix", "token-recycling", "rest", "sam", "lookahead"]
-)
+@pytest.mark.parametrize("name", DRAFTERS)
 def test_rivals_are_methods_like_any_other(name: str) -> None:
     assert make_drafter(name).q_kind == "one_hot"

@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hierdraft import levels
+from hierdraft import levels, tree
 from hierdraft.bench.plots import place_of_level
 from hierdraft.databases.levels import Databases, make_text_level
+from hierdraft.databases.pack import PackInfo, join, write_pack
+from hierdraft.databases.suffixsort import build
 from hierdraft.decoding.loop import Options, decode
 from hierdraft.drafting.budget import FixedBudget
 from hierdraft.drafting.hierarchy.calibration import Calibration
@@ -50,7 +52,7 @@ class NotesLevel:
 
 
 def forget() -> None:
-    for kept in (levels.registered, levels.code_of):
+    for kept in (levels.registered, levels.code_of, tree._known_levels):
         kept.cache_clear()
 
 
@@ -106,6 +108,31 @@ def test_a_sixth_level_drafts_under_its_own_name(notes: str) -> None:
     assert by_level["notes"] > len(ANSWER) // 2
     assert steps < len(ANSWER) // 2
     assert set(by_level) <= {"notes", "context", "target"}
+
+
+def test_a_level_may_be_asked_without_being_named(notes: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = levels.Level("more", asked=True, made="some_notes:NotesLevel")
+    monkeypatch.setattr(levels, "SOURCES", (*levels.SOURCES, row))
+    forget()
+    drafter = HierarchyDrafter(levels.asked_levels(), calibration="none")
+    drafter.text_only()
+    assert answered(drafter)[1]["more"] > len(ANSWER) // 2
+
+
+def test_a_level_of_packs_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clean: None) -> None:
+    monkeypatch.setattr(levels, "SOURCES", (*levels.SOURCES, levels.Level("law", asked=True, packed=True)))
+    forget()
+    text = join([np.array(ANSWER, dtype=np.int32)])
+    pack = write_pack(tmp_path / "law.safetensors", build(text, 100), PackInfo("law", 100))
+    drafter = HierarchyDrafter(levels.asked_levels(), calibration="none")
+    drafter.attach(Databases([pack], calibration_file=tmp_path / "calibration.safetensors"))
+    drafter.text_only()
+    assert answered(drafter)[1]["law"] > len(ANSWER) // 2
+    drafter.close()
+    without = HierarchyDrafter(("context", "model"), calibration="none")
+    without.attach(Databases([pack]))
+    without.text_only()
+    assert "law" not in answered(without)[1]
 
 
 def test_a_sixth_level_is_shown_like_the_others(notes: str) -> None:

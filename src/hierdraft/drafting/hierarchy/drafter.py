@@ -15,7 +15,7 @@ from hierdraft.databases.suffixarray import LONGEST, follow_all
 from hierdraft.drafting.hierarchy.calibration import Calibration, file_of
 from hierdraft.drafting.hierarchy.grow import Sources, grow, make_space
 from hierdraft.errors import UsageError
-from hierdraft.levels import askable_levels, asked_levels, code_of
+from hierdraft.levels import askable_levels, asked_levels, code_of, level_of
 from hierdraft.protocols import Budget, Request, Step, Wants
 from hierdraft.tree import DraftTree, Int32
 
@@ -44,7 +44,7 @@ class HierarchyDrafter:
         """
         if not set(levels) <= set(askable_levels()):
             raise UsageError(f"The levels are {', '.join(askable_levels())}, not {'+'.join(levels)}.")
-        self._more = {code_of(level): make_text_level(level) for level in levels if level not in _ALL}
+        self._more = {code_of(level): make_text_level(level) for level in levels if level_of(level).made}
         if calibration not in ("default", "none"):
             raise UsageError(f"The calibration is 'default' or 'none', not {calibration!r}.")
         self.wants = Wants(TOP, PROMPT_ROWS) if "recycled" in levels else Wants()
