@@ -67,11 +67,11 @@ lint: $(READY) ## style, format and the direction of imports
 types: $(READY) ## strict type check
 	$(BIN)/mypy
 
-pack: model ## make the pack that comes with the package again (an hour)
+pack: model ## make the pack that comes with the package again (hours; stopped, it goes on where it was)
 	mkdir -p build src/hierdraft/data/packs
-	$(BIN)/python packs/smollm2_prompts.py build/prompts.jsonl
-	$(BIN)/hierdraft db build --level model --model $(MODEL) --generate build/prompts.jsonl --max-new-tokens 256 \
-	  --batch 48 --dtype float32 --threads 1 --licence Apache-2.0 \
+	$(BIN)/python packs/smollm2_prompts.py build/prompts.jsonl build/conversations.jsonl
+	$(BIN)/hierdraft db build --level model --model $(MODEL) --generate build/prompts.jsonl \
+	  --generate build/conversations.jsonl --max-new-tokens 256 --batch 48 --dtype float32 --bare --licence Apache-2.0 \
 	  --source "greedy answers to the prompts of packs/smollm2_prompts.py" --out build/$(MODEL).safetensors
 	cp build/$(MODEL).safetensors src/hierdraft/data/packs/
 	$(BIN)/python packs/calibrate.py

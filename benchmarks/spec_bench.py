@@ -19,13 +19,15 @@ from pathlib import Path
 from common import ROOT, machine, write
 from hierdraft.bench.report import gather
 
-FASTEST_FIRST = ("hierarchy", "sam", "suffix", "prompt-lookup", "logitspec", "aded", "rest", "token-recycling")
-EVERY = (*FASTEST_FIRST, "hd", "lookahead")
+RIVALS = ("hd", "sam", "suffix", "prompt-lookup", "logitspec", "aded", "rest", "token-recycling", "lookahead")
+EVERY = ("hierarchy", *RIVALS, "hd:window=0")
+FEW = ("hierarchy", "hd", "prompt-lookup")
 RUNS = {
     "greedy": (0.0, "auto", EVERY),
     "sampled": (1.0, "auto", EVERY),
-    "greedy-nodes": (0.0, "28", FASTEST_FIRST),
-    "sampled-nodes": (1.0, "28", FASTEST_FIRST),
+    **{f"temperature-{temperature}": (temperature, "auto", FEW) for temperature in (0.1, 0.3, 0.5, 0.7)},
+    "greedy-nodes": (0.0, "28", EVERY),
+    "sampled-nodes": (1.0, "28", EVERY),
     "kinds-greedy": (0.0, "auto", ("hierarchy",)),
     "kinds-sampled": (1.0, "auto", ("hierarchy",)),
 }
@@ -36,6 +38,7 @@ def main() -> None:
     parser.add_argument("--questions", help="needed for all runs but those by kind")
     parser.add_argument("--pack", help="likewise")
     parser.add_argument("--only", choices=[*RUNS])
+    parser.add_argument("--engine", default="openvino")
     parser.add_argument("--limit", type=int, default=10, help="questions of each task")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
@@ -47,7 +50,7 @@ def main() -> None:
             parser.error(f"{name} needs --questions and --pack")
         out = ROOT / "build" / "spec-bench" / name
         asked = [
-            "bench", "run", "--engine", "hf",
+            "bench", "run", "--engine", args.engine,
             "--out", out, "--limit", args.limit, "--max-new-tokens", 128, "--temperature", temperature,
             "--budget", budget, "--methods", ",".join(methods), "--threads", args.threads, "--dtype", "float32",
             "--dataset", "builtin" if kinds else f"spec-bench:{args.questions}",

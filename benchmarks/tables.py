@@ -106,6 +106,36 @@ def law(record: dict[str, Any]) -> str:
     ])  # fmt: skip
 
 
+def packs(record: dict[str, Any]) -> str:
+    """Accepted length by the size of the model level, and beside foreign packs."""
+    m, s = record["machine"], record["settings"]
+    methods = list(record["only_foreign"])
+
+    def lengths(found: dict[str, float]) -> list[str]:
+        return [f"{found[method]:.2f}" for method in methods]
+
+    def once(row: dict[str, Any]) -> str:
+        return f"{row['frequent_once']:.0%}" if "frequent_once" in row else ""
+
+    sizes = [[f"{row['tokens']:,}", once(row), *lengths(row["accepted_length"])] for row in record["sizes"]]
+    rows = []
+    for name, key in (("its own answers", "beside_model"), ("conversations of another model", "beside_chat")):
+        for count, found in record.get(key, {}).items():
+            rows.append([name if count == "0" else f"{name}, {count} foreign", *lengths(found)])
+    rows.append(["4 foreign alone", *lengths(record["only_foreign"])])
+    foreign = ", ".join(f"{name} ({tokens:,} tokens)" for name, tokens in record["foreign"].items())
+    names = [f"`{method}`" for method in methods]
+    return "\n".join([
+        f"{s['answers']} answers ({s['questions']}), {s['nodes']} nodes. The pack that comes with the package has "
+        f"{record['bytes'] / 1e6:.2f} MB. Commit {m['commit'][:8]}. `hd` drafts from the 100,000 most frequent 5-grams "
+        "of a model level; the second column says how many of these stand in one answer only.",
+        "", table(["tokens of its own answers", "in one answer only", *names], sizes),
+        "", f"Beside packs that do not fit, statistics levels made of {foreign}; the conversations have "
+        f"{record.get('chat_tokens', 0):,} tokens:",
+        "", table(["packs", *names], rows),
+    ])  # fmt: skip
+
+
 def gpu(record: dict[str, Any]) -> str:
     """Forward costs by rows, and the replay at their pace."""
     costs = [

@@ -86,7 +86,7 @@ def main() -> None:
     model = hierdraft.load("smollm2-135m", engine="hf", packs=[], learn=False)
     texts = list(dict.fromkeys(prompts()))
     asked = [encode_prompt(model.tokenizer, text, chat=True) for _, text in texts]
-    documents = list(Pack.open(path).documents())
+    documents = list(Pack.open(path).documents())[: len(asked)]  # what follows are answers in conversations
     calibration = in_replay(documents, asked, model.engine.vocab_size)
     half = build(join(documents[::2]), model.engine.vocab_size)
     drafter = fresh(calibration)

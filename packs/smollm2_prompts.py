@@ -1,8 +1,9 @@
 """Write the prompts whose answers became the pack that comes with hierdraft for smollm2-135m.
 
-python packs/smollm2_prompts.py prompts.jsonl
+python packs/smollm2_prompts.py prompts.jsonl [conversations.jsonl]
 
-All of them are combined here from the lists in `topics.py`; none comes from a benchmark. The same every time.
+All of them are combined here from lists: the first part from `topics.py`, the second and the conversations, which have
+more than one question each, from the other files beside it. None comes from a benchmark. The same every time.
 """
 
 from __future__ import annotations
@@ -10,9 +11,15 @@ from __future__ import annotations
 import json
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import more_phrases as ask
+import more_requests as requests
+import more_topics as more
+import situations as personal
+from passages import CHATS
+from passages import PASSAGES as TEXTS
 from topics import CUSTOMERS, PAIRS, PASSAGES, PEOPLE, PLACES, PROGRAMS, SENTENCES, SKILLS, THINGS
 
 Prompt = tuple[str, str]
@@ -83,8 +90,8 @@ MATHS = (
 )  # fmt: skip
 
 
-def prompts() -> Iterator[Prompt]:
-    """(kind, text) of every prompt, each once."""
+def _first() -> Iterator[Prompt]:
+    """The prompts of the first part, some of them twice."""
     pick = random.Random(20260101)
 
     def mixed(kind: str, phrases: tuple[str, ...], about: list[str], times: int) -> Iterator[Prompt]:
@@ -113,11 +120,98 @@ def prompts() -> Iterator[Prompt]:
             yield "maths", phrase.format(a=a, b=b, c=c, d=pick.randint(100, 400), e=pick.randint(10, 20))
 
 
+def _second() -> Iterator[Prompt]:
+    """The prompts of the second part, some of them twice."""
+    pick = random.Random(20261126)
+    texts = [text for text, _ in TEXTS]
+    plain: list[tuple[str, tuple[str, ...], list[str], int]] = [
+        ("explain", ask.EXPLAIN, more.THINGS, 2),
+        ("how-to", ask.HOW, more.SKILLS, 3),
+        ("list", ask.LISTS, pick.sample(more.THINGS, 220), 1),
+        ("explain", ask.EXPLAIN, pick.sample(THINGS, 40), 1),
+        ("text", ask.TEXTS, texts, 7),
+        ("letter", ask.LETTERS, more.LETTERS, 2),
+        ("compare", ask.COMPARE, more.PAIRS, 2),
+        ("code", ask.CODE, more.PROGRAMS, 2),
+        ("advice", ask.ADVICE, personal.SITUATIONS, 2),
+        ("review", ask.REVIEWS, personal.REVIEWS, 2),
+        ("extract", ask.EXTRACT, texts, 2),
+        ("role", ("{}",), personal.ROLES, 1),
+        ("puzzle", ask.PUZZLES, personal.PUZZLES, 1),
+        ("recommend", ask.WISHES, requests.WISHES, 2),
+        ("brainstorm", ask.BRAINSTORM, requests.BRAINSTORM, 2),
+        ("plan", ask.PLANS, requests.PLANS, 2),
+        ("marketing", ask.PRODUCTS, requests.PRODUCTS, 2),
+        ("word", ask.WORDS, requests.WORDS, 2),
+        ("rewrite", ask.ROUGH, requests.ROUGH, 3),
+        ("bug", ask.BUGS, requests.BUGS, 2),
+        ("tools", ("{}",), requests.TOOLS, 1),
+        ("chat", ask.CHATS, CHATS, 4),
+    ]
+    for kind, phrases, about, times in plain:
+        for entry in about:
+            for phrase in pick.sample(phrases, times):
+                yield kind, phrase.format(entry.strip())
+    for text, question in TEXTS:
+        for phrase in pick.sample(ask.ASKED, 2):
+            yield "asked", phrase.format(text=text, question=question)
+    for person in more.PEOPLE:
+        for phrase, place in zip(pick.sample(ask.STORY, 3), pick.sample(more.PLACES, 3), strict=True):
+            yield "story", phrase.format(person.strip(), place.strip())
+    for sentence in more.SENTENCES:
+        languages = pick.sample(("Spanish", "French", "German", "Italian", "Portuguese", "Dutch"), 2)
+        for phrase, language in zip(pick.sample(ask.TRANSLATE, 2), languages, strict=True):
+            yield "translate", phrase.format(sentence.strip(), language)
+    for phrase in ask.SUMS:
+        for _ in range(8):
+            a, b, c = pick.randint(2, 9), pick.randint(31, 98), pick.choice((5, 10, 15, 20, 25, 40, 60, 75))
+            yield "maths", phrase.format(a=a, b=b, c=c, d=pick.randint(110, 480), e=pick.randint(11, 28))
+
+
+def prompts() -> Iterator[Prompt]:
+    """(kind, text) of every prompt, each text once."""
+    seen: set[str] = set()
+    for part in (_first(), _second()):
+        for kind, text in part:
+            if text not in seen:
+                seen.add(text)
+                yield kind, text
+
+
+def conversations() -> Iterator[tuple[str, list[str]]]:
+    """(kind, questions) of every conversation: two questions each, and every sixth has three."""
+    pick = random.Random(20261127)
+    about = {
+        "things": pick.sample(more.THINGS + THINGS, 130),
+        "skills": pick.sample(more.SKILLS + SKILLS, 55),
+        "programs": pick.sample(more.PROGRAMS + PROGRAMS, 40),
+        "people": pick.sample(more.PEOPLE + PEOPLE, 35),
+        "situations": pick.sample(personal.SITUATIONS, 30),
+        "texts": pick.sample([text for text, _ in TEXTS], 20),
+        "wishes": pick.sample(requests.WISHES, 12),
+        "plans": pick.sample(requests.PLANS, 12),
+        "products": pick.sample(requests.PRODUCTS, 12),
+        "pairs": pick.sample(more.PAIRS, 14),
+    }
+    number = 0
+    for kind, entries in about.items():
+        for entry in entries:
+            number += 1
+            start = pick.choice(ask.STARTS[kind]).format(entry.strip())
+            yield kind, [start, *pick.sample(ask.NEXT[kind], 2 if number % 6 == 0 else 1)]
+
+
 def main() -> None:
-    """Write the file named on the command line."""
-    rows = dict.fromkeys(prompts())
-    lines = [{"id": f"pack-{i:04}", "kind": kind, "prompt": text} for i, (kind, text) in enumerate(rows, start=1)]
-    Path(sys.argv[1]).write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    """Write the files named on the command line."""
+    lines = [{"id": f"pack-{i:04}", "kind": kind, "prompt": text} for i, (kind, text) in enumerate(prompts(), start=1)]
+    _write(Path(sys.argv[1]), lines)
+    if len(sys.argv) > 2:
+        talks = enumerate(conversations(), start=len(lines) + 1)
+        _write(Path(sys.argv[2]), [{"id": f"pack-{i:04}", "kind": kind, "turns": turns} for i, (kind, turns) in talks])
+
+
+def _write(path: Path, lines: Sequence[Mapping[str, object]]) -> None:
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 
 if __name__ == "__main__":
