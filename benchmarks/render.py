@@ -26,6 +26,7 @@ from tables import (
     peers,
     spec_bench,
     table,
+    temperatures,
     vllm,
 )
 
@@ -278,6 +279,7 @@ TABLES = {
     "openvino-genai": peers,
     "openvino": openvino,
     "transformers": peers,
+    "spec-bench-temperature": temperatures,
     "spec-bench": spec_bench,
     "vllm": vllm,
     "budgets": budgets,

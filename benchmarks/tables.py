@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,30 @@ def spec_bench(record: dict[str, Any]) -> str:
             for name, row in methods.items() if name != "none"
         ])]  # fmt: skip
     return "\n".join(parts)
+
+
+def temperatures(record: dict[str, Any]) -> str:
+    """The runs of all temperatures side by side: this one, those beside it, greedy, and temperature 1."""
+    folder = Path(__file__).resolve().parent
+    found = {"0": "greedy", **{str(t): f"temperature-{t}" for t in (0.1, 0.3, 0.5, 0.7)}, "1.0": "sampled"}
+    runs = {
+        t: json.loads((folder / f"spec-bench-{name}.json").read_text(encoding="utf-8")) for t, name in found.items()
+    }
+    methods = [name for name in record["methods"] if name != "none"]
+
+    def shown(title: str, figure: Callable[[dict[str, Any]], float]) -> list[str]:
+        rows = [[f"`{name}`", *(f"{figure(run['methods'][name]):.2f}" for run in runs.values())] for name in methods]
+        return ["", f"{title}:", "", table(["method", *runs], rows)]
+
+    m, s = record["machine"], record["settings"]
+    answers = ", ".join(f"{run['answers']} at {t}" for t, run in runs.items())
+    return "\n".join([
+        f"{m['cpu']}, {s['threads']} threads, {s['model']} in {s['dtype']}; answers by each method: {answers}. "
+        f"Commit {m['commit'][:8]}.",
+        *shown("Speed-up, median over answers", lambda row: row["speedup"]["median"]),
+        *shown("The lowest median of a task", lambda row: min(t["speedup"]["median"] for t in row["tasks"].values())),
+        *shown("Accepted length", lambda row: row["accepted_length"]),
+    ])  # fmt: skip
 
 
 def budgets(record: dict[str, Any]) -> str:
