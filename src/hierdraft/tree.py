@@ -6,7 +6,7 @@ pass are numbered one higher than nodes: row 0 is the last committed token, row 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 
@@ -98,6 +98,29 @@ class DraftTree:
     def chain(cls, tokens: list[int] | Int32, *, level: int = _DRAFT) -> DraftTree:
         """A single branch: every token is the child of the one before it."""
         return cls.build(tokens, np.arange(-1, len(tokens) - 1, dtype=np.int32), level=level)
+
+    @classmethod
+    def merge(cls, branches: Iterable[tuple[int, Sequence[int]]], nodes: int, depth: int) -> DraftTree:
+        """Branches, each with its level, as one tree of at most `nodes` nodes and `depth` levels.
+
+        Equal beginnings are shared; a node belongs to the first branch that has it, and earlier branches come first.
+        """
+        ids: list[int] = []
+        parents: list[int] = []
+        levels: list[int] = []
+        known: dict[tuple[int, int], int] = {}
+        for level, branch in branches:
+            node = -1
+            for token in branch[:depth]:
+                if (node, token) not in known:
+                    if len(ids) == nodes:
+                        break
+                    known[node, token] = len(ids)
+                    ids.append(token)
+                    parents.append(node)
+                    levels.append(level)
+                node = known[node, token]
+        return cls.build(ids, parents, level=levels)
 
     def __len__(self) -> int:
         return len(self.tokens)

@@ -88,24 +88,12 @@ class HdDrafter:
 
     def propose(self, tokens: Int32, budget: Budget) -> DraftTree:
         """At most `budget.nodes` nodes of drafts, equal beginnings shared, and the window's nodes besides."""
-        ids: list[int] = []
-        parents: list[int] = []
-        levels: list[int] = []
+        drafts = DraftTree.merge(self._found(tokens[-self._key :].tolist()), budget.nodes, budget.depth)
+        ids, parents, levels = drafts.tokens.tolist(), drafts.parents.tolist(), drafts.level.tolist()
         probs: list[float] = []
-        node_of: dict[tuple[int, int], int] = {}
-        for level, draft in self._found(tokens[-self._key :].tolist()):
-            node, prob = -1, 1.0
-            for depth, token in enumerate(draft[: budget.depth]):
-                if (node, token) not in node_of:
-                    if len(ids) == budget.nodes:
-                        break
-                    node_of[node, token] = len(ids)
-                    ids.append(token)
-                    parents.append(node)
-                    levels.append(level)
-                    probs.append(prob * float(self._accepted[level, depth] / self._tried[level, depth]))
-                node = node_of[node, token]
-                prob = probs[node]
+        for node, (parent, depth) in enumerate(zip(parents, drafts.depths().tolist(), strict=True)):
+            cell = levels[node], depth - 1
+            probs.append((probs[parent] if parent >= 0 else 1.0) * float(self._accepted[cell] / self._tried[cell]))
         probes = 0
         if self._window and budget.probes < self._window.most:
             self._window.restart()

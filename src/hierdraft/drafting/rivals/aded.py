@@ -15,7 +15,6 @@ from math import log, sqrt
 import numpy as np
 
 from hierdraft.drafting.rivals.datastore import Datastore, RetrievalDrafter
-from hierdraft.drafting.rivals.text import merged
 from hierdraft.levels import code_of
 from hierdraft.protocols import Budget, Request
 from hierdraft.tree import DraftTree, Int32
@@ -87,7 +86,7 @@ class AdedDrafter(RetrievalDrafter):
             self._round(root)
         found = sorted(_texts(root), key=lambda text: -text[0])[: self._texts]
         branches = [(code_of("statistics"), self._longer(root.pair, text)) for _, text in found]
-        return merged(branches, Budget(min(_NODES, budget.nodes), budget.depth))
+        return DraftTree.merge(branches, min(_NODES, budget.nodes), budget.depth)
 
     def _round(self, root: _Node) -> None:
         """Go down by worth, open what is there, go on at random, and note how likely the text was."""

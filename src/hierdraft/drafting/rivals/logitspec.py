@@ -7,7 +7,7 @@ ranks, 3 up to rank 32, 1 behind; 63 tokens. Branches with equal beginnings shar
 
 from __future__ import annotations
 
-from hierdraft.drafting.rivals.text import TextDrafter, merged
+from hierdraft.drafting.rivals.text import TextDrafter
 from hierdraft.levels import code_of
 from hierdraft.protocols import Budget, Request, Step, Wants
 from hierdraft.tree import DraftTree, Int32
@@ -62,7 +62,7 @@ class LogitSpecDrafter(TextDrafter):
             branch = [token, *self._followed([*text, token])][: min(size, room)]
             branches.append((code_of("recycled"), branch))
             room -= len(branch)
-        return merged(branches, budget)
+        return DraftTree.merge(branches, budget.nodes, budget.depth)
 
     def observe(self, step: Step) -> None:
         """Pool what was said; keep the ranking that chose the last token."""

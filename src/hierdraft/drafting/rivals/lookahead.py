@@ -11,7 +11,7 @@ import numpy as np
 
 from hierdraft.databases.ngrams import RecentGrams
 from hierdraft.drafting.hd.window import LookaheadWindow
-from hierdraft.drafting.rivals.text import TextDrafter, merged
+from hierdraft.drafting.rivals.text import TextDrafter
 from hierdraft.errors import UsageError
 from hierdraft.levels import WINDOW, code_of
 from hierdraft.protocols import Budget, Request, Step, Wants
@@ -44,7 +44,7 @@ class LookaheadDrafter(TextDrafter):
         last = int(tokens[-1])
         grams = self._pool.get(last)
         levels = [WINDOW if self._pool.only_probed(last, gram) else code_of("context") for gram in grams]
-        tree = merged([(level, list(gram)) for level, gram in zip(levels, grams, strict=True)], budget)
+        tree = DraftTree.merge(zip(levels, grams, strict=True), budget.nodes, budget.depth)
         ids, parents, drafted = tree.tokens.tolist(), tree.parents.tolist(), len(tree)
         if budget.probes < self._window.most:
             self._window.restart()

@@ -1,4 +1,4 @@
-"""What the methods have in common: the request's text, and branches that become one tree."""
+"""What the methods have in common: the request's text."""
 
 from __future__ import annotations
 
@@ -34,23 +34,3 @@ class TextDrafter:
     def finish(self, tokens: Int32) -> None:  # noqa: ARG002
         """Forget the request."""
         self.text = []
-
-
-def merged(branches: list[tuple[int, list[int]]], budget: Budget) -> DraftTree:
-    """Branches as a tree within a budget, earlier ones first."""
-    ids: list[int] = []
-    parents: list[int] = []
-    levels: list[int] = []
-    known: dict[tuple[int, int], int] = {}
-    for level, branch in branches:
-        node = -1
-        for token in branch[: budget.depth]:
-            if (node, token) not in known:
-                if len(ids) == budget.nodes:
-                    break
-                known[node, token] = len(ids)
-                ids.append(token)
-                parents.append(node)
-                levels.append(level)
-            node = known[node, token]
-    return DraftTree.build(ids, parents, level=levels)
