@@ -24,8 +24,8 @@ class Slots:
     """A place for every request: its text and index, its prompt's length, and when it was last seen.
 
     shelf   the packs
-    texts   see `paths.Texts`
-    pool    see `paths.Pool`
+    texts   see `batch_rows.Texts`
+    pool    see `batch_rows.Pool`
     begun   requests that were ever begun
     """
 
