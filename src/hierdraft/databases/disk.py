@@ -27,7 +27,7 @@ class Disk:
         return os.open(path, os.O_CREAT | os.O_TRUNC | os.O_RDWR | _BINARY, self.mode)
 
     def open(self, path: Path) -> int:
-        """An existing file, to write behind its end."""
+        """An existing file, to append to."""
         return os.open(path, os.O_RDWR | os.O_APPEND | _BINARY)
 
     def write(self, descriptor: int, data: bytes | memoryview) -> None:

@@ -194,10 +194,10 @@ def power_of(distance: int, most: int) -> int:
 
 @njit(nogil=True)
 def align(chains: Any, suffix: Any, expected: int) -> int:
-    """Where a followed text goes on behind suffix int32[<= ORDERS], whose last token was expected at `expected`.
+    """Where a followed text continues after suffix int32[<= ORDERS], whose last token was expected at `expected`.
 
     One further, if it is there; else the nearest place where at least two tokens of the suffix occur, for as many
-    tokens as possible; else one further all the same. Behind the last token of the chains: the last place again.
+    tokens as possible; else one further all the same. After the last token of the chains: the last place again.
     """
     tokens = chains.tokens
     last = len(tokens) - 1

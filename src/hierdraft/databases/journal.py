@@ -46,7 +46,7 @@ def encode(tokens: Int32) -> bytes:
 
 
 def replay(path: Path, identity: Identity, vocab_size: int, start: int = 0) -> Replay | None:
-    """The whole records behind byte `start` (0: all); None if the file does not begin with the right header.
+    """The whole records after byte `start` (0: all); None if the file does not begin with the right header.
 
     Records with ids outside the vocabulary are left out. Raises OSError.
     """
@@ -99,7 +99,7 @@ class Journal:
 
     @classmethod
     def resume(cls, disk: Disk, path: Path, length: int) -> Journal:
-        """Go on behind the first `length` bytes of a journal; what is behind them is cut off."""
+        """Continue after the first `length` bytes of a journal; what comes after them is cut off."""
         descriptor = disk.open(path)
         try:
             if path.stat().st_size > length:

@@ -59,7 +59,7 @@ class ReferenceLevel:
     """Texts that the caller expects to see again, and the place in them that the answer has come to.
 
     `expected` is the position of the token that would come next, -1 where nothing is known. It moves on with every
-    token that agrees; behind one that does not, it goes to the nearest place where the last two or more tokens
+    token that agrees; after one that does not, it goes to the nearest place where the last two or more tokens
     occur, or else takes the token for a substitution.
     """
 
@@ -80,7 +80,7 @@ class ReferenceLevel:
         return self._index.chains
 
     def follow(self, tokens: Sequence[int] | Int32) -> None:
-        """The answer has gone on with these tokens."""
+        """The answer has continued with these tokens."""
         if self.expected < 0:
             return
         for token in np.asarray(tokens).tolist():
@@ -171,7 +171,7 @@ class Databases:
     def open(self, namespace: str, levels: Collection[str] = ("model", "statistics")) -> Shelves:
         """What a request of this namespace may draft from. A store that fails is left out with a warning.
 
-        Raises UsageError for a namespace's name that is none.
+        Raises UsageError for an invalid namespace name.
         """
         given = tuple(pack for pack in self.packs if pack.info.level in levels)
         store = self._store(namespace) if "model" in levels else None

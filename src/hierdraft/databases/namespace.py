@@ -75,7 +75,7 @@ class Namespaces:
             expire(self._root, expire_days)
 
     def store(self, name: str) -> ModelStore:
-        """The namespace's database. Raises StoreError, also after `close`, and UsageError for a name that is none."""
+        """The namespace's database. Raises StoreError, also after `close`, and UsageError for an invalid name."""
         check_name(name)
         with self._guard:
             if self._closed:

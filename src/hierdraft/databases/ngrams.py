@@ -33,7 +33,7 @@ class RecentGrams:
         self._tail: list[int] = []
 
     def extend(self, tokens: Iterable[int]) -> None:
-        """Append text: every token but the last `length` is a key, with the tokens behind it."""
+        """Append text: every token but the last `length` is a key, with the tokens after it."""
         text = [*self._tail, *tokens]
         for start in range(len(text) - self._length):
             self.add(text[start], tuple(text[start + 1 : start + 1 + self._length]))

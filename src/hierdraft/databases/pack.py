@@ -125,7 +125,7 @@ def _bare_index(info: PackInfo, stored: NDArray[Any], indexes: Path | None) -> I
 
 
 def split(tokens: Int32) -> Iterator[Int32]:
-    """The documents of a text in which `END` stands between (or behind) them; empty ones are left out."""
+    """The documents of a text in which `END` stands between (or after) them; empty ones are left out."""
     start = 0
     for end in [*np.flatnonzero(tokens == END).tolist(), len(tokens)]:
         if end > start:
@@ -134,7 +134,7 @@ def split(tokens: Int32) -> Iterator[Int32]:
 
 
 def join(documents: Iterable[Int32]) -> Int32:
-    """The text of documents, an `END` behind each."""
+    """The text of documents, an `END` after each."""
     end = np.array([END], dtype=np.int32)
     parts = [part for document in documents for part in (np.asarray(document, dtype=np.int32), end)]
     return np.concatenate(parts) if parts else np.empty(0, dtype=np.int32)

@@ -69,7 +69,7 @@ def place_of(table: Successors, previous: int, token: int) -> int:
 
 @njit(nogil=True)
 def note_successors(table: Successors, before: Any, tokens: Any, ids: Any) -> None:
-    """The target's best ids behind each row.
+    """The target's best ids after each row.
 
     tokens   int32[rows]: the row's token
     before   int32[rows]: the token before it, -1 if there is none

@@ -31,7 +31,7 @@ class SaidBefore:
 
 
 def _written(chains: Chains) -> bytes:
-    """A copy: the arrays go on growing, and places that are not written hold no token."""
+    """A copy: the arrays keep growing, and places that are not written hold no token."""
     return chains.tokens.tobytes()
 
 

@@ -237,7 +237,7 @@ class ModelStore:
             self._warn(f"the journal could not be made into a pack ({error})")  # it stays, and is tried again
 
     def _make_pack(self, folder: Path) -> None:
-        with self._guard:  # `touch` goes on meanwhile
+        with self._guard:  # `touch` may be called meanwhile
             stamps = _copied(self._used)
         merged = merge(self._packs, self._older.tokens, stamps, self.options.most_tokens)
         index = build(merged.tokens, self.info.vocab_size)

@@ -80,7 +80,7 @@ def shelve(indexes: Sequence[Index], levels: Sequence[int]) -> Shelf:
 
 @njit(nogil=True, inline="always")
 def token_at(tokens: Any, suffixes: Any, rank: Any, depth: Any) -> Any:
-    """The token `depth` behind the start of the suffix of that rank; `END` outside the text."""
+    """The token `depth` places after the start of the suffix of that rank; `END` outside the text."""
     place = np.int64(suffixes[rank]) + depth
     if place < depth or place >= len(tokens):
         return END
@@ -89,7 +89,7 @@ def token_at(tokens: Any, suffixes: Any, rank: Any, depth: Any) -> Any:
 
 @njit(nogil=True, forceinline=True)
 def first_from(tokens: Any, suffixes: Any, low: Any, high: Any, depth: int, token: int) -> Any:
-    """The first rank of low..high whose suffix goes on, behind `depth` tokens, with `token` or a higher id."""
+    """The first rank of low..high whose suffix continues, after `depth` tokens, with `token` or a higher id."""
     while low < high:
         middle = (low + high) >> 1
         if token_at(tokens, suffixes, middle, depth) < token:
@@ -101,7 +101,7 @@ def first_from(tokens: Any, suffixes: Any, low: Any, high: Any, depth: int, toke
 
 @njit(nogil=True, forceinline=True)
 def narrow(tokens: Any, suffixes: Any, low: Any, high: Any, depth: int, token: int) -> tuple[Any, Any]:
-    """The part of the range low..high-1, whose suffixes agree in `depth` tokens, that goes on with `token`."""
+    """The part of the range low..high-1, whose suffixes agree in `depth` tokens, that continues with `token`."""
     if token < 0:
         return low, low
     low = first_from(tokens, suffixes, low, high, depth, token)
@@ -142,7 +142,7 @@ def follow(shelf: Shelf, pack: int, lows: Any, highs: Any, token: int) -> None:
         deepest -= 1
     low = high = np.int64(-1)
     for order in range(deepest, 0, -1):
-        if lows[order] == low and highs[order] == high:  # one and the same range goes on in the same way
+        if lows[order] == low and highs[order] == high:  # one and the same range continues in the same way
             lows[order + 1], highs[order + 1] = lows[order + 2], highs[order + 2]
             continue
         low, high = np.int64(lows[order]), np.int64(highs[order])

@@ -63,7 +63,7 @@ class Writer:
             self._always = True
 
     def resume(self, number: int, length: int) -> None:
-        """Go on behind the first `length` bytes of a journal. Raises OSError."""
+        """Continue after the first `length` bytes of a journal. Raises OSError."""
         self._journal = Journal.resume(self._disk, journal_path(self._folder, number), length)
 
     def rotate(self) -> int:
