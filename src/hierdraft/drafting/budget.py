@@ -186,7 +186,7 @@ class BatchBudget(AutoBudget):
 
         prob      float32[rows, depth]: path probabilities, falling along each row
         made      int64[rows]: how many of them there are
-        cost      (first, last) -> seconds of steps of so many tokens, float64[last - first + 1]; zeros: not known
+        cost      (first, last) -> seconds of steps of first..last tokens, float64[last - first + 1]; zeros: not known
         drafting  seconds that went into the drafts
         """
         rows, total = len(made), int(made.sum())

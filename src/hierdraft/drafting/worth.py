@@ -90,7 +90,7 @@ class WindowWorth:
         self._wait, self._patience, self._trial = 0, _WAIT, 0
 
     def allowed(self, wanted: int, nodes: float, cost: Callable[[int], float]) -> int:
-        """`wanted` where so many probes beside so many nodes are worth what they cost, else 0; told once a step.
+        """`wanted` where that many probes beside `nodes` nodes are worth what they cost, else 0; asked once a step.
 
         While costs are unknown, `wanted`.
         """

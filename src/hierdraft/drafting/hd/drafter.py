@@ -35,7 +35,7 @@ class HdDrafter:
         """Raises UsageError for an order that names anything but the three levels, or numbers out of range.
 
         order          in which the levels are asked; a level that is left out is not used
-        drafts         the search ends when so many are found
+        drafts         the search ends when this many are found
         length         tokens of one draft
         width          drafts that the context level keeps for a token, the most recently seen ones
         grams          n-grams that the model level holds, those in most documents
@@ -65,7 +65,7 @@ class HdDrafter:
         """Nothing to store: what was said is in the databases."""
 
     def text_only(self) -> None:
-        """Do without the lookahead window, which needs the target's choices behind nodes that are not accepted."""
+        """Do without the lookahead window, which needs the target's choices after nodes that are not accepted."""
         self._columns = 0
         self.wants = Wants()
 
@@ -106,7 +106,7 @@ class HdDrafter:
         return DraftTree.build(ids, parents, prob=probs, level=levels, probe=probe)
 
     def _found(self, text: list[int]) -> list[tuple[int, Gram]]:
-        """The drafts behind `text`, each with its level: the levels in their order until there are enough."""
+        """The drafts that follow `text`, each with its level: the levels in their order until there are enough."""
         found: dict[Gram, int] = {}
         for name in self._order:
             for draft in self._ask(name, text, self._shelves):

@@ -1,8 +1,8 @@
 """The lookahead window: n-grams from the target's own parallel decoding (Jacobi iteration), scored as probe nodes.
 
 Lookahead decoding (Fu et al., arXiv 2402.02057, section 3.2). Row r, column c of the window holds an estimate of the
-token 1 + r + c places behind the last committed one. Row 0 is a chain; a lower row's token follows the one above it
-in its column. Every forward gives the target's choice behind each of them: below the last row these complete one
+token 1 + r + c places after the last committed one. Row 0 is a chain; a lower row's token follows the one above it
+in its column. Every forward gives the target's choice after each of them: below the last row these complete one
 n-gram a column, and become the new last row while the first one leaves.
 """
 
@@ -45,7 +45,7 @@ class LookaheadWindow:
         return tokens, parents
 
     def advance(self, choices: Int32, committed: int) -> list[list[int]]:
-        """Take the target's choices behind the window's nodes, in their order; returns the n-grams they complete.
+        """Take the target's choices after the window's nodes, in their order; returns the n-grams they complete.
 
         choices     int32[len(self)]
         committed   how many tokens the step has committed: the window moves on by as many places

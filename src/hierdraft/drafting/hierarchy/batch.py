@@ -39,7 +39,7 @@ HEAD_START = 4
 """Rows that the calling thread serves while the others wake up and report back."""
 
 BatchCost = Callable[[int, int], NDArray[np.float64]]
-"""(first, last) -> float64[last - first + 1]: seconds of a step that scores so many tokens; zeros while not known."""
+"""(first, last) -> float64[last - first + 1]: seconds of steps that score first..last tokens; zeros while not known."""
 
 
 @dataclass

@@ -111,7 +111,7 @@ class Slots:
         self._put(slot, chains)
 
     def _add(self, more: int) -> None:
-        """So many slots more."""
+        """`more` further slots."""
         count = len(self._chains)
         self._chains += [None] * more
         self._prompts += [0] * more

@@ -78,7 +78,7 @@ def make_texts(slots: int) -> Texts:
 
 
 def make_pool(slots: int, threads: int, depth: int, packs: int) -> Pool:
-    """Room for chains of up to `depth` tokens over `packs` packs, for so many requests and for each thread."""
+    """Room for chains of up to `depth` tokens over `packs` packs, for `slots` requests and for `threads` threads."""
 
     def pooled(part: Any, count: int) -> Any:
         if isinstance(part, tuple):

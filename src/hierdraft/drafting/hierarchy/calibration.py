@@ -80,7 +80,7 @@ class Calibration:
         return {name: array.copy() for name, array in self._arrays().items()}
 
     def weights(self, namespace: str) -> Weights:
-        """The weights as they now are and will be: they go on learning in place."""
+        """The weights as they now are and will be: they keep learning in place."""
         if namespace not in self._tokens:
             self._tokens[namespace] = np.zeros(TOKENS + 1, dtype=np.float32)
         self._tokens.move_to_end(namespace)
@@ -114,7 +114,7 @@ class Calibration:
         _write(path, _narrowed(self._arrays(), self._levels), self._levels)
 
     def read(self, path: Path) -> bool:
-        """Go on from a file that `write` made; one that is not usable is left alone with a warning."""
+        """Continue from a file that `write` made; one that is not usable is left alone with a warning."""
         try:
             stored = self._stored(path)
         except FileNotFoundError:
@@ -148,7 +148,7 @@ class Calibration:
         return fresh
 
     def read_default(self) -> bool:
-        """Go on from what comes with hierdraft: learned in replay of text that is part of it."""
+        """Continue from what comes with hierdraft: learned in replay of text that is part of it."""
         return self.read(Path(str(files("hierdraft.data") / "calibration.safetensors")))
 
 

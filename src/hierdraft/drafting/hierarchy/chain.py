@@ -24,10 +24,10 @@ _CONTEXT = code_of("context")
 def best_chain(
     sources: Sources, suffix: Any, weights: Weights, space: Space, depth: int, least: float, hurried: bool
 ) -> int:
-    """Go on with the likeliest candidate, row by row; returns the length of the chain.
+    """Continue with the likeliest candidate, row by row; returns the length of the chain.
 
-    hurried   ask each row less; and behind a token of probability `SURE` run on without asking, as a text did that
-              holds the last `ORDERS` tokens
+    hurried   ask each row less; and after a token of probability `SURE` run on without asking, as a text that
+              holds the last `ORDERS` tokens did
     """
     begin(sources, suffix, space.rows)
     evidence, text, rows = space.evidence, sources.context, space.rows
@@ -71,7 +71,7 @@ def _append(space: Space, made: int, token: int, reach: float, level: int) -> No
 
 @njit(nogil=True)
 def _run_on(sources: Sources, space: Space, made: int, depth: int, reach: float, prob: float, least: float) -> int:
-    """Where the last `ORDERS` tokens stand in the text already, or in a pack, go on as it did there.
+    """Where the last `ORDERS` tokens stand in the text already, or in a pack, continue as it did there.
 
     prob   of the last token; each of these is taken to be as likely, which no level is asked about
 
@@ -87,8 +87,8 @@ def _run_on(sources: Sources, space: Space, made: int, depth: int, reach: float,
         return _run_on_in_packs(sources.shelf, space, made, depth, reach, prob, least)
     while made < depth and reach * prob >= least:
         reach *= prob
-        behind = position - sources.length  # a text that repeats itself runs on into what is drafted
-        token = space.tokens[behind] if behind >= 0 else text.tokens[position]
+        after = position - sources.length  # a text that repeats itself runs on into what is drafted
+        token = space.tokens[after] if after >= 0 else text.tokens[position]
         _append(space, made, token, reach, _CONTEXT)
         made += 1
         position += 1
@@ -97,7 +97,7 @@ def _run_on(sources: Sources, space: Space, made: int, depth: int, reach: float,
 
 @njit(nogil=True)
 def _run_on_in_packs(shelf: Shelf, space: Space, made: int, depth: int, reach: float, prob: float, least: float) -> int:
-    """Go on as the first pack does that holds the last `ORDERS` tokens, as long as all its occurrences agree."""
+    """Continue as the first pack that holds the last `ORDERS` tokens does, as long as all its occurrences agree."""
     rows, start = space.rows, made
     for pack in range(len(shelf.length)):
         order, _ = longest_in_pack(shelf, pack, rows, made, space.parents)

@@ -40,7 +40,7 @@ class HierarchyDrafter:
 
         levels        which levels are drafted from; further ones are named beside these (docs/extending.md)
         least         path probability below which nothing is drafted
-        calibration   `default`: go on from what was learned before; `none`: begin with the prior
+        calibration   `default`: continue from what was learned before; `none`: begin with the prior
         """
         if not set(levels) <= set(askable_levels()):
             raise UsageError(f"The levels are {', '.join(askable_levels())}, not {'+'.join(levels)}.")
@@ -61,7 +61,7 @@ class HierarchyDrafter:
         self._begin(Request(np.zeros(1, dtype=np.int32), 1))
 
     def attach(self, databases: Databases) -> None:
-        """Draft from these packs and namespaces too, and go on from the calibration that lies with them."""
+        """Draft from these packs and namespaces too, and continue from the calibration that lies with them."""
         self._databases = databases
         shared = databases.calibration_file
         self._stored = file_of(shared, self._levels) if shared is not None else None
@@ -113,7 +113,7 @@ class HierarchyDrafter:
         self._texts = shelve_texts(self._chains, [_MODEL] * len(said) + list(self._more))
 
     def _follow(self, added: Int32) -> None:
-        """Carry the ranges on in every pack, those of the text without its last token one token behind."""
+        """Extend the ranges in every pack, those of the text without its last token by one token less."""
         shelf = self._shelves.shelf
         follow_all(shelf, self._low[0], self._high[0], added[:-1])
         self._low[1], self._high[1] = self._low[0], self._high[0]

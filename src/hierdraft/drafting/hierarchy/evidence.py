@@ -97,7 +97,7 @@ class Evidence(NamedTuple):
 
 
 def make_evidence(rows: int) -> Evidence:
-    """Room for so many rows."""
+    """Room for `rows` rows."""
 
     def room(kind: type[np.generic], *more: int) -> NDArray[Any]:
         return np.zeros((rows, BRANCHES, *more), dtype=kind)

@@ -61,7 +61,7 @@ class Sources(NamedTuple):
     """Everything a tree is grown from.
 
     reference       hash chains over texts that the caller expects to see again
-    expected        where in it the text is thought to go on, -1 for nowhere
+    expected        where in it the text is thought to continue, -1 for nowhere
     context, length   hash chains over this request, and how many tokens it has
     recycled        the target's own runner-up tokens
     texts           further texts with hash chains: finished requests that are in no pack yet, and other levels
@@ -150,7 +150,7 @@ def _drop_top(heap: Pending, size: int) -> int:
 
 @njit(nogil=True, forceinline=True)
 def expand(sources: Sources, space: Space, weights: Weights, row: int, depth: int, hurried: bool) -> None:
-    """Ask every source about `row`, `depth` tokens behind the committed text, and weigh what they say.
+    """Ask every source about `row`, `depth` tokens after the committed text, and weigh what they say.
 
     hurried   leave out skip looks, and look in packs as for an unlikely row
     """
@@ -230,7 +230,7 @@ def grow(sources: Sources, suffix: Any, weights: Weights, space: Space, nodes: i
 
 @njit(nogil=True)
 def begin(sources: Sources, suffix: Any, rows: Rows) -> None:
-    """Row 0 is the committed text, the row behind the last one the text without its last token."""
+    """Row 0 is the committed text, the row after the last one the text without its last token."""
     known = len(suffix)
     rows.known[0] = known
     rows.suffix[0, :known] = suffix
@@ -247,7 +247,7 @@ def begin(sources: Sources, suffix: Any, rows: Rows) -> None:
 
 @njit(nogil=True, forceinline=True)
 def extend_suffix(rows: Rows, parent_row: int, row: int, token: int) -> None:
-    """The suffix of `row` is its parent's with `token` behind it, the oldest token dropped when full."""
+    """The suffix of `row` is its parent's with `token` appended, the oldest token dropped when full."""
     rows.low[row] = -1  # every pack, every suffix length
     known = rows.known[parent_row]
     if known == ORDERS:

@@ -29,7 +29,7 @@ MOST_OCCURRENCES = 40
 """As `OCCURRENCES`, in a pack at a likely row."""
 
 DEEPEST = 3 * LONGEST
-"""Longest suffix that is looked up in a pack behind the committed text: there each token costs one narrowing only."""
+"""Longest suffix looked up in a pack for rows after the committed text: there each token costs one narrowing only."""
 
 
 class Found(NamedTuple):
@@ -98,7 +98,7 @@ def ask_chains(
 ) -> int:
     """Note what a hash-chain index has for the suffixes of `row`; returns the longest suffix length that occurs.
 
-    expected    -1, or the position that the text is thought to go on from, which is marked in place of the newest
+    expected    -1, or the position that the text is thought to continue from, which is marked in place of the newest
     source      a skip look leaves the last token out of the suffix, and asks for what came after another one
     """
     skipping = source >= SKIP
@@ -182,7 +182,7 @@ def longest_in_pack(shelf: Shelf, pack: int, rows: Rows, row: int, parents: Any)
 def skip_in_pack(
     shelf: Shelf, pack: int, rows: Rows, row: int, parents: Any, found: Found, evidence: Evidence, weights: Weights
 ) -> None:
-    """Note what came one token later in a pack, behind the text before the last token."""
+    """Note what came one token later in a pack, after the text before the last token."""
     above = len(rows.longest) - 1 if row == 0 else parents[row - 1] + 1
     order = rows.longest[above, pack]
     if order < 2 or not _occurs(shelf, pack, rows, above, order, parents):
@@ -211,7 +211,7 @@ def ask_place(
 
 @njit(nogil=True, forceinline=True)
 def ask_successors(table: Successors, source: int, rows: Rows, row: int, evidence: Evidence, weights: Weights) -> None:
-    """Note which tokens the target thought of behind the row's last two tokens, and behind its last."""
+    """Note which tokens the target thought of after the row's last two tokens, and after its last."""
     known = rows.known[row]
     suffix = rows.suffix[row]
     rank = 0

@@ -21,10 +21,10 @@ from hierdraft.drafting.hierarchy.lookups import OCCURRENCES, Found, Rows, ask_c
 from hierdraft.kernels import njit
 
 SHORT = 4096
-"""Texts of up to so many tokens need no index."""
+"""Most tokens of a text that needs no index."""
 
 BLOCK = 64
-"""Tokens that are compared at once; a text without an index has room for so many at least."""
+"""Tokens that are compared at once; a text without an index has room for at least this many."""
 
 
 def _compile_equals(_context: Any, _address: Any, _token: Any) -> Any:
@@ -68,8 +68,8 @@ def _met(tokens: Any, start: int, stop: int, token: int) -> Any:
 class Near(NamedTuple):
     """Where the last tokens of a row and of the one above stand in the text, by the row's number being even or odd.
 
-    place   int32[2, 2, SHORT]: positions behind an occurrence of the last token, newest first; then the same for
-            those alone that the last two tokens stand before
+    place   int32[2, 2, SHORT]: positions after an occurrence of the last token, newest first; then the same for
+            only those that the last two tokens stand before
     same    int32[2, 2, SHORT]: how many tokens before each are the row's last ones
     held    int32[2, 2]: how many there are
     """
@@ -141,7 +141,7 @@ def newest_behind_all(near: Near, row: int) -> int:
 
 @njit(nogil=True, forceinline=True)
 def _counts(tokens: Any, length: int, position: int, other: int) -> bool:
-    """Whether something follows there; for a skip look, something behind a token that is not `other`."""
+    """Whether something follows there; for a skip look, something after a token that is not `other`."""
     if other < 0:
         return bool(tokens[position] >= 0)
     return bool(

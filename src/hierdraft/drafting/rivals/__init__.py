@@ -1,1 +1,1 @@
-"""Published training-free methods behind our interface, with their published defaults: rivals in our benchmark."""
+"""Published training-free methods with our interface, with their published defaults: rivals in our benchmark."""

@@ -89,7 +89,7 @@ class AdedDrafter(RetrievalDrafter):
         return DraftTree.merge(branches, min(_NODES, budget.nodes), budget.depth)
 
     def _round(self, root: _Node) -> None:
-        """Go down by worth, open what is there, go on at random, and note how likely the text was."""
+        """Go down by worth, open what is there, continue at random, and note how likely the text was."""
         path, score = [root], 1.0
         while path[-1].children and len(path) < self._depth:
             above = path[-1]

@@ -1,7 +1,7 @@
 """A suffix automaton that grows token by token (Blumer et al. 1985), with counts and first places.
 
 A state stands for the strings that end at the same places of the text; their number of occurrences is `count`, the
-earliest place behind one is `first`. It finds the longest suffix that occurred before in constant time per token.
+earliest place after one is `first`. It finds the longest suffix that occurred before in constant time per token.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 First what followed the longest n-gram (3, 2, 1 tokens) that ends in the last token; then, in the order of the last
 logits, every other token as a child of the root, with what followed it in the request: 4 tokens in all for the best 8
-ranks, 3 up to rank 32, 1 behind; 63 tokens. Branches with equal beginnings share nodes here.
+ranks, 3 up to rank 32, 1 beyond; 63 tokens. Branches with equal beginnings share nodes here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from hierdraft.tree import DraftTree, Int32
 
 TOP = 64
 LONGEST, BEHIND = 3, 6
-"""Tokens of an n-gram, and of what is kept behind it."""
+"""Tokens of an n-gram, and of what is kept after it."""
 
 _CAPACITY = TOP - 1
 
@@ -39,9 +39,9 @@ class LogitSpecDrafter(TextDrafter):
         """Every n-gram from place `first` on; what followed it last wins, if it is no shorter than what was known."""
         for start in range(max(0, first), len(self.text)):
             for end in range(start + 1, min(start + LONGEST, len(self.text) - 1) + 1):
-                gram, behind = tuple(self.text[start:end]), self.text[end : end + BEHIND]
-                if len(behind) >= len(self._pool.get(gram, ())):
-                    self._pool[gram] = behind
+                gram, after = tuple(self.text[start:end]), self.text[end : end + BEHIND]
+                if len(after) >= len(self._pool.get(gram, ())):
+                    self._pool[gram] = after
 
     def _followed(self, text: list[int]) -> list[int]:
         """What followed the longest n-gram that `text` ends in."""

@@ -29,7 +29,7 @@ class LookaheadDrafter(TextDrafter):
         self.wants = Wants(probes=self._window.most)
 
     def text_only(self) -> None:
-        """Raises UsageError: without the target's choices behind the window there is no method left."""
+        """Raises UsageError: without the target's choices after the window there is no method left."""
         raise UsageError("lookahead needs the target's choices at nodes that are not accepted: it cannot be replayed.")
 
     def start(self, request: Request) -> None:

@@ -1,7 +1,7 @@
 """Prompt lookup decoding (Saxena 2023): copy what followed the last tokens where they stood before.
 
 Defaults and tie rule of the author's code: n-grams of 3, then 2, then 1 tokens; the earliest place that has ten more
-tokens behind it; a chain of ten.
+tokens after it; a chain of ten.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class PromptLookupDrafter(TextDrafter):
         self._tokens = tokens
 
     def propose(self, tokens: Int32, budget: Budget) -> DraftTree:
-        """The chain behind the earliest match of the longest n-gram; empty where nothing matches."""
+        """The chain after the earliest match of the longest n-gram; empty where nothing matches."""
         length = len(tokens)
         for size in range(min(self._longest, length - 1), 0, -1):
             places = np.flatnonzero((sliding_window_view(tokens, size) == tokens[-size:]).all(axis=1))

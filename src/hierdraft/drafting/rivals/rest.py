@@ -1,6 +1,6 @@
 """REST (He et al., arXiv 2311.08252): retrieval from a datastore of what people write.
 
-The longest suffix of up to 16 tokens that occurs in the datastore, up to 5,000 of its places, ten tokens behind each;
+The longest suffix of up to 16 tokens that occurs in the datastore, up to 5,000 of its places, ten tokens after each;
 the 64 most frequent prefixes of these are the draft tree. The datastore is the `statistics` packs here; without any
 there is nothing to draft from.
 """
@@ -14,7 +14,7 @@ from hierdraft.tree import DraftTree, Int32
 
 
 class RestDrafter(RetrievalDrafter):
-    """longest: tokens looked for; tokens: drafted behind a place; places: looked at; nodes: of the tree."""
+    """longest: tokens looked for; tokens: drafted after a place; places: looked at; nodes: of the tree."""
 
     def __init__(self, longest: int = 16, tokens: int = 10, places: int = 5_000, nodes: int = 64) -> None:
         super().__init__(Datastore(["statistics"], longest, tokens, places))

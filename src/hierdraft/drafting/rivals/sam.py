@@ -1,6 +1,6 @@
 """SAM-Decoding (Hu et al., arXiv 2411.10666), the variant that uses nothing but text.
 
-A suffix automaton of the request finds the longest suffix that occurred before; the draft is the chain behind its
+A suffix automaton of the request finds the longest suffix that occurred before; the draft is the chain after its
 earliest place. A second one over the model's own answers (here: suffix arrays of the `model` packs, which find the same
 longest suffix) is used where its match is longer by more than 5 tokens; then the draft is a tree of its most frequent
 continuations. A match of n tokens is worth 1 + 4 n drafted ones, at most 60.
@@ -40,7 +40,7 @@ class SamDrafter(RetrievalDrafter):
             self._own.extend(token)
 
     def propose(self, tokens: Int32, budget: Budget) -> DraftTree:
-        """The chain behind the request's own match, or the tree behind the answers'."""
+        """The chain after the request's own match, or the tree after the answers'."""
         state, matched = self._own.before
         size, rows = self.store.find(tokens)
         room = min(self._most, budget.nodes)

@@ -54,7 +54,7 @@ class SuffixDrafter(RetrievalDrafter):
             self._at = self._earlier[self.namespace].follow(*self._at, token)
 
     def observe(self, step: Step) -> None:
-        """Carry both matches on."""
+        """Extend both matches."""
         super().observe(step)
         self._read(step.tokens)
 
@@ -70,7 +70,7 @@ class SuffixDrafter(RetrievalDrafter):
         return DraftTree.build(ids, list(range(-1, len(ids) - 1)), prob=probs, level=level)
 
     def _best(self, automaton: SuffixAutomaton, state: int, matched: int, most: int, level: int) -> Draft:
-        """The best draft over all suffixes of a match. Suffixes in one state go on alike, so its longest serves all."""
+        """The best draft over all suffixes of a match. Suffixes in one state continue alike: its longest serves all."""
         best: Draft = (0.0, [], [], level)
         while state > 0:
             size = min(matched, automaton.length[state], self._depth)
@@ -93,7 +93,7 @@ class SuffixDrafter(RetrievalDrafter):
         return best
 
     def _path_packed(self, pack: Pack, size: int, low: int, high: int, most: int) -> tuple[list[int], list[float]]:
-        """Like `_path`, behind the occurrences low..high of a match of `size` tokens."""
+        """Like `_path`, after the occurrences low..high of a match of `size` tokens."""
         index, vocab = pack.index, pack.info.vocab_size
         found, counts = np.empty((2, _CONTINUATIONS), dtype=np.int32)
         ids: list[int] = []
