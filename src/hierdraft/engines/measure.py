@@ -31,7 +31,7 @@ def attends_as_told(engine: Engine) -> bool:
 
 
 def _alone(engine: Engine, prompt: list[int], path: list[int]) -> NDArray[Any]:
-    """float[V]: the logits behind a path, scored in steps of one token."""
+    """float[V]: the logits after a path, scored in steps of one token."""
     engine.prefill(prompt)
     for token in path:
         row = engine.values(engine.forward(token, DraftTree.empty()), 0)
@@ -43,7 +43,7 @@ def measured_costs(
     engine: Engine, stored: Path | None = None, context: int = 256, sizes: tuple[int, ...] = SIZES, *,
     again: bool = False, device: str = "cpu",
 ) -> LearnedCosts:  # fmt: skip
-    """Time forwards of 1 to 64 rows behind `context` cached positions. Ends the request in the cache.
+    """Time forwards of 1 to 64 rows after `context` cached positions. Ends the request in the cache.
 
     stored  a file that keeps the costs between starts. What is there is taken without a look, since looking takes
             longer than many an answer, but only as a beginning: see `LearnedCosts`

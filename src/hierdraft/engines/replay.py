@@ -59,7 +59,7 @@ class ReplayEngine:
         return int(self._output[place]) if place < len(self._output) else _UNKNOWN
 
     def commit(self, path: Sequence[int]) -> None:
-        """Go on behind the accepted tokens."""
+        """Continue after the accepted tokens."""
         self._at += len(path) + 1
 
     def rewind(self, length: int) -> None:

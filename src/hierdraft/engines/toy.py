@@ -1,6 +1,6 @@
 """A small exact target over token ids, for tests, fuzzing and demonstrations without weights.
 
-It behaves like a transformer behind a cache: the logits of a row depend only on what the cache holds for its prefix,
+It behaves like a transformer with a cache: the logits of a row depend only on what the cache holds for its prefix,
 so a wrong mask, position, gather or rewind changes the text. With `memory=m` they depend on the last `m` tokens and
 on nothing else, which makes text that repeats itself; with `memory=None` on the whole prefix.
 """
@@ -69,7 +69,7 @@ class ToyEngine:
         return self._logits[[self._row(p, self._tokens[max(0, p - window) : p]) for p in places]]
 
     def forward(self, last: int, tree: DraftTree) -> NDArray[np.float64]:
-        """Write row 0 and the nodes behind the cache, and read each row's logits along its own path."""
+        """Write row 0 and the nodes after the cache, and read each row's logits along its own path."""
         del self._tokens[self._length :], self._states[self._length :]
         base = self._length
         self._tokens += [last, *tree.tokens.tolist()]
@@ -85,7 +85,7 @@ class ToyEngine:
         return self._logits[index]
 
     def commit(self, path: Sequence[int]) -> None:
-        """Gather row 0 and the accepted nodes' rows behind the cache; drop the rest."""
+        """Gather row 0 and the accepted nodes' rows after the cache; drop the rest."""
         rows = [self._length, *(self._length + 1 + node for node in path)]
         self._tokens[self._length :] = [self._tokens[row] for row in rows]
         self._states[self._length :] = [self._states[row] for row in rows]

@@ -1,6 +1,6 @@
 """A preallocated key/value cache for transformers models: write in place, keep a path, refuse what cannot rewind.
 
-A forward of T rows writes its keys and values behind the committed ones and attends to both through views; nothing is
+A forward of T rows writes its keys and values after the committed ones and attends to both through views; nothing is
 concatenated. Committing gathers the accepted rows into place. All layers of one shape share one block of memory, so a
 gather is two operations however many layers there are.
 """
@@ -47,7 +47,7 @@ class RowLayer(CacheLayerMixin):  # type: ignore[misc]
         *args: Any,  # noqa: ARG002
         **kwargs: Any,  # noqa: ARG002
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write [1, heads, T, dim] behind the kept positions; all kept and new ones are returned as views."""
+        """Write [1, heads, T, dim] after the kept positions; all kept and new ones are returned as views."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
             return key_states, value_states

@@ -1,4 +1,4 @@
-"""Whether a transformers model attends as told: a small tree against plain text, far behind any window it may have.
+"""Whether a transformers model attends as told: a small tree against plain text, far beyond any window it may have.
 
 A model may hide a window, blocks or chunks that count cache rows instead of positions, and a tree has several rows at
 one position. A text long enough to reach past them would cost a long prefill; instead the cache is made up: rows that
@@ -31,7 +31,7 @@ _EXACT, _HALF = 1e-3, 5e-2
 
 
 def attends_as_told(engine: HFEngine) -> bool:
-    """Whether the rows of a tree are scored as each row's own text is, behind the spans that `row_spans` finds."""
+    """Whether the rows of a tree are scored as each row's own text is, beyond the spans that `row_spans` finds."""
     model = engine.model
     if not engine.exact and any(True for module in model.modules() for _ in _bands(module)):
         return False  # counted in rows for certain, and one such layer of many could be taken for rounding
@@ -53,7 +53,7 @@ def attends_as_told(engine: HFEngine) -> bool:
 
 
 def _as_generate(model: Any, texts: list[list[int]], length: int) -> dict[str, torch.Tensor]:
-    """Ids [batch, L] behind `length` others, and positions where the model takes some, as `generate` gives them."""
+    """Ids [batch, L] after `length` others, and positions where the model takes some, as `generate` gives them."""
     ids = torch.tensor(texts, device=model.device)
     if "position_ids" not in inspect.signature(model.forward).parameters:
         return {"input_ids": ids}
@@ -127,7 +127,7 @@ class _MadeUpLayer(RowLayer):
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any,  # noqa: ARG002
     ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
-        """The made-up rows and the new ones behind them."""
+        """The made-up rows and the new ones after them."""
         if not self.is_initialized:
             self.lazy_initialization(key_states[:1, :, :1], value_states.std())
         batch, length = key_states.shape[0], self._owner.length

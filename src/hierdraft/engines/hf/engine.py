@@ -97,7 +97,7 @@ class HFEngine:
         return self.run(self.inputs(last, tree))
 
     def score(self, cache: TreeCache, last: int, tree: DraftTree) -> torch.Tensor:
-        """`forward` behind another cache than the request's."""
+        """`forward` on a cache other than the request's."""
         self._cache, kept = cache, self._cache
         try:
             return self.forward(last, tree)
@@ -114,7 +114,7 @@ class HFEngine:
         return {"input_ids": ids, "position_ids": where, "attention_mask": mask, "past_key_values": cache}
 
     def run(self, inputs: dict[str, Any]) -> torch.Tensor:
-        """The model's logits[1+n, V] for `inputs`, whose keys and values are written behind the cache's."""
+        """The model's logits[1+n, V] for `inputs`, whose keys and values are written after the cache's."""
         with torch.no_grad(), using_threads(self._threads):
             out = self.model(**inputs, use_cache=True)
         logits: torch.Tensor = out.logits[0]

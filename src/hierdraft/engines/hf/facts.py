@@ -60,7 +60,7 @@ def drops_out(model: Any) -> bool:
 
 @contextlib.contextmanager
 def using_threads(count: int | None) -> Iterator[None]:
-    """Run with so many of torch's threads; None: as many as the process has set."""
+    """Run with `count` of torch's threads; None: as many as the process has set."""
     before = torch.get_num_threads()
     if count is None or count == before:
         yield

@@ -1,4 +1,4 @@
-"""transformers' logits processors as a rule of ours."""
+"""transformers' logits processors as one of our own rules."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The OpenVINO engine: the same tree verification, without torch between the steps of a forward. CPU only.
 
-Keys and values lie in blocks of ours, which OpenVINO's paged attention reads and writes (`Blocks`), or in variables of
+Keys and values lie in our own blocks, which OpenVINO's paged attention reads and writes (`Blocks`), or in variables of
 the graph where a model has sliding windows (`Variables`).
 """
 
@@ -110,7 +110,7 @@ class OpenVINOEngine:
         return logits[scored - max(rows, 1) :]
 
     def _score(self, tokens: NDArray[np.int64], wanted: NDArray[np.int64]) -> Logits:
-        """Rows that go on with the text."""
+        """Rows that continue the text."""
         where = np.arange(self.length, self.length + len(tokens))
         logits = self._run(tokens, where, None, wanted)
         self._cache.keep(range(len(tokens)))
@@ -139,7 +139,7 @@ class OpenVINOEngine:
         return self._cheapest(self.costs.change)[bisect_left(self._sizes, count)][1]
 
     def _cheapest(self, change: float) -> list[tuple[float, int]]:
-        """For each size, the cheapest forward with so many rows or more: (seconds, rows).
+        """For each size, the cheapest forward with that many rows or more: (seconds, rows).
 
         change   seconds that another number of rows than before costs
         """
@@ -225,7 +225,7 @@ def _options(dtype: str, threads: int | None) -> dict[str, Any]:
 
 
 def _cache(folder: Path, options: dict[str, Any], windows: Sequence[int | None]) -> Blocks | Variables:
-    """The compiled graph, behind the cache that suits it. Raises UnsupportedModelError."""
+    """The compiled graph, in the cache that suits it. Raises UnsupportedModelError."""
     core = openvino.Core()
     try:
         graph = core.read_model(graph_file(folder))

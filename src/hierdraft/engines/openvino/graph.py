@@ -62,9 +62,9 @@ def with_cache(
 ) -> Any:  # fmt: skip
     """The graph of a function of its inputs, then of keys and values of every layer in turn, which become variables.
 
-    module    returns logits, then keys and values with the new ones behind them (`as_cache`, `parts`)
+    module    returns logits, then keys and values with the new ones after them (`as_cache`, `parts`)
     inputs    their names and shapes, -1 for what varies
-    example   one tensor for each, behind `CACHED` cached positions
+    example   one tensor for each, after `CACHED` cached positions
     shapes    of the cache, as `cache_shapes` finds them
     beam      name of the input that the attention kernel expects for beams
     """
@@ -87,7 +87,7 @@ def parts(cache: Cache) -> tuple[torch.Tensor, ...]:
 
 
 class _TracedLayer(CacheLayerMixin):  # type: ignore[misc]
-    """Keys and values that are handed in, and out again with the new ones behind them."""
+    """Keys and values that are handed in, and out again with the new ones after them."""
 
     is_sliding = False
 

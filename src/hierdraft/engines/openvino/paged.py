@@ -70,7 +70,7 @@ class Blocks:
         return array
 
     def _reserve(self, positions: int) -> None:
-        """Room for so many positions at least, twice as many as before where there is not enough."""
+        """Room for at least `positions` positions; where there is too little, it is at least doubled."""
         if positions <= self._capacity:
             return
         blocks = max(-(-positions // self._size), 2 * self._capacity // self._size)
@@ -109,7 +109,7 @@ class Blocks:
         self, tokens: NDArray[np.int64], where: NDArray[np.int64], seen: NDArray[np.bool_] | None,
         wanted: NDArray[np.int64],
     ) -> Logits:  # fmt: skip
-        """float32[R, V]: logits of the `wanted` rows, of those that are now behind the text; see `keep`.
+        """float32[R, V]: logits of the `wanted` rows, of those that now come after the text; see `keep`.
 
         tokens, where   int64[T], int64[T]: ids, positions
         seen            bool[T, T]: which of each other the rows see; None: those before them
@@ -132,7 +132,7 @@ class Blocks:
         return logits
 
     def keep(self, rows: Sequence[int]) -> None:
-        """These of the rows scored last go on with the text, in order; `rows` ascends."""
+        """These of the rows scored last continue the text, in order; `rows` ascends."""
         for to, at in enumerate(rows, start=self.length):
             source = self.length + at
             if source != to:

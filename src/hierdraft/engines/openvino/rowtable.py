@@ -1,7 +1,7 @@
 """The rows of a cache that an engine only lets grow: which are still part of the text, and what a new row may see.
 
-Rejected rows stay where they are and are masked out, until so many have gathered that moving the others together is
-cheaper than carrying them along.
+Rejected rows stay where they are and are masked out, until there are enough of them that moving the others together
+is cheaper than carrying them along.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class RowTable:
             self._open = np.append(self._open, np.full(more, -np.inf, dtype=np.float32))
 
     def add(self, rows: int) -> None:
-        """So many rows were written behind the others; none is part of the text before `keep`."""
+        """`rows` rows were written after the others; none is part of the text before `keep`."""
         self._reserve(self.count + rows)
         self._where[self.count : self.count + rows] = -1
         self._open[self.count : self.count + rows] = -np.inf
@@ -69,7 +69,7 @@ class RowTable:
         self._written = rows
 
     def keep(self, rows: Sequence[int]) -> None:
-        """These of the rows written last go on with the text, in order; `rows` ascends."""
+        """These of the rows written last continue the text, in order; `rows` ascends."""
         first = self.count - self._written
         for row in rows:
             self._where[first + row] = self.length
