@@ -1,4 +1,4 @@
-"""A drafter that cannot hurt: whatever it raises or proposes, decoding goes on with the target's own tokens."""
+"""A drafter that cannot hurt: whatever it raises or proposes, decoding continues with the target's own tokens."""
 
 from __future__ import annotations
 
@@ -75,5 +75,5 @@ class GuardedDrafter:
             kind = type(self._drafter).__name__
             self.failure = DraftError(f"The drafter {kind} failed ({type(error).__name__}: {error}).")
             self.failure.__cause__ = error.with_traceback(None)  # its frames would keep the whole request alive
-            warnings.warn(f"{self.failure} This request goes on without drafts.", DraftWarning, stacklevel=2)
+            warnings.warn(f"{self.failure} This request continues without drafts.", DraftWarning, stacklevel=2)
             return otherwise

@@ -35,7 +35,7 @@ class Options:
     constraint what the output must stay in: drafts that leave it are not scored (the verifier has it as a rule)
     stops      further reasons to end, after end-of-sequence ids and the token limit
     eos_ids    replaces the engine's own end-of-sequence ids
-    unbounded  go on where the model's context is full, as transformers does
+    unbounded  continue where the model's context is full, as transformers does
     namespace, reference   see `Request`
     """
 

@@ -76,7 +76,7 @@ def compressor() -> Any:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Converters talk: about shapes that become fixed while tracing (none of ours do), and of their progress."""
+    """Converters talk: about shapes that become fixed while tracing (none of hierdraft's do), and of their progress."""
     loggers = [logging.getLogger(name) for name in ("transformers", "nncf")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -91,7 +91,7 @@ def quiet() -> Iterator[None]:
 
 
 def main(arguments: list[str]) -> int:
-    """Convert, and print the facts, or a refusal of ours, as JSON."""
+    """Convert, and print the facts, or one of hierdraft's own refusals, as JSON."""
     model, weights, folder = arguments
     try:
         found = asdict(convert_folder(Path(model), weights, Path(folder)))

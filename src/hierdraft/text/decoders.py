@@ -29,7 +29,7 @@ class Pieces(Protocol):
         ...
 
     def open(self) -> str:
-        """What the text would go on with if it ended here, without a character that is unfinished."""
+        """How the text would continue if it ended here, without an unfinished character."""
         ...
 
     def flush(self) -> str:
@@ -110,7 +110,7 @@ class BytePieces:
 
 
 class WindowPieces:
-    """Decodes the ids whose text is not certain yet behind some whose text is."""
+    """Decodes the ids whose text is not certain yet, after some whose text is."""
 
     def __init__(
         self, decode: Callable[[list[int]], str], token_text: Callable[[int], str | None] | None, *, late: bool
@@ -126,7 +126,7 @@ class WindowPieces:
         self._late = late
         self._ids: list[int] = []
         self._known = 0
-        """How many of the ids only serve those behind them: their text is out."""
+        """How many of the ids only serve those after them: their text is out."""
         self._shown = 0
         self._text = ""
         """Of the first `_seen` ids."""
@@ -245,8 +245,8 @@ class Cleaner:
 
     It takes out spaces before punctuation and contractions. Every pattern begins with a space and has four characters
     at most; only the one for a lone apostrophe has a space within. So a text can be cut, and its parts cleaned alone,
-    behind three characters without a space, and before a space that has neither a space nor an apostrophe before it
-    and no apostrophe behind it.
+    after three characters without a space, and before a space that has neither a space nor an apostrophe before it
+    and no apostrophe after it.
     """
 
     def __init__(self, clean: Callable[[str], str]) -> None:
@@ -266,7 +266,7 @@ class Cleaner:
         return ""
 
     def open(self, piece: str) -> str:
-        """What the text would go on with if it ended with `piece`."""
+        """How the text would continue if it ended with `piece`."""
         return self._clean(self._text + piece)
 
     def flush(self, piece: str) -> str:

@@ -68,7 +68,7 @@ class Grammars:
         fast = getattr(tokenizer, "_tokenizer", None)
         if fast is None:
             name = type(tokenizer).__name__
-            raise UsageError(f"Structured output needs a fast tokenizer (tokenizer.json), and {name} is none.")
+            raise UsageError(f"Structured output needs a fast tokenizer (tokenizer.json), and {name} is not one.")
         whole = copy(fast)  # the caller's keeps its padding and truncation
         whole.no_padding()
         whole.no_truncation()

@@ -66,7 +66,7 @@ def encode_messages(tokenizer: Any, messages: Sequence[Mapping[str, Any]], *, te
 
     messages  mappings with `role` (user, assistant, system, tool or what the template knows) and `content`: a text, or
               parts like {"type": "text", "text": ...}; what else a template reads, such as `tool_calls`, is passed on.
-              If the last one is the assistant's, the answer goes on with it
+              If the last one is the assistant's, the answer continues it
     template  the name of one of several templates; None: the default one
 
     Raises UsageError where there is no template, the messages are not such, or the template refuses them.

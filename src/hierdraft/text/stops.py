@@ -108,7 +108,7 @@ class VisibleText:
     """What a reader may see so far, in pieces with the level that drafted them."""
 
     def __init__(self, tokenizer: Any, stop: StopStrings | None = None) -> None:
-        """`stop`: has been asked about every token before it is pushed here; nothing behind its `until` is shown."""
+        """`stop`: has been asked about every token before it is pushed here; nothing after its `until` is shown."""
         self._stream = TextStream(tokenizer)
         self._stop = stop
         self._waiting: list[tuple[str, int]] = []

@@ -29,7 +29,7 @@ class TextStream:
         return self._cleaner.push(piece) if self._cleaner else piece
 
     def open(self) -> str:
-        """What the text would go on with if it ended here, without a character that is unfinished."""
+        """How the text would continue if it ended here, without an unfinished character."""
         rest = self._pieces.open()
         return self._cleaner.open(rest) if self._cleaner else rest
 

@@ -1,6 +1,6 @@
 """Keeping the output inside a grammar: what may be chosen at a row, and what is worth drafting.
 
-The rule decides: a token that the grammar does not allow behind a row's own prefix cannot be chosen there, so an
+The rule decides: a token that the grammar does not allow after a row's own prefix cannot be chosen there, so an
 accepted path never leaves it. Everything else only saves work: drafted tokens that could not be accepted are not
 scored, and tokens that the grammar forces are drafted where no database had them.
 """
@@ -23,7 +23,7 @@ class Follower:
     """Moves one request's constraint to where it is asked about: back to where two texts part, then forward."""
 
     def __init__(self, constraint: Constraint, prompt_length: int) -> None:
-        """The grammar begins behind the prompt."""
+        """The grammar begins after the prompt."""
         self.machine = constraint
         self._prompt_length = prompt_length
         self._read: list[int] = []
@@ -44,7 +44,7 @@ class Follower:
         return True
 
     def rule(self, prefix: Int32, scores: Scores) -> Scores:
-        """Only tokens that keep the output inside the grammar; none behind a prefix that has left it."""
+        """Only tokens that keep the output inside the grammar; none after a prefix that has left it."""
         if self.moved(prefix):
             self.machine.ban(scores)
         else:

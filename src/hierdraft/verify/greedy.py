@@ -1,6 +1,6 @@
 """Which drafted tokens are kept: the walk along the target's own choices, whether they are the best or were drawn.
 
-At each row the target takes one token. If a child of that row drafted it, the walk goes on there; if not, the token
+At each row the target takes one token. If a child of that row drafted it, the walk continues there; if not, the token
 is emitted as the bonus token and the walk ends. Nothing about the draft enters the choice, so the tokens are those
 of plain decoding whatever was drafted.
 """

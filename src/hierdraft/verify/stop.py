@@ -30,7 +30,7 @@ class LengthStop:
         self._reason: Finish = reason
 
     def check(self, tokens: Int32, prompt_length: int) -> Finish | None:
-        """The reason once `limit` tokens stand behind the prompt."""
+        """The reason once `limit` tokens follow the prompt."""
         return self._reason if len(tokens) - prompt_length >= self._limit else None
 
 
@@ -50,7 +50,7 @@ class FirstOf:
 def cut(verdict: Verdict, tokens: Int32, length: int, prompt_length: int, stop: Stop) -> Verdict:
     """The verdict up to and including the first token after which the request ends.
 
-    tokens  int32 buffer whose first `length` entries are committed; the verdict's tokens are written behind them
+    tokens  int32 buffer whose first `length` entries are committed; the verdict's tokens are written after them
 
     All accepted nodes but that token's own stay in the path, so that the cache keeps every token except the last.
     """

@@ -83,7 +83,7 @@ class Bundle:
         return node
 
     def _keyword(self, node: Node, place: Place, keyword: str, value: Any, depth: int) -> None:
-        """Write one keyword, in the order of the schema; what is none, or only describes, is left out."""
+        """Write one keyword, in the order of the schema; what is not a keyword, or only describes, is left out."""
         if keyword in ("$ref", "$dynamicRef", "$recursiveRef"):
             if "$ref" in node:
                 node.setdefault("allOf", []).append(Node({"$ref": self._followed(place, keyword)}))

@@ -15,7 +15,7 @@ from hierdraft.text.schemas.bundle import TYPES, Node
 from hierdraft.text.schemas.patterns import any_of, none_of
 
 _MOST_ORDERED, _MOST_LISTED = 4, 7
-"""Of up to so many values every list without repetition is allowed; of up to so many those in the schema's order."""
+"""Most values of which every list without repetition is allowed, and of which those in the schema's order are."""
 
 
 def node_of(path: str, **keywords: Any) -> Node:

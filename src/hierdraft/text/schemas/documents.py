@@ -77,7 +77,7 @@ class Documents:
         resource: Any = Resource(schema, specification)
         try:
             resolver = registry.with_resource(base, resource).resolver(base)
-        except Exception as error:  # the library fails in its own ways on identifiers that are none
+        except Exception as error:  # the library fails in its own ways on invalid identifiers
             raise UsageError(f"The JSON schema cannot be used: its identifiers cannot be read ({error}).") from error
         return Place(schema, resolver, "#", _year(draft))
 

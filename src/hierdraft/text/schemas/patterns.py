@@ -46,7 +46,7 @@ def translated(pattern: str) -> str:
 
 
 def _class_start(pattern: str, at: int) -> tuple[str, int]:
-    """The beginning of a class behind its bracket, and how much of the pattern it is."""
+    """The beginning of a class after its bracket, and how much of the pattern it is."""
     if pattern.startswith("^]", at):
         return "(?s:.)", 2
     if pattern.startswith("]", at):
@@ -66,7 +66,7 @@ def _closes_repeat(pattern: str, at: int) -> bool:
 
 
 def _escape(pattern: str, at: int, inside: bool) -> tuple[str, int]:
-    """An escape sequence behind its backslash, and where it ends."""
+    """An escape sequence after its backslash, and where it ends."""
     control = _CONTROL.match(pattern, at)
     if control:
         return f"\\x{{{ord(control[1].upper()) - 64:x}}}", control.end()
