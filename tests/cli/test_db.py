@@ -83,7 +83,7 @@ def test_verify_merge_export_import(folder: Path, tmp_path: Path) -> None:
         (["build", "--generate", "ids.jsonl", "--model", "smollm2-135m", "--out", "x"], 13, "give the file with --ids"),
         (["build", "--chat", "ids.jsonl", *BARE, "--out", "x"], 2, "Chat logs need a tokenizer"),
         (["build", "--chat", "ids.jsonl", *BARE, "--turns", "mine", "--out", "x"], 2, "--turns must be"),
-        (["build", "--chat", "ids.jsonl", *BARE, "--encoding", "klingon", "--out", "x"], 2, "none that Python knows"),
+        (["build", "--chat", "ids.jsonl", *BARE, "--encoding", "klingon", "--out", "x"], 2, "no text encoding that"),
         (
             ["build", "--ids", "ids.jsonl", *BARE, "--skip-bad", "--out", "x"],
             2,

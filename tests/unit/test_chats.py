@@ -123,7 +123,7 @@ def test_plain_text_is_a_document(tmp_path: Path) -> None:
         ({}, "no keys"),
         (3, "a record must be an object, not int"),
         ({"output_ids": [1]}, "token ids: give the file with --ids"),
-        ({"conversations": [{"from": "alien", "value": "x"}]}, "the role 'alien' is none of user"),
+        ({"conversations": [{"from": "alien", "value": "x"}]}, "the role 'alien' is not one of user"),
         ({"conversations": ["x"]}, "a turn must be an object"),
         ({"conversations": [{"from": "gpt", "value": {"a": 1}}]}, "content must be text, not dict"),
         ({"conversations": []}, "without any text"),

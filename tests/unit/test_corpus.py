@@ -83,7 +83,7 @@ def test_encodings_by_name(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="line 3: not utf-16-le"):
         read([path], encoding="utf-16-le")
     for name in ("utf-9", "rot13", "base64", "\0", ""):
-        with pytest.raises(UsageError, match="none that Python knows"):
+        with pytest.raises(UsageError, match="no text encoding that Python knows"):
             Reading(encoding=name)
 
 

@@ -66,7 +66,7 @@ class _Dialogue:
         return None
 
     def answered(self, text: str) -> None:
-        """Go on with `text` as the answer, unless one was recorded."""
+        """Continue with `text` as the answer, unless one was recorded."""
         if self._waiting and self._waiting[0]["role"] == "user":
             self._asked.append({"role": "assistant", "content": text})
 
@@ -127,7 +127,7 @@ def _answered(
 
 
 def _next(model: Any, tokenizer: Any, dialogue: _Dialogue, most: int, reading: Reading) -> list[int] | None:
-    """The ids of the next prompt of a conversation; None where it ends, or cannot go on."""
+    """The ids of the next prompt of a conversation; None where it ends, or cannot continue."""
     messages = dialogue.prompt()
     if messages is None:
         return None

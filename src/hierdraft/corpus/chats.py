@@ -55,8 +55,8 @@ class BadRecordError(CorpusError):
 def read_chats(files: Sequence[Path], reading: Reading) -> Iterator[Conversation]:
     """The conversations of JSON and JSONL files, in order.
 
-    Records that are none, and records of another form than the file's first, raise CorpusError with file and line, or
-    are noted if `reading` may leave them out.
+    Records that are not chats, and records of another form than the file's first, raise CorpusError with file and line,
+    or are noted if `reading` may leave them out.
     """
     reading.expect(files)
     for file in files:
@@ -165,7 +165,7 @@ def _message(one: Any, reading: Reading) -> Message:
     said = one.get("role", one.get("from"))
     role = ROLES.get(said.lower()) if isinstance(said, str) else None
     if role is None:
-        raise BadRecordError(f"the role {said!r} is none of {', '.join(ROLES)}")
+        raise BadRecordError(f"the role {said!r} is not one of {', '.join(ROLES)}")
     content = one["content"] if "content" in one else one.get("value", one.get("text"))
     message: Message = {"role": role, "content": _text(content, reading) if content is not None else ""}
     calls = one.get("tool_calls")

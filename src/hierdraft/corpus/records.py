@@ -95,7 +95,7 @@ class _Scanner:
             except ValueError as error:
                 raise self._wrong(str(error)) from error
             if end == len(self._text) and self._text[end - 1] not in '}]"' and self._more():
-                continue  # a number may go on
+                continue  # a number may continue
             self._move(end)
             return found
 

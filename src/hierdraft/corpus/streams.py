@@ -76,7 +76,7 @@ class Reading:
                 info = None
             if info is None or not info._is_text_encoding or info.incrementaldecoder is None:
                 raise UsageError(
-                    f"--encoding {self.encoding!r} is none that Python knows: try utf-16, latin-1, cp1252."
+                    f"--encoding {self.encoding!r} is no text encoding that Python knows: try utf-16, latin-1, cp1252."
                 )
 
     def expect(self, files: Sequence[Path]) -> None:
