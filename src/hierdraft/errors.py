@@ -54,7 +54,7 @@ class MissingDependencyError(HierdraftError):
 
 
 class DraftError(HierdraftError):
-    """A drafter broke its contract. Decoding goes on without drafts after one warning."""
+    """A drafter broke its contract. Decoding continues without drafts after one warning."""
 
     exit_code = 9
 

@@ -102,7 +102,7 @@ class LanguageModel:
         budget          `auto`: chosen every step from measured costs; or a number of nodes
         stop            strings that end the answer
         chat            put a text prompt into the model's chat template, where it has one; of several, the one so named
-        ignore_eos      go on after an end-of-sequence id (for measuring)
+        ignore_eos      continue after an end-of-sequence id (for measuring)
         namespace       what is learned in one namespace is drafted from in no other
         reference       texts or token ids that the answer may repeat: a prediction of it, or documents it draws on
         schema          a JSON schema that the answer must follow: an object, text or a Path (extra `structured`)
@@ -113,7 +113,7 @@ class LanguageModel:
                         logit_bias, banned, seed: see `hierdraft.verify.sampling.Sampling`
 
         Raises UsageError for a prompt, chat template or option that cannot be used and on a closed model,
-        ContextLengthError where nothing fits behind the prompt; the first piece EngineBusyError (see `Stream`).
+        ContextLengthError where nothing fits after the prompt; the first piece EngineBusyError (see `Stream`).
         """
         self._turns.check_open()
         check_options(

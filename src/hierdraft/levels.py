@@ -42,10 +42,10 @@ SOURCES = (
     Level("statistics", "blue", "#4466aa", "#8fadf0", asked=True, packed=True),
     Level("draft", "red", "#d63b4f", "#ff8a97"),
 )
-"""Levels that can be weighed against each other. A row's place is its code: new ones go behind the last."""
+"""Levels that can be weighed against each other. A row's place is its code: new ones go after the last."""
 
 ROOM = 8
-"""Most levels that can be weighed, those of plug-ins included: kernels and calibrations are made for so many."""
+"""Most levels that can be weighed, those of plug-ins included: kernels and calibrations are made for this many."""
 
 OTHERS = (Level("grammar", "bright_black", "#777777", "#a8a8a8"), Level("window", "bright_green", "#884400", "#d59a5c"))
 """Text that a grammar forces, and what probe nodes have found; their codes follow the room for levels."""
@@ -72,7 +72,7 @@ def registered() -> dict[int, Level]:
 
 @cache
 def code_of(name: str) -> int:
-    """The code of a level. Raises UsageError for a name that is none."""
+    """The code of a level. Raises UsageError for a name that no level has."""
     for place, level in enumerate(SOURCES):  # without a look at what is installed
         if level.name == name:
             return place

@@ -1,4 +1,4 @@
-"""Processes of ours beside this one: quiet, offline, and gone when this one is."""
+"""Our own processes beside this one: quiet, offline, and gone when this one is."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _QUIET = {
 
 
 def run_module(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Runs a module of ours in a process of its own, offline and quietly, and captures what it prints."""
+    """Runs one of hierdraft's modules in a process of its own, offline and quietly, and captures what it prints."""
     home = str(Path(__file__).resolve().parents[1])
     path = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
     # -P: nothing in the current folder may shadow torch or transformers.

@@ -64,7 +64,7 @@ def make_drafter(name: str) -> Drafter:
 
 
 def _kind(method: str) -> Callable[..., Drafter]:
-    """The class or function behind a method's name."""
+    """The class or function that a method's name stands for."""
     plugins = {found.name: found for found in entry_points(group=GROUP)}
     target = EntryPoint(method, DRAFTERS[method], GROUP) if method in DRAFTERS else plugins.get(method)
     if target is None:

@@ -47,7 +47,7 @@ def _expand_user(value: object) -> object:
 
 
 def expanded(path: str | Path) -> Path:
-    """With the home folder for a leading ~. Raises ValueError for a user that there is not."""
+    """With the home folder for a leading ~. Raises ValueError for a user who does not exist."""
     try:
         return Path(path).expanduser()
     except RuntimeError as error:

@@ -96,7 +96,7 @@ class Stream:
 
     The request begins with the first piece that is asked for. It ends by itself, with `close`, at the end of a `with`
     block, or when the stream is dropped; what was said until then is learned. A loop that is left early (by `break`,
-    an error, Ctrl-C) only pauses it: another loop goes on where it stopped. As soon as no loop reads a stream, the
+    an error, Ctrl-C) only pauses it: another loop continues where it stopped. As soon as no loop reads a stream, the
     model's next request ends it, and reading on raises EngineBusyError; while one does, the next request raises it.
 
     Loops in several threads share the pieces: each goes to one of them.

@@ -203,4 +203,4 @@ def test_a_proposer_that_fails_ends_drafting_only(start: Any, plain: Any, capfd:
     assert metric(llm, "vllm:spec_decode_num_draft_tokens") == drafted <= 6 * 6 * 6
     assert check_same(say(plain, chats, [60] * 6, logprobs=2, ignore_eos=True), got) <= 1
     said = capfd.readouterr()
-    assert (said.out + said.err).count("vLLM goes on without drafts") == 1
+    assert (said.out + said.err).count("vLLM continues without drafts") == 1

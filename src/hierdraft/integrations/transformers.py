@@ -225,7 +225,7 @@ def _ended(streamers: Sequence[Any], *, only_on_errors: bool = False) -> Iterato
     """Streamers end once, whether or not all goes well: nobody waits for what does not come."""
     try:
         yield
-    except BaseException:  # whatever it is goes on its way below
+    except BaseException:  # whatever it is, it is raised again below
         for one in streamers:
             with contextlib.suppress(Exception):  # the error that is on its way says more
                 one.end()

@@ -155,7 +155,7 @@ class Proposer:
         except Exception as error:  # noqa: BLE001 - a failure here must not end what vLLM serves
             self.failure = DraftError(f"hierdraft failed ({type(error).__name__}: {error}).")
             self.failure.__cause__ = error
-            warnings.warn(f"{self.failure} vLLM goes on without drafts.", DraftWarning, stacklevel=2)
+            warnings.warn(f"{self.failure} vLLM continues without drafts.", DraftWarning, stacklevel=2)
             return nothing
 
     def _propose(self, sampled: list[list[int]], lengths: Any, ids: Any) -> list[list[int]]:
