@@ -1,11 +1,11 @@
-"""Why two runs differ: at the first differing token of an answer, was it a tie of the target's, or a bug of ours?
+"""Why two runs differ: at the first differing token of an answer, was it a tie of the target's, or a bug of our own?
 
 The text before the difference is fed to the target again, by teacher forcing: one row at a time, as plain decoding
 does, several rows at a time, as verification does, and in float32. How far the engine's own logits move between
 those passes is its noise at that place. The difference is a tie if each of the two tokens is chosen in one of those
 passes, or would be with every logit moved by no more than the noise; then neither run is more right than the other.
 
-Passes of several rows go through what a bug of ours would be in, so their noise is believed only as far as float32
+Passes of several rows go through what a bug of our own would be in, so their noise is believed only as far as float32
 vouches for it: rounding cannot move logits much further than plain decoding's own are from the exact ones.
 """
 
@@ -32,7 +32,7 @@ ROWS = (1, 2, 4, 8, 16, 32, 64)
 """How many rows a pass of the re-scoring has. The first is plain decoding."""
 
 BESIDE = ((2, 1), (2, 3), (3, 2), (4, 4), (5, 1), (8, 16))
-"""Rows that count, and useless ones before them in the same pass, as where an accepted branch comes behind others."""
+"""Rows that count, and useless ones before them in the same pass, as where an accepted branch comes after others."""
 
 MORE = 24
 """Passes of random shapes after these, as long as they do not explain a difference: some noise is rare."""
@@ -160,10 +160,10 @@ def explain(
     engine: Engine,
     exact: Engine | None,
 ) -> Difference:
-    """Re-score the place behind `said` (output tokens that are equal) and judge."""
+    """Re-score the place after `said` (output tokens that are equal) and judge."""
     a, b = tokens
     if a is None or b is None:
-        reason = "one answer ends where the other goes on"
+        reason = "one answer ends where the other continues"
         return Difference(name, len(said), (a, b), "bug", None, None, None, None, reason)
     prefix = np.array([*prompt, *said], dtype=np.int32)
     passes = [in_passes(engine, prompt, said, rows) for rows in ROWS]
@@ -208,7 +208,7 @@ def _within(
 
 
 def in_passes(engine: Engine, prompt: Sequence[int], said: Sequence[int], rows: int, useless: int = 0) -> Scores:
-    """float[V]: the logits behind `said`, with its tokens fed in passes of `rows` rows behind the prompt's prefill.
+    """float[V]: the logits after `said`, with its tokens fed in passes of `rows` rows after the prompt's prefill.
 
     useless   rows in every pass that are the first branch, none of them kept: what counts is the second
     """

@@ -62,7 +62,7 @@ def decoding_seconds(record: Record) -> float:
 
 
 def speed(record: Record) -> float | None:
-    """Tokens per second behind the first one, None for an answer that has no second."""
+    """Tokens per second after the first one, None for an answer that has no second."""
     seconds = decoding_seconds(record)
     return (len(record["output_ids"]) - 1) / seconds if record["steps"] and seconds > 0 else None
 
@@ -141,6 +141,6 @@ def _levels(records: Sequence[Record]) -> dict[str, dict[str, int]]:
 
 
 def _step_tokens(records: Sequence[Record]) -> dict[str, int]:
-    """How many steps gave so many tokens."""
+    """How many steps gave each number of tokens."""
     counted = Counter(size for record in records for size in record["step_tokens"])
     return {str(size): counted[size] for size in sorted(counted)}

@@ -25,7 +25,7 @@ _CAPTIONS = {
     "steps": "Every step gives the accepted draft tokens and one more that the target chose itself.",
     "levels": "The level of a node is the one that spoke for it most; the percentage is accepted of proposed. One "
     "scale for all panels.",
-    "depth": "How often at least so many draft tokens were accepted in one step; each line across is a tenth of the "
+    "depth": "How often at least N draft tokens were accepted in one step; each line across is a tenth of the "
     "one above it.",
     "time": "Where the time of a token goes: the target's forward, drafting, and everything else.",
 }

@@ -42,7 +42,7 @@ class Score:
 
     seconds   of drafting, step by step
     forward   seconds of all forwards, which only mean something where a model really ran
-    pace      per record: its tokens behind the first one, and the seconds they took
+    pace      per record: its tokens after the first one, and the seconds they took
     """
 
     tokens: dict[str, int] = field(default_factory=dict)

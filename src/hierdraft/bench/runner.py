@@ -35,7 +35,7 @@ class Plan:
     """What is run.
 
     settings   what the run is made with (`provenance.made_with`, model, data set): written into every run's header;
-               must agree when going on, but for `provenance.PASSING`
+               must agree when a run is continued, but for `provenance.PASSING`
     sampling   options of `Sampling` but for the seed
     seed       from which each answer's own is made
     skip_long  leave out what is too long for the model instead of refusing it

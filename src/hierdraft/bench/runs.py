@@ -71,8 +71,8 @@ def _rows(path: Path) -> Iterator[tuple[int, Record]]:
     except CorpusError as error:
         if path.is_file() and not path.read_bytes().endswith(b"\n"):
             raise CorpusError(
-                f"{path} ends in the middle of a line: its run was stopped or goes on; bench run with the same options "
-                "and --out ends it."
+                f"{path} ends in the middle of a line: its run was stopped or is still running; bench run with the "
+                "same options and --out ends it."
             ) from error
         raise
 

@@ -33,7 +33,7 @@ def run(
     budget: Annotated[str | None, typer.Option(help="auto, or a number of nodes per step.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only N questions of each task.")] = None,
     temperature: Annotated[float, typer.Option(help="0: greedy; above: sample, each answer with its own seed.")] = 0.0,
-    top_k: Annotated[int, typer.Option(min=0, help="Sample from so many likeliest tokens; 0: from all.")] = 0,
+    top_k: Annotated[int, typer.Option(min=0, help="Sample from the K likeliest tokens; 0: from all.")] = 0,
     top_p: Annotated[float, typer.Option(help="Sample from the likeliest tokens with this probability.")] = 1.0,
     min_p: Annotated[
         float, typer.Option(help="Drop tokens below this share of the likeliest one's probability.")

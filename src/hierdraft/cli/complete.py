@@ -1,4 +1,4 @@
-"""What the shell offers behind an option: names, and files of the right kind. None of it loads a model."""
+"""What the shell offers after an option: names, and files of the right kind. None of it loads a model."""
 
 from __future__ import annotations
 

@@ -157,9 +157,7 @@ def _load(settings: Any, generation_config: bool) -> LanguageModel:
     if told := loaded.defaults.told(settings.model):
         typer.echo(f"hierdraft: {told}", err=True)
     if is_base(settings.model, loaded.tokenizer):
-        typer.echo(
-            f"hierdraft: {settings.model} is a base model: it goes on with a text instead of answering.", err=True
-        )
+        typer.echo(f"hierdraft: {settings.model} is a base model: it continues a text instead of answering.", err=True)
     return loaded
 
 
@@ -213,7 +211,7 @@ def _learned_before(run: Generation, said: SaidBefore) -> bool:
 
 
 def _plain(model: LanguageModel, prompt: Any, options: dict[str, Any]) -> Generation:
-    """Plain decoding with the same engine, behind a short warm-up so that neither run pays for first calls."""
+    """Plain decoding with the same engine, after a short warm-up so that neither run pays for first calls."""
     model.generate(prompt, method="none", **{**options, "max_new_tokens": 4})
     return model.generate(prompt, method="none", **options)
 

@@ -56,7 +56,7 @@ def legend(levels: Iterable[str]) -> Text:
 def summary(run: Generation, *, learned_before: bool = False) -> Table:
     """Where a run's tokens and time came from."""
     table = Table.grid(padding=(0, 2))
-    table.add_row("tokens", f"{len(run.token_ids)} new behind {run.prompt_tokens} of the prompt, ended by {run.finish}")
+    table.add_row("tokens", f"{len(run.token_ids)} new after {run.prompt_tokens} of the prompt, ended by {run.finish}")
     table.add_row("steps", f"{run.steps} target forwards, accepted length {run.accepted_length:.2f}")
     table.add_row("speed", f"{run.tokens_per_second:.1f} tokens a second, {run.seconds:.2f} s in all")
     table.add_row(

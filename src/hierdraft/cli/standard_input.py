@@ -13,10 +13,10 @@ import typer
 from hierdraft.errors import UsageError
 
 NOTICE_SECONDS = 2.0
-"""After so long without anything on standard input, stderr says that it is waited for."""
+"""After this long without anything on standard input, stderr says that it is waited for."""
 
 PATIENCE_SECONDS = 60.0
-"""After so long it is given up, unless `-` asked for standard input: under cron nobody may ever write to it."""
+"""After this long it is given up, unless `-` asked for standard input: under cron nobody may ever write to it."""
 
 _HOW = "give a prompt, pipe one in, or use --demo"
 

@@ -15,7 +15,7 @@ from types import FrameType
 from typing import Any
 
 GRACE_SECONDS = 0.7
-"""After so long a process that was told to end is ended, whatever it is doing."""
+"""After this long a process that was told to end is ended, whatever it is doing."""
 
 AGAIN_SECONDS = 0.02
 """How long after a signal that was swallowed it is sent again."""

@@ -58,7 +58,7 @@ def vllm_config(
 
 
 def _config(model: str, packs: Sequence[Pack], tokens: int, tenant: str | None) -> dict[str, Any]:
-    """vLLM's settings for drafts: what stands behind each of its options."""
+    """vLLM's settings for drafts: what stands after each of its options."""
     from hierdraft.integrations.vllm import CLASS, read_options
     from hierdraft.models.named import NAMED_MODELS
 
@@ -106,7 +106,7 @@ def _check(folder: Path, model: str, packs: Sequence[Pack]) -> None:
     names = [str(name) for name in facts.get("architectures") or []]
     if not any(name.endswith(_WRITES_TEXT) for name in names) or facts.get("is_encoder_decoder"):
         kind = ", ".join(names) or "without an architecture in its config.json"
-        raise UnsupportedModelError(f"{model} is {kind}: vLLM drafts for models that go on with a text.")
+        raise UnsupportedModelError(f"{model} is {kind}: vLLM drafts for models that continue a text.")
     if packs:
         tokenizer = load_tokenizer(folder)
         size = facts.get("vocab_size") or (facts.get("text_config") or {}).get("vocab_size") or len(tokenizer)
