@@ -67,7 +67,7 @@ lint: $(READY) ## style, format and the direction of imports
 types: $(READY) ## strict type check
 	$(BIN)/mypy
 
-pack: model ## make the pack that comes with the package again (hours; stopped, it goes on where it was)
+pack: model ## make the pack that comes with the package again (hours; if stopped, it continues where it was)
 	mkdir -p build src/hierdraft/data/packs
 	$(BIN)/python packs/smollm2_prompts.py build/prompts.jsonl build/conversations.jsonl
 	$(BIN)/hierdraft db build --level model --model $(MODEL) --generate build/prompts.jsonl \

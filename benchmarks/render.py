@@ -151,7 +151,7 @@ def forward(record: dict[str, Any]) -> str:
         for name, engine in engines.items()
     ]
     context = record["settings"]["context"]
-    return f"Milliseconds of a forward behind {context} cached positions, median. {_where(record)}.\n\n" + table(
+    return f"Milliseconds of a forward after {context} cached positions, median. {_where(record)}.\n\n" + table(
         ["rows", *sizes], rows
     )
 
