@@ -77,7 +77,7 @@ def halves(pack: Pack, folder: Path) -> tuple[Pack, Any]:
 
 
 def taken(row: Any, length: int, draft: list[int]) -> int:
-    """How many drafted tokens the text goes on with."""
+    """How many drafted tokens the text continues with."""
     return next((i for i, token in enumerate(draft) if row[length + i] != token), len(draft))
 
 

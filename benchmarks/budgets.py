@@ -44,7 +44,7 @@ def answer(
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Tokens behind the first one over steps, all answers together."""
+    """Tokens after the first one over steps, all answers together."""
     tokens = sum(row["tokens"] - 1 for row in rows)
     steps = {str(nodes): sum(row["steps"][str(nodes)] for row in rows) for nodes in BUDGETS}
     return {

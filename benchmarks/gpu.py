@@ -49,7 +49,7 @@ def timed(run: Callable[[], None], repeats: int) -> dict[str, float]:
 
 
 def captured(engine: HFEngine, tree: DraftTree) -> Callable[[], None]:
-    """The forward of a tree as one CUDA graph, behind the engine's cache as it is."""
+    """The forward of a tree as one CUDA graph, after the engine's cache as it is."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     inputs = engine.inputs(5, tree)
@@ -64,7 +64,7 @@ def captured(engine: HFEngine, tree: DraftTree) -> Callable[[], None]:
 
 
 def forward_costs(engine: HFEngine, context: int, repeats: int) -> dict[str, Any]:
-    """By number of rows, behind `context` tokens: as it is, and as a graph."""
+    """By number of rows, after `context` tokens: as it is, and as a graph."""
     engine.prefill(np.arange(context, dtype=np.int32) % VOCAB)
     found: dict[str, Any] = {}
     for rows in SIZES:

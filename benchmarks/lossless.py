@@ -4,7 +4,7 @@
 
 Prompts are the built-in ones, then those that the embedded pack was made with; end-of-sequence ids are ignored so
 that every prompt gives its full number of tokens. `--greedy` and `--sampled` say how many answers there shall be of
-each; answers that the result file already holds are kept, so a run can be stopped and gone on with. For number types
+each; answers that the result file already holds are kept, so a run can be stopped and continued. For number types
 that only promise agreement up to ties, `--itself` also decodes plainly in passes of 8 rows, all but one of them
 useless: that is how often plain decoding differs from itself when the shape of its passes changes.
 """

@@ -82,7 +82,7 @@ def for_genai(path: Path, dtype: str, folder: Path) -> None:
 
 
 def genai(folder: Path, threads: int, drafted: int | None, eos: int) -> Answer:
-    """GenAI's greedy answer, with prompt lookup of so many tokens or without."""
+    """GenAI's greedy answer, with prompt lookup of `drafted` tokens or without."""
     options = {"INFERENCE_NUM_THREADS": threads} | ({"prompt_lookup": True} if drafted else {})
     pipeline = openvino_genai.LLMPipeline(str(folder), "CPU", **options)
 

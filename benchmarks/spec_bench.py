@@ -6,7 +6,7 @@
 (docs/databases.md makes one of the Python standard library). Ten questions of each task, both turns where there are
 two, at most 128 new tokens a turn. `auto` runs are for speed and need an idle machine; `nodes` runs give every method
 the same 28 nodes at most, for accepted length. `kinds` runs are the default method on the built-in prompts with nothing
-but what it brings along. A run goes on where it was stopped; benchmarks/spec-bench-*.json are the results.
+but what it brings along. A run continues where it was stopped; benchmarks/spec-bench-*.json are the results.
 """
 
 from __future__ import annotations

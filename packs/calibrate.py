@@ -44,7 +44,7 @@ def damaged(ids: list[int], chance: random.Random, vocab: int) -> list[int]:
 
 
 def fresh(calibration: Any) -> HierarchyDrafter:
-    """A drafter that starts from the prior, or goes on with a calibration."""
+    """A drafter that starts from the prior, or continues with a calibration."""
     drafter = HierarchyDrafter(calibration="none")
     drafter.calibration = calibration or drafter.calibration
     return drafter

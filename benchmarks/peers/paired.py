@@ -27,7 +27,7 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
     """What every script takes."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--runs", type=Path, required=True, help="folder that hierdraft bench run wrote, greedy")
-    parser.add_argument("--limit", type=int, help="only so many prompts, spread over the run")
+    parser.add_argument("--limit", type=int, help="only N prompts, spread over the run")
     parser.add_argument("--threads", type=int, default=2)
     return parser
 
