@@ -196,7 +196,7 @@ def test_unbuffered_output(tmp_path: Path) -> None:
 
 
 def test_without_standard_streams(tmp_path: Path) -> None:
-    """As some services start programs: what is printed is discarded, and no file of ours takes its place."""
+    """As some services start programs: what is printed is discarded, and none of hierdraft's files takes its place."""
     closing = "import os, sys; [os.close(n) for n in range(3)]; os.execv(sys.executable, sys.argv[1:])"
     for how, command in ((MAIN, ["models", "list"]), (TOY, [*ANSWER[:-1], "40"])):
         environment = {**os.environ, "TOY": "quick", "HIERDRAFT_DATA_DIR": str(tmp_path)}

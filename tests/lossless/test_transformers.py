@@ -300,7 +300,7 @@ def test_long_windows_are_checked_in_two_forwards(name: str, dtype: torch.dtype)
 
 
 def test_positions_are_those_that_generate_gives() -> None:
-    """RoBERTa's own positions begin behind its padding id; generate gives others, and so does the engine."""
+    """RoBERTa's own positions begin after its padding id; generate gives others, and so does the engine."""
     config = t.RobertaConfig(
         vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48,
         max_position_embeddings=256, is_decoder=True, initializer_range=0.4,

@@ -1,4 +1,4 @@
-"""A model answers prompts in batches: what single greedy decoding says, kept and gone on with after a stop."""
+"""A model answers prompts in batches: what single greedy decoding says, kept and continued after a stop."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def test_prompt_lookup_copies_what_followed_the_earliest_match_of_three() -> Non
 def test_prompt_lookup_falls_back_to_shorter_matches_with_enough_behind_them() -> None:
     short = [2, 3, *range(10, 21), 1, 2, 3]
     assert draft(PromptLookupDrafter(), *short).tokens.tolist() == list(range(10, 20))
-    # of three tokens there is a match, but only seven tokens stand behind it; of one there is one with ten
+    # of three tokens there is a match, but only seven tokens come after it; of one there is one with ten
     near = [3, *range(40, 52), 1, 2, 3, 7, 8, 1, 2, 3]
     assert draft(PromptLookupDrafter(), *near).tokens.tolist() == list(range(40, 50))
     assert len(draft(PromptLookupDrafter(), 1, 2, 3)) == 0
@@ -312,7 +312,7 @@ def test_logitspec_ranks_the_runners_up_of_the_last_logits() -> None:
     assert words[:6] == [[3], [3, 9], [3, 9, 4], [3, 9, 4, 5], [3, 9, 4, 5, 6], [3, 9, 4, 5, 6, 7]]
     assert words[6:10] == [[4], [4, 5], [4, 5, 6], [4, 5, 6, 7]]  # rank 1: four tokens
     assert words[10:14] == [[9], [9, 4], [9, 4, 5], [9, 4, 5, 6]]
-    assert words[14:] == [[token] for token in range(20, 20 + 63 - 14)]  # nothing is known behind them
+    assert words[14:] == [[token] for token in range(20, 20 + 63 - 14)]  # nothing is known after them
     assert set(tree.level[:6].tolist()) == {1}
     assert set(tree.level[6:].tolist()) == {2}
 
@@ -323,9 +323,9 @@ def test_logitspec_drafts_less_behind_lower_ranks() -> None:
     drafter.start(Request(np.array(prompt, dtype=np.int32), 50))
     drafter.observe(Step([7], DraftTree.empty(), [], ids(7), np.arange(99, 163, dtype=np.int32)[None], prefill=True))
     tree = drafter.propose(np.array([*prompt, 7], dtype=np.int32), WIDE)
-    behind = {int(tree.tokens[n]): len([x for x in range(len(tree)) if n in tree.path(x)]) for n in tree.children(-1)}
-    assert [behind[token] for token in (100, 107, 108, 109)] == [4, 4, 3, 3]
-    assert sum(behind.values()) == len(tree) == 63
+    after = {int(tree.tokens[n]): len([x for x in range(len(tree)) if n in tree.path(x)]) for n in tree.children(-1)}
+    assert [after[token] for token in (100, 107, 108, 109)] == [4, 4, 3, 3]
+    assert sum(after.values()) == len(tree) == 63
 
 
 def test_logitspec_keeps_the_row_that_chose_the_last_token() -> None:

@@ -41,7 +41,7 @@ def unknown(first: int, last: int) -> NDArray[np.float64]:
 
 
 def table(texts: list[list[int]], width: int = SHORT + 400) -> tuple[Int32, NDArray[np.int64]]:
-    """Rows as an engine holds them, behind each text whatever was there before."""
+    """Rows as an engine holds them, after each text whatever was there before."""
     ids = np.full((len(texts), width), 7, dtype=np.int32)
     for row, text in zip(ids, texts, strict=True):
         row[: len(text)] = text
@@ -101,7 +101,7 @@ def last_place(text: list[int], whole: list[int]) -> int:
 
 
 def in_first_pack(texts: Texts, path: list[int]) -> list[int]:
-    """What all occurrences agree on behind the longest suffix, in the first pack that holds `ORDERS` tokens of it."""
+    """What all occurrences agree on after the longest suffix, in the first pack that holds `ORDERS` tokens of it."""
     whole = [*texts.context, *path]
     for pack, _ in texts.packs:
         for order in range(min(LONGEST + len(path), DEEPEST, len(whole)), ORDERS - 1, -1):

@@ -1,4 +1,4 @@
-"""Runs over a data set: what they were made with, going on after a kill, long prompts, answers known before."""
+"""Runs over a data set: what they were made with, continuing after a kill, long prompts, answers known before."""
 
 from __future__ import annotations
 

@@ -142,7 +142,7 @@ def test_the_windows_tokens_are_where_jacobi_decoding_has_them() -> None:
 
 
 def test_the_window_moves_on_with_the_text() -> None:
-    """Behind a step of several tokens, what was estimated for a place is still at that place."""
+    """After a step of several tokens, what was estimated for a place is still at that place."""
     window = LookaheadWindow(5, 3, [5])
     window._rows = [[1, 2, 3, 4, 5], [2, 3, 4, 5, 6]]
     window.advance(np.array([0, 0, 0, 0, 0, 3, 4, 5, 6, 7], dtype=np.int32), 3)

@@ -41,7 +41,7 @@ def random_weights(seed: int) -> Weights:
 def check_order(tree: DraftTree, candidates: Candidates, nodes: int, depth: int, least: float) -> None:
     """Replays the growth: what is best comes next, be it a node or the expansion of a node, at LAZY of its own.
 
-    Equals may come in any order; the one that the tree went on with is taken.
+    Equals may come in any order; the one that the tree continued with is taken.
     """
     paths = [[int(tree.tokens[i]) for i in tree.path(node)] for node in range(len(tree))]
     ready: dict[tuple[int, ...], float] = {}

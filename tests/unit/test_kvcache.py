@@ -18,7 +18,7 @@ HEADS, DIM = 2, 4
 
 
 def filled(length: int, room: int) -> tuple[TreeCache, torch.Tensor]:
-    """A cache of two layers behind a prefill, and the first layer's keys."""
+    """A cache of two layers after a prefill, and the first layer's keys."""
     cache = TreeCache(2)
     keys = torch.arange(HEADS * length * DIM, dtype=torch.float32).reshape(1, HEADS, length, DIM)
     for layer in cache.layers:

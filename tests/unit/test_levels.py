@@ -1,4 +1,4 @@
-"""Levels: one row each. A sixth is one file and one row, of ours or of an installed package."""
+"""Levels: one row each. A sixth is one file and one row, hierdraft's own or an installed package's."""
 
 from __future__ import annotations
 

@@ -288,7 +288,7 @@ def test_dice_follow_their_laws_and_their_key() -> None:
 
 
 def test_the_decisions_of_one_step_are_a_stream() -> None:
-    """The n-th decision takes the n-th uniform behind the start, so no two of them are tied to each other."""
+    """The n-th decision takes the n-th uniform after the start, so no two of them are tied to each other."""
     mask = (1 << 64) - 1
 
     def splitmix(state: int) -> int:

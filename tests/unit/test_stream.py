@@ -166,7 +166,7 @@ def test_threads_share_the_pieces_of_a_stream(toy: LanguageModel) -> None:
 
 
 class Slow(ToyEngine):
-    """Waits in its third forward until it is told to go on."""
+    """Waits in its third forward until it is told to continue."""
 
     def __init__(self) -> None:
         super().__init__(3, 257, memory=1)

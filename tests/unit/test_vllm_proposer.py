@@ -1,4 +1,4 @@
-"""The class that vLLM loads, without vLLM: its options, its rows, and that no failure of ours reaches a request."""
+"""The class that vLLM loads, without vLLM: its options, its rows, and that no failure of its own reaches a request."""
 
 from __future__ import annotations
 

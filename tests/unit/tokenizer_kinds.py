@@ -96,7 +96,7 @@ def words() -> Any:
 
 
 def mixed() -> Any:
-    """A decoder of several steps, bytes among them, that no rule of ours is made for."""
+    """A decoder of several steps, bytes among them, that none of our own rules is made for."""
     made = byte_level()._tokenizer
     made.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Replace("--", "—")])
     return t.PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<eos>")

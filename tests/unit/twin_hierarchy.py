@@ -84,9 +84,9 @@ def spread(places: list[int], limit: int = OCCURRENCES) -> list[int]:
 
 
 def in_pack(pack: list[int], level: int, whole: list[int], depth: int, reach: float) -> tuple[list[Note], int]:
-    """Looks in a pack: the longest suffixes that occur, then one token later behind the text before.
+    """Looks in a pack: the longest suffixes that occur, then one token later, after the text before.
 
-    A suffix reaches LONGEST tokens into the committed text, and `depth` tokens of the tree lie behind that.
+    A suffix reaches LONGEST tokens into the committed text, and `depth` tokens of the tree come after that.
     """
     limit = MOST_OCCURRENCES if reach >= LIKELY else OCCURRENCES
     notes: list[Note] = []
