@@ -6,6 +6,9 @@ and 2 for wrong command-line usage (the command-line library's own), so ours sta
 
 from __future__ import annotations
 
+import traceback
+from pathlib import Path
+
 
 class HierdraftError(Exception):
     """Base of all errors raised on purpose. `exit_code` is what the command line exits with."""
@@ -105,6 +108,15 @@ class DemoDiffersError(HierdraftError):
     """Drafted and plain output of the demonstration differ in a number type that promises they never do."""
 
     exit_code = 20
+
+
+def failed_at(error: BaseException) -> str:
+    """The error of a plug-in in words: its kind, what it says, and the line of the plug-in that it comes from."""
+    frames = traceback.extract_tb(error.__traceback__)
+    others = [frame for frame in frames if not Path(frame.filename).is_relative_to(Path(__file__).parent)]
+    own = [frame for frame in others if Path(frame.filename).parent == Path(others[0].filename).parent]
+    place = f", {Path(own[-1].filename).name} line {own[-1].lineno}" if own else ""
+    return f"{type(error).__name__}: {error}{place}"
 
 
 class DraftWarning(UserWarning):

@@ -28,12 +28,14 @@ class Request:
     limit       most new tokens that can still be emitted
     namespace   nothing learned in one namespace is drafted from in another
     reference   token sequences that the caller expects to see again
+    vocab_size  ids that the model has, None where that is not known
     """
 
     prompt: Int32
     limit: int
     namespace: str = "default"
     reference: Sequence[Int32] = ()
+    vocab_size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,10 @@ def test_verify_merge_export_import(folder: Path, tmp_path: Path) -> None:
     ngrams = str(folder / "ngrams.json")
     done = hierdraft("db", "import", ngrams, "--vocab-size", "50", "--out", str(back), "--json")
     assert json.loads(done.stdout)["tokens"] == 20
+    bare = tmp_path / "bare.safetensors"
+    done = hierdraft("db", "build", "--ids", str(exported), *BARE, "--bare", "--out", str(bare), "--json")
+    assert json.loads(done.stdout)["bytes"] < merged.stat().st_size / 3
+    assert hierdraft("db", "verify", str(bare)).returncode == 0
     data = bytearray(merged.read_bytes())
     data[-5] ^= 8
     merged.write_bytes(data)
@@ -90,6 +94,7 @@ def test_verify_merge_export_import(folder: Path, tmp_path: Path) -> None:
             "--skip-bad goes with",
         ),
         (["build", "--ids", "ids.jsonl", *BARE, "--glob", "*", "--out", "x"], 2, "--glob goes with"),
+        (["build", "--ids", "ids.jsonl", *BARE, "--lines", "--out", "x"], 2, "--lines goes with --text"),
         (["build", "--text", "ids.jsonl", *BARE, "--threads", "1", "--out", "x"], 2, "--threads goes with --generate"),
         (["build", "--ids", "ids.jsonl", *BARE, "--out", "x", "more"], 2, "--ids takes one file"),
         (["build", "--ids", "ids.npy", *BARE, "--out", "no/such/folder/x"], 11, "cannot be written"),

@@ -20,6 +20,7 @@ from hierdraft.drafting.plain import PlainDrafter
 from hierdraft.drafting.rivals.aded import AdedDrafter
 from hierdraft.drafting.rivals.rest import RestDrafter
 from hierdraft.drafting.rivals.sam import SamDrafter
+from hierdraft.levels import askable_levels
 from hierdraft.protocols import Budget, Drafter, Request, Step, Wants
 from hierdraft.registry import DRAFTERS, make_drafter
 from hierdraft.tree import DraftTree, Int32
@@ -248,6 +249,7 @@ def _named(name: str) -> Callable[[], Drafter]:
 
 REAL: dict[str, Callable[[], Drafter]] = {
     **{name: _named(name) for name in DRAFTERS if name != "aded"},
+    "hierarchy with every level": _named(f"hierarchy:levels={'+'.join(askable_levels())}"),
     "hierarchy with databases": lambda: with_databases(False),
     "hierarchy with damaged packs": lambda: with_databases(True),
     "hd with databases": lambda: with_databases(False, HdDrafter),

@@ -16,7 +16,7 @@ from backports import zstd
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 from hierdraft.corpus import streams, tokens
-from hierdraft.corpus.files import find_files, note_kinds, read_texts
+from hierdraft.corpus.files import find_files, note_kinds, read_documents, read_texts
 from hierdraft.corpus.ids import read_ids, read_ngrams
 from hierdraft.corpus.streams import Reading
 from hierdraft.corpus.tokens import Answer, tokenize
@@ -41,6 +41,19 @@ def test_folders_are_searched_and_files_taken_as_they_are(tmp_path: Path) -> Non
     assert [file.name for file in found] == ["a.md", "b.txt", "d.txt", "c.bin"]
     with pytest.raises(CorpusError, match="holds no files named"):
         find_files([tmp_path], ["*.rst"], [])
+
+
+def test_every_line_a_document(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"rain\r\n\n rain\nthe last one")
+    (tmp_path / "b.txt").write_bytes("grün\n".encode())
+    (tmp_path / "c.txt").write_bytes(b"fine\n\xff\n")
+    files = [tmp_path / name for name in ("a.txt", "b.txt")]
+    assert list(read_documents(files, Reading())) == ["rain", " rain", "the last one", "grün"]
+    with pytest.raises(CorpusError, match="c.txt, line 2"):
+        list(read_documents([tmp_path / "c.txt"], Reading()))
+    reading = Reading(skip_bad=True)
+    assert list(read_documents([*files, tmp_path / "c.txt"], reading))[-1] == "grün"
+    assert len(reading.skipped) == 1
 
 
 def test_a_file_that_is_not_utf8_is_named_with_its_line(tmp_path: Path) -> None:

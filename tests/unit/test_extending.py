@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
-import numpy as np
 import pytest
 
 from hierdraft import levels
 from hierdraft.decoding.loop import Options
 from hierdraft.drafting.budget import FixedBudget
-from hierdraft.drafting.hierarchy.drafter import HierarchyDrafter
-from hierdraft.drafting.plain import PlainDrafter
 from hierdraft.engines.replay import ReplayEngine
-from hierdraft.protocols import Step
+from hierdraft.errors import UsageError
 from hierdraft.registry import DRAFTERS, make_drafter
 from tests.lossless.harness import run
-from tests.unit.test_levels import clean, forget
+from tests.unit.test_levels import OWN, clean, forget
 
 __all__ = ["clean"]
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "extending.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 PYTHON = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 ANSWER = [*range(45, 70), 3, 4, *range(50, 60), 3, 4, 50, 2]
 
@@ -37,10 +37,12 @@ def shown(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return module
 
 
-def replayed(drafter: PlainDrafter | HierarchyDrafter) -> tuple[list[int], list[Step]]:
-    engine = ReplayEngine(100)
-    engine.play(ANSWER)
-    return run(engine, drafter, [1, 2, 43, 44], Options(len(ANSWER), FixedBudget(12)))
+def tried(name: str) -> ModuleType:
+    """The tests that the page shows for it."""
+    (code,) = [block for block in PYTHON if block.startswith(f"# tests/unit/{name}\n")]
+    module = ModuleType(Path(name).stem)
+    exec(compile(code, name, "exec"), module.__dict__)  # noqa: S102 - our own page
+    return module
 
 
 def test_the_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,22 +50,40 @@ def test_the_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     row = next(block for block in PYTHON if block.startswith('"bigram"'))
     assert row.strip() == '"bigram": "hierdraft.drafting.rivals.bigram:BigramDrafter",'
     monkeypatch.setitem(DRAFTERS, "bigram", f"{module}:BigramDrafter")
+    tried("test_bigram.py").test_it_copies_what_followed()
+    with pytest.raises(UsageError, match=r"The method 'bigram:tokens=0' .* tokens must be at least 1"):
+        make_drafter("bigram:tokens=0")
+    engine = ReplayEngine(100)
     for _ in range(2):
-        tokens, steps = replayed(make_drafter("bigram:tokens=5"))  # type: ignore[arg-type]
+        engine.play(ANSWER)
+        tokens, steps = run(engine, make_drafter("bigram"), [1, 2, 43, 44], Options(len(ANSWER), FixedBudget(12)))
         assert tokens == ANSWER
         assert len(steps) < len(ANSWER)
 
 
 def test_the_level(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clean: None) -> None:
     module = shown("databases/notes.py", tmp_path, monkeypatch)
-    row = next(block for block in PYTHON if block.startswith("SOURCES"))
+    row = next(block for block in PYTHON if block.startswith("SOURCES") and "notes" in block)
     assert 'Level("notes", made="hierdraft.databases.notes:NotesLevel"),' in row
-    monkeypatch.setattr(levels, "SOURCES", (*levels.SOURCES, levels.Level("notes", made=f"{module}:NotesLevel")))
+    monkeypatch.setattr(levels, "SOURCES", (*OWN, levels.Level("notes", made=f"{module}:NotesLevel")))
     forget()
-    np.save(tmp_path / "notes.npy", np.arange(40, 80))
-    monkeypatch.setenv("HIERNOTES", str(tmp_path))
-    drafter = make_drafter("hierarchy:levels=reference+context+model+statistics+notes")
-    assert isinstance(drafter, HierarchyDrafter)
-    tokens, steps = replayed(drafter)
-    assert tokens == ANSWER
-    assert len(steps) < len(ANSWER) // 2
+    tried("test_notes.py").test_it_drafts_what_the_notes_hold(tmp_path, monkeypatch)
+    monkeypatch.delenv("NOTES")
+    with pytest.raises(UsageError, match=r"The level 'notes' cannot be made \(ValueError: name a folder"):
+        make_drafter("hierarchy:levels=default+notes")
+
+
+def test_the_level_of_packs(monkeypatch: pytest.MonkeyPatch, clean: None) -> None:
+    row = next(block for block in PYTHON if block.startswith("SOURCES") and "glossary" in block)
+    assert 'Level("glossary", asked=True, packed=True),' in row
+    monkeypatch.setattr(levels, "SOURCES", (*OWN, levels.Level("glossary", asked=True, packed=True)))
+    forget()
+    assert "glossary" in levels.packed_levels()
+
+
+@pytest.mark.parametrize("code", [block for block in PYTHON if block.startswith("# src/")])
+def test_what_the_page_shows_passes_our_own_checks(code: str) -> None:
+    name = code.partition("\n")[0].removeprefix("# ")
+    ruff = [sys.executable, "-m", "ruff", "check", "--no-cache", "--stdin-filename", name, "-"]
+    done = subprocess.run(ruff, input=code, text=True, capture_output=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stdout

@@ -51,6 +51,10 @@ class NotesLevel:
 '''
 
 
+OWN = levels.SOURCES[:6]
+"""The rows that are hierdraft's own, whatever has been added since."""
+
+
 def forget() -> None:
     for kept in (levels.registered, levels.code_of, tree._known_levels):
         kept.cache_clear()
@@ -71,7 +75,7 @@ def notes(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.syspath_prepend(str(tmp_path))
     if request.param == "row":
         row = levels.Level("notes", made="some_notes:NotesLevel")
-        monkeypatch.setattr(levels, "SOURCES", (*levels.SOURCES, row))
+        monkeypatch.setattr(levels, "SOURCES", (*OWN, row))
     else:
         about = tmp_path / "some_notes-1.0.dist-info"
         about.mkdir()
@@ -112,7 +116,7 @@ def test_a_sixth_level_drafts_under_its_own_name(notes: str) -> None:
 
 def test_a_level_may_be_asked_without_being_named(notes: str, monkeypatch: pytest.MonkeyPatch) -> None:
     row = levels.Level("more", asked=True, made="some_notes:NotesLevel")
-    monkeypatch.setattr(levels, "SOURCES", (*levels.SOURCES, row))
+    monkeypatch.setattr(levels, "SOURCES", (*OWN, row))
     forget()
     drafter = HierarchyDrafter(levels.asked_levels(), calibration="none")
     drafter.text_only()
@@ -120,7 +124,7 @@ def test_a_level_may_be_asked_without_being_named(notes: str, monkeypatch: pytes
 
 
 def test_a_level_of_packs_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clean: None) -> None:
-    monkeypatch.setattr(levels, "SOURCES", (*levels.SOURCES, levels.Level("law", asked=True, packed=True)))
+    monkeypatch.setattr(levels, "SOURCES", (*OWN, levels.Level("law", asked=True, packed=True)))
     forget()
     text = join([np.array(ANSWER, dtype=np.int32)])
     pack = write_pack(tmp_path / "law.safetensors", build(text, 100), PackInfo("law", 100))
@@ -165,7 +169,7 @@ def test_a_calibration_that_knows_other_levels_is_left_alone(notes: str, tmp_pat
     path = tmp_path / "c.safetensors"
     Calibration(("notes",)).write(path)
     assert Calibration().read(path)  # what it says of the others serves
-    about = path.read_bytes().replace(b"statistics,notes", b"statistics,gnats")
+    about = path.read_bytes().replace(b"notes", b"gnats")
     path.write_bytes(about)
     with pytest.warns(DraftWarning, match="not known here: gnats"):
         assert not Calibration().read(path)
@@ -186,14 +190,103 @@ def test_names_that_are_no_level(clean: None) -> None:
 
 
 def test_a_level_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch, clean: None) -> None:
-    monkeypatch.setattr(levels, "SOURCES", (*levels.SOURCES, levels.Level("gone", made="no_such_module:Level")))
+    monkeypatch.setattr(levels, "SOURCES", (*OWN, levels.Level("gone", made="no_such_module:Level")))
     with pytest.raises(MissingDependencyError, match="The level 'gone' is no_such_module:Level"):
         make_text_level("gone")
 
 
+BROKEN = """
+from some_notes import NotesLevel
+
+
+class FailsInStart(NotesLevel):
+    def start(self, request):
+        raise KeyError("start")
+
+
+class FailsInExtend(NotesLevel):
+    def extend(self, tokens):
+        raise KeyError("extend")
+
+
+class FailsInChains(NotesLevel):
+    @property
+    def chains(self):
+        raise KeyError("chains")
+
+
+class FailsInClose(NotesLevel):
+    def close(self):
+        raise KeyError("close")
+
+
+class KnowsAnId(NotesLevel):
+    def start(self, request):
+        super().start(request)
+        self._index.extend([100, -1])
+
+
+class CannotBeMade(NotesLevel):
+    def __init__(self):
+        raise FileNotFoundError("no notes")
+
+
+class NotALevel:
+    chains = None
+"""
+
+
+def with_broken(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A method that asks a broken level besides the context."""
+    (tmp_path / "some_notes.py").write_text(NOTES)
+    (tmp_path / "broken_notes.py").write_text(BROKEN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    row = levels.Level("broken", made=f"broken_notes:{kind}")
+    monkeypatch.setattr(levels, "SOURCES", (*OWN, levels.Level("notes", made="some_notes:NotesLevel"), row))
+    forget()
+    return "hierarchy:levels=context+notes+broken:calibration=none"
+
+
+@pytest.mark.parametrize("kind", ["FailsInStart", "FailsInExtend", "FailsInChains", "FailsInClose", "KnowsAnId"])
+def test_a_level_that_fails_is_left_out_by_itself(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clean: None
+) -> None:
+    """The others are drafted from as ever; one warning a request names it, and where its author has to look."""
+    drafter = make_drafter(with_broken(kind, tmp_path, monkeypatch))
+    assert isinstance(drafter, HierarchyDrafter)
+    drafter.text_only()
+    for _ in range(2):
+        with pytest.warns(DraftWarning, match="The level 'broken' failed .*continues without it") as found:
+            tokens, by_level, _ = answered(drafter)
+        assert len(found) == 1
+        assert kind == "KnowsAnId" or "broken_notes.py line" in str(found[0].message)
+        assert tokens == ANSWER
+        assert by_level["notes"] + by_level.get("broken", 0) > len(ANSWER) // 2
+
+
+def test_a_level_that_cannot_be_made_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clean: None) -> None:
+    method = with_broken("CannotBeMade", tmp_path, monkeypatch)
+    with pytest.raises(UsageError, match=r"The level 'broken' cannot be made \(FileNotFoundError: no notes"):
+        make_drafter(method)
+
+
+def test_what_is_no_level_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clean: None) -> None:
+    method = with_broken("NotALevel", tmp_path, monkeypatch)
+    with pytest.raises(UsageError, match="which has no start and no extend and no close"):
+        make_drafter(method)
+
+
+def test_default_stands_for_what_is_asked_anyhow(notes: str) -> None:
+    drafter = make_drafter("hierarchy:levels=default+notes")
+    assert isinstance(drafter, HierarchyDrafter)
+    assert drafter._levels == {*levels.asked_levels(), "notes"}
+    with pytest.raises(UsageError, match="The levels are"):
+        make_drafter("hierarchy:levels=default+nothing")
+
+
 def test_there_is_room_for_so_many(monkeypatch: pytest.MonkeyPatch, clean: None) -> None:
     more = tuple(levels.Level(f"level{i}", made="a:B") for i in range(levels.ROOM))
-    monkeypatch.setattr(levels, "SOURCES", (*levels.SOURCES, *more))
+    monkeypatch.setattr(levels, "SOURCES", (*OWN, *more))
     with pytest.raises(UsageError, match="There is room for 8 levels"):
         levels.registered()
 
@@ -207,6 +300,6 @@ def test_the_default_calibration_has_every_level_in_its_place() -> None:
         long, short = (cell_of(levels.code_of(level), order, 4, 4, False) for order in (8, 1))
         worth = calibration.accepted / calibration.tried
         assert worth[long] > worth[short]
-    first = len(levels.SOURCES) * ORDERS * PER_LOOK
+    first = len(OWN) * ORDERS * PER_LOOK
     free = np.r_[first : SKIP * ORDERS * PER_LOOK, SKIP * ORDERS * PER_LOOK + first : CELLS]
     assert np.allclose(calibration.accepted[free], prior.accepted[free])

@@ -26,7 +26,7 @@ _TEXT_GLOBS = ("*.txt", "*.md", "*.rst", "*.py")
 _CHAT_GLOBS = ("*.json", "*.jsonl", "*.ndjson")
 _SHOWN = 20
 _GOES_WITH = {
-    "glob": ("text", "chat"), "exclude": ("text", "chat"), "encoding": ("text", "chat", "generate"),
+    "lines": ("text",), "glob": ("text", "chat"), "exclude": ("text", "chat"), "encoding": ("text", "chat", "generate"),
     "skip_bad": ("text", "chat", "generate"), "turns": ("chat",), "field": ("ids",),
     "tokenizer": ("text", "chat", "ids"), "vocab_size": ("text", "chat", "ids"), "model": ("generate",),
     "max_new_tokens": ("generate",), "batch": ("generate",), "dtype": ("generate",), "threads": ("generate",),
@@ -55,6 +55,7 @@ def build(
     tokenizer: options.Tokenizer = None,
     vocab_size: Annotated[int | None, typer.Option(help="With --tokenizer none: number of ids.")] = None,
     text: Annotated[list[Path] | None, typer.Option(help="Text, a folder of it, or -; may be repeated.")] = None,
+    lines: Annotated[bool, typer.Option("--lines", help="Of --text: every line is a document.")] = False,
     chat: Annotated[
         list[Path] | None, typer.Option(help="Chat logs in JSON or JSONL, a folder, or -; may be repeated.")
     ] = None,
@@ -97,8 +98,10 @@ def build(
     else:
         found = named(info, tokenizer, vocab_size)
         chosen = _files(kind, files, glob, exclude)
-        read = _from_text if kind == "text" else _from_chats
-        info, documents = found[0], read(found, chosen, _turns(turns, level), reading)
+        if kind == "text":
+            info, documents = found[0], _from_text(found, chosen, reading, lines=lines)
+        else:
+            info, documents = found[0], _from_chats(found, chosen, _turns(turns, level), reading)
     written(info, documents, out, as_json=as_json, reading=reading, bare=bare)
 
 
@@ -159,7 +162,7 @@ def load_tokenizer(name: str) -> Any:
 def check_level(level: str) -> None:
     """Raise UsageError unless packs are made of this level."""
     if level not in packed_levels():
-        raise UsageError(f"--level must be {' or '.join(packed_levels())}, not {level!r}.")
+        raise UsageError(f"--level must be {' or '.join(packed_levels())}, the levels of packs, not {level!r}.")
 
 
 def named(info: PackInfo, name: str | None, vocab_size: int | None) -> tuple[PackInfo, Any]:
@@ -191,15 +194,15 @@ def _from_ids(
     return info, read_ids(ids, field, info.vocab_size)
 
 
-def _from_text(tokenizer: tuple[PackInfo, Any], files: list[Path], _: Turns, reading: Reading) -> Iterator[Int32]:
-    from hierdraft.corpus.files import note_kinds, read_texts
+def _from_text(tokenizer: tuple[PackInfo, Any], files: list[Path], reading: Reading, *, lines: bool) -> Iterator[Int32]:
+    from hierdraft.corpus.files import note_kinds, read_documents, read_texts
     from hierdraft.corpus.tokens import tokenize
 
     if tokenizer[1] is None:
         raise UsageError("Text needs a tokenizer: name a model with --tokenizer.")
     with counting("tokenising") as reading.report:
         note_kinds(files, reading)
-        yield from tokenize(tokenizer[1], read_texts(files, reading))
+        yield from tokenize(tokenizer[1], (read_documents if lines else read_texts)(files, reading))
 
 
 def _from_chats(tokenizer: tuple[PackInfo, Any], files: list[Path], turns: Turns, reading: Reading) -> Iterator[Int32]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from hierdraft.corpus.streams import PACKED_NAMES, STANDARD_INPUT, Reading, read_chunks, starts_with
+from hierdraft.corpus.streams import PACKED_NAMES, STANDARD_INPUT, Reading, read_chunks, read_lines, starts_with
 from hierdraft.errors import CorpusError
 
 
@@ -44,6 +44,15 @@ def read_texts(files: Sequence[Path], reading: Reading) -> Iterator[Iterator[str
     for file in files:
         if _usable(file, reading):
             yield read_chunks(file, reading)
+        reading.finish(file)
+
+
+def read_documents(files: Sequence[Path], reading: Reading) -> Iterator[str]:
+    """Every line of every file that is not empty, as a text of its own. Raises as `read_texts` does."""
+    reading.expect(files)
+    for file in files:
+        if _usable(file, reading):
+            yield from (line.rstrip("\r") for _, line in read_lines(file, reading))
         reading.finish(file)
 
 

@@ -15,7 +15,7 @@ from hierdraft.databases.namespace import Namespaces
 from hierdraft.databases.pack import Pack
 from hierdraft.databases.store import ModelStore
 from hierdraft.databases.suffixarray import END, Shelf, document_start, shelve
-from hierdraft.errors import DraftWarning, HierdraftError, MissingDependencyError, UsageError
+from hierdraft.errors import DraftWarning, HierdraftError, MissingDependencyError, UsageError, failed_at
 from hierdraft.levels import GROUP, code_of, registered
 from hierdraft.protocols import Request
 from hierdraft.tree import Int32
@@ -131,13 +131,20 @@ class TextLevel(Protocol):
 def make_text_level(name: str) -> TextLevel:
     """What a level's row in `levels.py`, or its entry point, says to make.
 
-    Raises MissingDependencyError where that cannot be imported.
+    Raises MissingDependencyError where that cannot be imported, UsageError where it cannot be made.
     """
     target = registered()[code_of(name)].made
     try:
-        made: TextLevel = EntryPoint(name, target, GROUP).load()()
+        kind = EntryPoint(name, target, GROUP).load()
     except (ImportError, AttributeError) as error:
         raise MissingDependencyError(f"The level {name!r} is {target}, which cannot be imported ({error}).") from error
+    try:
+        made: TextLevel = kind()
+    except Exception as error:  # a level of another package may raise anything
+        raise UsageError(f"The level {name!r} cannot be made ({failed_at(error)}).") from error
+    missing = [member for member in ("chains", "start", "extend", "close") if member not in dir(made)]
+    if missing:
+        raise UsageError(f"The level {name!r} is {target}, which has no {' and no '.join(missing)}.")
     return made
 
 

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-from hierdraft.errors import DraftError, DraftWarning, UsageError
+from hierdraft.errors import DraftError, DraftWarning, UsageError, failed_at
 from hierdraft.protocols import Budget, Drafter, Request, Step, Wants
 from hierdraft.tree import DraftTree, Int32
 
@@ -73,7 +73,7 @@ class GuardedDrafter:
             return call()
         except Exception as error:  # noqa: BLE001 - a plug-in may raise anything, and must not stop decoding
             kind = type(self._drafter).__name__
-            self.failure = DraftError(f"The drafter {kind} failed ({type(error).__name__}: {error}).")
+            self.failure = DraftError(f"The drafter {kind} failed ({failed_at(error)}).")
             self.failure.__cause__ = error.with_traceback(None)  # its frames would keep the whole request alive
             warnings.warn(f"{self.failure} This request continues without drafts.", DraftWarning, stacklevel=2)
             return otherwise

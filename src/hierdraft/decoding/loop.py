@@ -100,7 +100,9 @@ class _Decoding:
         self.stop = FirstOf([EosStop(eos), *options.stops, reason])
 
     def run(self) -> Iterator[Step]:
-        request = Request(self.prompt, self.limit, self.options.namespace, self.options.reference)
+        request = Request(
+            self.prompt, self.limit, self.options.namespace, self.options.reference, self.engine.vocab_size
+        )
         self.drafter.start(request)
         try:
             step = self._prefill()

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hierdraft.databases.hashchain import ORDERS, shelve_texts
-from hierdraft.databases.levels import ContextLevel, Databases, ReferenceLevel, make_text_level
+from hierdraft.databases.hashchain import ORDERS, Chains, shelve_texts
+from hierdraft.databases.levels import ContextLevel, Databases, ReferenceLevel
 from hierdraft.databases.recycled import TOP, RecycledLevel, make_successors, note_successors
 from hierdraft.databases.suffixarray import LONGEST, follow_all
 from hierdraft.drafting.hierarchy.calibration import Calibration, file_of
+from hierdraft.drafting.hierarchy.further import FurtherLevels
 from hierdraft.drafting.hierarchy.grow import Sources, grow, make_space
 from hierdraft.errors import UsageError
-from hierdraft.levels import askable_levels, asked_levels, code_of, level_of
+from hierdraft.levels import askable_levels, asked_levels, code_of
 from hierdraft.protocols import Budget, Request, Step, Wants
 from hierdraft.tree import DraftTree, Int32
 
@@ -38,13 +40,15 @@ class HierarchyDrafter:
     def __init__(self, levels: tuple[str, ...] = _ALL, least: float = 0.002, calibration: str = "default") -> None:
         """Raises UsageError for unknown levels.
 
-        levels        which levels are drafted from; further ones are named beside these (docs/extending.md)
+        levels        which levels are drafted from; `default` stands for these (docs/extending.md has more)
         least         path probability below which nothing is drafted
         calibration   `default`: continue from what was learned before; `none`: begin with the prior
         """
+        if "default" in levels:
+            levels = tuple(dict.fromkeys((*_ALL, *(level for level in levels if level != "default"))))
         if not set(levels) <= set(askable_levels()):
             raise UsageError(f"The levels are {', '.join(askable_levels())}, not {'+'.join(levels)}.")
-        self._more = {code_of(level): make_text_level(level) for level in levels if level_of(level).made}
+        self._further = FurtherLevels(levels)
         if calibration not in ("default", "none"):
             raise UsageError(f"The calibration is 'default' or 'none', not {calibration!r}.")
         self.wants = Wants(TOP, PROMPT_ROWS) if "recycled" in levels else Wants()
@@ -92,7 +96,7 @@ class HierarchyDrafter:
         self._successors = self._recycled.table(request.namespace) if recycles else make_successors(0)
         self._reference = ReferenceLevel(request.reference if "reference" in self._levels else ())
         self._context = ContextLevel()
-        self._shelve_texts()
+        self._shelve_texts({})
         self._last = request.prompt[-ORDERS:]
         self._asked = False
         self._proposed = 0
@@ -102,15 +106,14 @@ class HierarchyDrafter:
         self._begin(request)
         if "context" in self._levels:
             self._context = ContextLevel(request.prompt, room=min(request.limit, 4096))
-        for level in self._more.values():
-            level.start(request)
+        self._further.start(request)
         self._follow(request.prompt[-LONGEST:].copy())
 
-    def _shelve_texts(self) -> None:
+    def _shelve_texts(self, more: Mapping[str, Chains]) -> None:
         """The texts that were said before, and those of further levels, as they now are."""
         said = self._shelves.texts
-        self._chains = [*said, *(level.chains for level in self._more.values())]
-        self._texts = shelve_texts(self._chains, [_MODEL] * len(said) + list(self._more))
+        self._chains = [*said, *more.values()]
+        self._texts = shelve_texts(self._chains, [_MODEL] * len(said) + [code_of(name) for name in more])
 
     def _follow(self, added: Int32) -> None:
         """Extend the ranges in every pack, those of the text without its last token by one token less."""
@@ -125,8 +128,8 @@ class HierarchyDrafter:
         if budget.nodes > len(self._space.tokens):
             self._space = make_space(budget.nodes, len(shelves.packs))
         space = self._space
-        if self._more:  # they may have grown into other arrays
-            self._shelve_texts()
+        if self._further:  # they may have grown into other arrays
+            self._shelve_texts(self._further.chains())
         sources = Sources(
             self._reference.chains, self._reference.expected, self._context.chains, len(self._context),
             self._successors, self._texts, shelves.shelf, self._low, self._high,
@@ -153,8 +156,7 @@ class HierarchyDrafter:
             self._recycle(step, step.runner_up)
         if "context" in self._levels:
             self._context.extend(step.tokens)
-        for level in self._more.values():
-            level.extend(step.tokens)
+        self._further.extend(step.tokens)
         self._reference.follow(step.tokens)
         self._follow(np.array(step.tokens, dtype=np.int32))
         if self._useful and (step.tree.level[step.path] == _MODEL).any():
@@ -205,5 +207,4 @@ class HierarchyDrafter:
         self._databases.learn(namespace, prompt, tokens[len(prompt) :])
         self._context.close()
         self._reference.close()
-        for level in self._more.values():
-            level.close()
+        self._further.close()
