@@ -113,11 +113,13 @@ def test_a_drafter_that_brings_nothing_is_asked_now_and_then() -> None:
     for _ in range(2000):
         if not resting.rests():
             asked += 1
-            resting.note(-0.02)
-    assert 40 < asked < 100
+            resting.asked(1.02)
+        resting.observe(0)
+    assert 40 < asked < 160
     while resting.rests():
         pass
-    resting.note(1.0)
+    resting.asked(1.0)
+    resting.observe(2)
     assert not any(resting.rests() for _ in range(20))
 
 
@@ -127,7 +129,8 @@ def test_one_good_step_in_many_keeps_a_cheap_drafter_awake() -> None:
     for step in range(2000):
         if not resting.rests():
             asked += 1
-            resting.note(1.0 if step % 10 == 0 else -0.02)
+            resting.asked(1.02)
+        resting.observe(1 if step % 10 == 0 else 0)
     assert asked == 2000
 
 

@@ -30,6 +30,7 @@ _SOON = 4
 _OTHER = 0.25
 _CLEAR = 1.3
 _EASE = 0.9
+_RISE = 1.01
 _FEW = 16
 
 
@@ -99,7 +100,7 @@ class AutoBudget:
         """`nodes`: most nodes ever considered."""
         self.nodes = self._most = nodes
         self._worth = float(nodes)
-        self._promised = self._kept = 0.0
+        self._promised = self._kept = self._plain = 0.0
         self._by_depth, self._window, self._resting = DepthWorth(), WindowWorth(), Resting()
 
     @property
@@ -130,13 +131,13 @@ class AutoBudget:
         self._kept = keep * self._kept + len(path)
         self._by_depth.observe(tree, path)
         self._window.observe(tree, path)
-        self._resting.observe(tree, path)
+        self._resting.observe(len(path))
 
     def trim(self, tree: DraftTree, cost: Callable[[int], float], drafting: float) -> DraftTree:
         """The best prefix and the probes; trees with a law, and all while costs are unknown, are kept whole."""
-        plain = cost(1)
+        plain = self._settled_plain(cost(1))
         if tree.law is not None:
-            self._resting.note_drawn((cost(1 + len(tree)) + drafting) / plain if plain > 0.0 else 0.0)
+            self._resting.asked((cost(1 + len(tree)) + drafting) / plain if plain > 0.0 else 0.0)
             return tree
         probes = int(tree.probe.sum())
         drafts = tree.only(~tree.probe) if probes else tree
@@ -148,11 +149,19 @@ class AutoBudget:
         rate = expected / (drafting + np.fromiter(map(cost, rows), np.float64, n + 1))
         best = int(np.argmax(rate))
         if not probes:
-            self._resting.note(float(rate[best]) * plain - 1.0)
+            self._resting.asked((drafting + cost(1 + best)) / plain)
         if n:
             self._worth = max(best, _EASE * self._worth)
             self.nodes = min(self._most, max(_FEW, math.ceil(2.0 * self._worth)))
         return tree.bounded(best, probes)
+
+    def _settled_plain(self, seconds: float) -> float:
+        """What plain steps take that follow one another, from what one would take now.
+
+        Where rows were just drafted, the first plain step is dearer, which must not make drafting look cheap for ever.
+        """
+        self._plain = min(seconds, _RISE * self._plain) if self._plain > 0.0 else seconds
+        return self._plain
 
 
 class BatchBudget(AutoBudget):

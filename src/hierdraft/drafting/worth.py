@@ -17,7 +17,7 @@ _DEPTH_PRIOR, _DEPTH_MEMORY = 4.0, 0.995
 _FOUND, _FOUND_PRIOR = 0.3, 32.0
 _MEMORY, _PACE = 0.998, 0.05
 _WAIT, _LONGEST_WAIT, _TRIAL = 256, 8192, 24
-_HOPE, _RATE = 0.1, 0.05
+_HOPE, _RATE, _TOLERATED = 0.1, 0.03, 0.015
 _SOON, _RARELY = 4, 64
 
 
@@ -124,37 +124,35 @@ class WindowWorth:
 class Resting:
     """Whether to ask a drafter at all: not while asking it lately cost more than it brought, but for rare looks.
 
-    A gain is tokens per second over those of plain decoding, less 1. Bad steps lose the time of drafting, which is
-    little, and good ones gain much, so one good step in many keeps a cheap drafter awake.
+    A gain is tokens per second over those of plain decoding, less 1, as it came out: what was promised was chosen
+    because it looked good. A loss that is hardly one is tolerated: a drafter that costs next to nothing may find
+    something later. Bad steps lose the time of drafting, which is little, and good ones gain much, so one good step in
+    many keeps a cheap drafter awake.
     """
 
     def __init__(self) -> None:
         """With some hope."""
         self._gain = _HOPE
         self._left, self._patience = 0, _SOON
-        self._drawn = 0.0
+        self._slowdown = 0.0
 
     def rests(self) -> bool:
         """Whether this step goes without; told once a step."""
-        if self._gain >= 0.0 or self._left == 0:
+        if self._gain >= -_TOLERATED or self._left == 0:
             return False
         self._left -= 1
         return True
 
-    def note(self, gain: float) -> None:
-        """What a proposal promises, once it is trimmed."""
-        self._gain += _RATE * (gain - self._gain)
-        if self._gain >= 0.0:
-            self._patience = _SOON
-        else:
-            self._left, self._patience = self._patience, min(_RARELY, 2 * self._patience)
+    def asked(self, slowdown: float) -> None:
+        """The drafter was asked, and the step takes `slowdown` times a plain one's time; `observe` is told the rest."""
+        self._slowdown = slowdown
 
-    def note_drawn(self, slowdown: float) -> None:
-        """Drafts were drawn, and the step takes `slowdown` times a plain one's time; `observe` is told what comes."""
-        self._drawn = slowdown
-
-    def observe(self, tree: DraftTree, path: Sequence[int]) -> None:
-        """Learn what drawn drafts have brought."""
-        if tree.law is not None and self._drawn > 0.0:
-            self.note((1 + len(path)) / self._drawn - 1.0)
-        self._drawn = 0.0
+    def observe(self, accepted: int) -> None:
+        """A step is over; if the drafter was asked, learn from it."""
+        if self._slowdown > 0.0:
+            self._gain += _RATE * ((1 + accepted) / self._slowdown - 1.0 - self._gain)
+            if self._gain >= -_TOLERATED:
+                self._patience = max(_SOON, self._patience // 2)
+            else:
+                self._left, self._patience = self._patience, min(_RARELY, 2 * self._patience)
+        self._slowdown = 0.0
