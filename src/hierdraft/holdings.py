@@ -13,14 +13,11 @@ from hierdraft.databases.namespace import Namespaces
 from hierdraft.databases.pack import SUFFIX, Pack, PackInfo
 from hierdraft.databases.store import StoreOptions
 from hierdraft.errors import DraftWarning, PackError, StoreError
-from hierdraft.settings import Settings
+from hierdraft.settings import INDEXES, Settings
 from hierdraft.text import tokenizer_fingerprint
 
 STORE = "model-level"
 """Folder of the growing databases below the data folder."""
-
-INDEXES = "indexes"
-"""Folder, below the cache folder, of the indexes of packs that come without one."""
 
 CALIBRATION = "calibration"
 """Folder of what was learned about drafting, a file for each tokenizer."""

@@ -27,6 +27,9 @@ Origin = Literal["default", "file", "environment", "argument"]
 MOST_THREADS = 4096
 """More is no machine's, and the engines' own refusals blame the model."""
 
+INDEXES = "indexes"
+"""Folder, in the cache folder, of the indexes of packs that come without one."""
+
 _PREFIX = "HIERDRAFT_"
 _CONFIG = "HIERDRAFT_CONFIG"
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # what UTF-32 begins with too, in the one order that is met

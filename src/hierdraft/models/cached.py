@@ -8,12 +8,14 @@ from typing import TypedDict
 
 from hierdraft.models import files
 from hierdraft.models.graphs import made_for
+from hierdraft.settings import INDEXES
 
 
 class CacheRow(TypedDict):
     """One thing in the cache, ready for JSON.
 
-    kind     `model`, `graph` (converted for OpenVINO), `adapter` (merged), `costs`, `kernels`, `download`, `leftover`
+    kind     `model`, `graph` (converted for OpenVINO), `adapter` (merged), `costs`, `kernels`, `indexes`,
+             `download`, `leftover`
     what     the model it is for, or what it is
     unused   nothing that is installed now would use it again
     """
@@ -84,7 +86,8 @@ def _others(cache_dir: Path) -> Iterator[CacheRow]:
         if path.is_dir():
             half = path.name.startswith(".")
             yield _row("leftover" if half else "adapter", "a base model with an adapter", path, unused=half)
-    for kind, what in (("costs", "what a step takes"), ("kernels", "compiled drafting code")):
+    kept = {"costs": "what a step takes", "kernels": "compiled drafting code", INDEXES: "indexes of packs"}
+    for kind, what in kept.items():
         if (cache_dir / kind).is_dir():
             yield _row(kind, what, cache_dir / kind, unused=False)
 
