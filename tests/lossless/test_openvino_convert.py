@@ -172,6 +172,7 @@ engine = OpenVINOEngine(prepare(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]
 assert engine.fingerprint
 import openvino
 assert callable(openvino.convert_model)
+print("loaded")
 """
 
 
@@ -179,7 +180,7 @@ assert callable(openvino.convert_model)
 def test_loading_tells_nobody_and_leaves_the_home_folder_alone(weights: str, llama: Path, tmp_path: Path) -> None:
     if weights == "int8":
         pytest.importorskip("nncf")
-    run_without_network(LOAD, tmp_path, str(llama), weights, str(tmp_path / "cache"))
+    assert run_without_network(LOAD, tmp_path, str(llama), weights, str(tmp_path / "cache")).endswith("loaded")
 
 
 def run_without_network(code: str, tmp_path: Path, *arguments: str) -> str:
@@ -274,13 +275,14 @@ LOAD_WITH_TRANSFORMERS = """
 from hierdraft.models.load import load_engine
 engine, tokenizer = load_engine(sys.argv[1], engine="hf")
 assert tokenizer("ab")["input_ids"]
+print("loaded")
 """
 
 
 def test_loading_with_transformers_tells_nobody(llama: Path, tmp_path: Path) -> None:
     wrapped = t.PreTrainedTokenizerFast(tokenizer_object=Bytes()._tokenizer)
     wrapped.save_pretrained(llama)
-    run_without_network(LOAD_WITH_TRANSFORMERS, tmp_path, str(llama))
+    assert run_without_network(LOAD_WITH_TRANSFORMERS, tmp_path, str(llama)).endswith("loaded")
 
 
 def test_a_caller_who_lets_openvino_report_has_not_told_it_to_report_us(llama: Path, tmp_path: Path) -> None:

@@ -75,12 +75,13 @@ def test_chains_are_those_of_a_slow_twin(
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("hierdraft.drafting.hierarchy.batch_requests.SHORT", short)
         patched.setattr("hierdraft.drafting.hierarchy.batch.MANY", many)
-        compare_with_twin(tmp_path_factory, texts, said, depth, many == 0)
+        assert compare_with_twin(tmp_path_factory, texts, said, depth, many == 0) == len(texts)
 
 
 def compare_with_twin(
     tmp_path_factory: pytest.TempPathFactory, texts: list[list[int]], said: list[list[int]], depth: int, hurried: bool
-) -> None:
+) -> int:
+    """Raises AssertionError where a chain is not the twin's; returns how many chains were compared."""
     folder = tmp_path_factory.mktemp("packs")
     names = ("model", "statistics")
     packs = [pack_of(folder, name, tokens, name) for name, tokens in zip(names, said, strict=False)]
@@ -90,6 +91,7 @@ def compare_with_twin(
     levelled = [([*tokens, -1], level) for tokens, level in zip(said, (MODEL, STATISTICS), strict=False)]
     for row, text in enumerate(texts):
         check_chain(Texts(text, packs=levelled), drafts[row], depth, weights, hurried)
+    return len(drafts)
 
 
 def last_place(text: list[int], whole: list[int]) -> int:

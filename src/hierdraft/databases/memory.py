@@ -46,13 +46,13 @@ def borrow(array: Any) -> Any:
 
 
 def borrow_record(record: Any) -> Any:
-    """In kernels only: the same record, every array of it borrowed."""
-    raise NotImplementedError("for compiled code")
+    """The same record, in kernels with every array of it borrowed; outside them nothing has to be."""
+    return record
 
 
 def slot_of(record: Any, slot: int) -> Any:
-    """In kernels only: the record of one slot, of a record whose arrays have the slots before their own dimensions."""
-    raise NotImplementedError("for compiled code")
+    """The record of one slot, of a record whose arrays have the slots before their own dimensions."""
+    return type(record)(*(slot_of(part, slot) if isinstance(part, tuple) else part[slot] for part in record))
 
 
 @overload(borrow_record)
