@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tables import (
+    against,
     arctic,
     batch,
     between,
@@ -273,6 +274,7 @@ def replay(record: dict[str, Any]) -> str:
 
 
 TABLES = {
+    "against": against,
     "arctic-suffix": arctic,
     "batch-drafting": batch,
     "flashspec": peers,

@@ -131,6 +131,20 @@ def law(record: dict[str, Any]) -> str:
     ])  # fmt: skip
 
 
+def against(record: dict[str, Any]) -> str:
+    """Two checkouts in turn."""
+    m, s = record["machine"], record["settings"]
+    rows = [
+        [way, f"{one['median']:.2f}", f"{one['lower quartile']:.2f} to {one['upper quartile']:.2f}"]
+        for way, one in record["old_over_new"].items()
+    ]
+    return "\n".join([
+        f"{m['cpu']}, {s['engine']} engine, {s['dtype']}, commit {m['commit'][:8]} against {s['before'][:8]}: "
+        f"{record['same_ids']} of {record['answers']} answers have the same ids. Seconds of the old over those of the new:",
+        "", table(["", "median", "quartiles"], rows),
+    ])  # fmt: skip
+
+
 def packs(record: dict[str, Any]) -> str:
     """Accepted length by the size of the model level, and beside foreign packs."""
     m, s = record["machine"], record["settings"]
