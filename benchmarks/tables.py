@@ -140,7 +140,7 @@ def against(record: dict[str, Any]) -> str:
     ]
     return "\n".join([
         f"{m['cpu']}, {s['engine']} engine, {s['dtype']}, commit {m['commit'][:8]} against {s['before'][:8]}: "
-        f"{record['same_ids']} of {record['answers']} answers have the same ids. Seconds of the old over those of the new:",
+        f"{record['same_ids']} of {record['answers']} answers have the same ids. Seconds, old over new:",
         "", table(["", "median", "quartiles"], rows),
     ])  # fmt: skip
 
