@@ -16,7 +16,7 @@ import torch
 
 import hierdraft
 from common import by_kind, machine, prompts, spread, write
-from hierdraft.drafting.hierarchy.drafter import HierarchyDrafter
+from hierdraft.drafting.hierarchy.method import HierarchyMethod
 
 BUDGETS: tuple[int | str, ...] = ("auto", 2, 4, 8, 16, 28, 60)
 MODEL = "smollm2-135m"
@@ -25,18 +25,16 @@ NEW_TOKENS = 128
 
 def measure(model: hierdraft.LanguageModel, per_kind: int | None) -> list[dict[str, Any]]:
     """For every prompt: tokens per second, steps and tokens with each budget."""
-    drafters = {str(budget): HierarchyDrafter() for budget in BUDGETS}
-    for drafter in drafters.values():
-        drafter.attach(model.databases)
-    asked = dict(zip(drafters, BUDGETS, strict=True))
-    names = list(drafters)
+    methods = {str(budget): HierarchyMethod() for budget in BUDGETS}
+    asked = dict(zip(methods, BUDGETS, strict=True))
+    names = list(methods)
     rows = []
     for number, row in enumerate([{"id": "warm-up", "kind": "", "prompt": "Count to 20."}, *prompts(per_kind)]):
         ids = model.encode(row["prompt"])
         shift = number % len(names)
         found = {}
         for name in names[shift:] + names[:shift]:
-            run = model.generate(ids, method=drafters[name], budget=asked[name], max_new_tokens=NEW_TOKENS)
+            run = model.generate(ids, method=methods[name], budget=asked[name], max_new_tokens=NEW_TOKENS)
             found[name] = {
                 "rate": len(run.token_ids) / run.seconds, "steps": run.steps, "tokens": len(run.token_ids) - 1,
                 "nodes": sum(level["proposed"] for level in run.by_level.values()),

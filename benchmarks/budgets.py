@@ -15,22 +15,19 @@ from typing import Any
 import hierdraft
 from common import RESULTS, machine, write
 from hierdraft.bench.datasets import load_questions
-from hierdraft.drafting.hierarchy.drafter import HierarchyDrafter
+from hierdraft.drafting.hierarchy.method import HierarchyMethod
 from hierdraft.text import encode_prompt
 
 BUDGETS = (8, 16, 28, 60)
 
 
-def drafters_of(model: hierdraft.LanguageModel) -> dict[int, HierarchyDrafter]:
+def drafters_of(model: hierdraft.LanguageModel) -> dict[int, HierarchyMethod]:
     """One for each budget: what one of them has seen the target say, another must not know."""
-    found = {nodes: HierarchyDrafter() for nodes in BUDGETS}
-    for drafter in found.values():
-        drafter.attach(model.databases)
-    return found
+    return {nodes: HierarchyMethod() for nodes in BUDGETS}
 
 
 def answer(
-    model: hierdraft.LanguageModel, drafters: dict[int, HierarchyDrafter], prompt: str, tokens: int
+    model: hierdraft.LanguageModel, drafters: dict[int, HierarchyMethod], prompt: str, tokens: int
 ) -> dict[str, Any]:
     """Steps with each budget, and whether every answer is plain decoding's."""
     ids = encode_prompt(model.tokenizer, prompt, chat=True)

@@ -90,31 +90,35 @@ def tokenise(work: Path, size: int, level: str) -> dict[str, Any]:  # noqa: ARG0
 
 
 class Timed:
-    """The default drafter with a clock."""
+    """The default method with a clock; its own session, since there is one request at a time."""
 
     def __init__(self, packs: list[Any]) -> None:
         from hierdraft.databases.levels import Databases
-        from hierdraft.drafting.hierarchy.drafter import HierarchyDrafter
+        from hierdraft.drafting.hierarchy.method import HierarchyMethod
+        from hierdraft.protocols import Offers, Setup
 
-        self.inner = HierarchyDrafter()
-        self.inner.text_only()
-        self.inner.attach(Databases(packs))
-        self.q_kind, self.wants = self.inner.q_kind, self.inner.wants
-        self.start, self.finish = self.inner.start, self.inner.finish
+        self.method = HierarchyMethod()
+        self.method.attach(Setup(Databases(packs), Offers(scores=False)))
+        self.q_kind, self.wants = self.method.q_kind, self.method.wants
         self.proposing: list[float] = []
         self.observing: list[float] = []
         self.nodes: list[int] = []
 
+    def open(self, request: Any) -> Any:
+        self.session = self.method.open(request)
+        self.finish = self.session.finish
+        return self
+
     def propose(self, tokens: Any, budget: Any) -> Any:
         started = perf_counter()
-        tree = self.inner.propose(tokens, budget)
+        tree = self.session.propose(tokens, budget)
         self.proposing.append(perf_counter() - started)
         self.nodes.append(len(tree))
         return tree
 
     def observe(self, step: Any) -> None:
         started = perf_counter()
-        self.inner.observe(step)
+        self.session.observe(step)
         self.observing.append(perf_counter() - started)
 
 

@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM
 
 import hierdraft
 from common import by_kind, machine, prompts, spread, write
-from hierdraft.drafting.hierarchy.drafter import HierarchyDrafter
+from hierdraft.drafting.hierarchy.method import HierarchyMethod
 from hierdraft.models.named import resolve
 from hierdraft.settings import load_settings
 from hierdraft.text import encode_prompt
@@ -46,7 +46,7 @@ class Contenders:
         self.tokens = tokens
         self.generation: Any = None
 
-    def own(self, method: str | HierarchyDrafter) -> Callable[[list[int]], list[int]]:
+    def own(self, method: str | HierarchyMethod) -> Callable[[list[int]], list[int]]:
         def run(ids: list[int]) -> list[int]:
             self.generation = self.model.generate(ids, method=method, max_new_tokens=self.tokens)
             return self.generation.token_ids
@@ -72,7 +72,7 @@ class Contenders:
         return {
             "none": self.own("none"),
             "hierarchy": self.own("hierarchy"),
-            "context": self.own(HierarchyDrafter()),
+            "context": self.own(HierarchyMethod()),
             "transformers": self.theirs(self.plain),
             "transformers-lookup": self.theirs(self.plain, prompt_lookup_num_tokens=10),
             "packed": self.theirs(packed),

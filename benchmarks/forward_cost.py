@@ -36,14 +36,16 @@ def measure(dtype: str, context: int, repeats: int) -> dict[str, Any]:
     """Median and extremes per engine and size, both engines and all sizes taking turns."""
     found = engines(dtype)
     times: dict[str, dict[int, list[float]]] = {name: {rows: [] for rows in SIZES} for name in found}
-    for engine in found.values():
-        engine.prefill(np.arange(context) % 1000)
+    sequences = {name: engine.open() for name, engine in found.items()}
+    for sequence in sequences.values():
+        sequence.prefill(np.arange(context) % 1000)
     for turn in range(repeats + 1):
         for rows in SIZES:
             tree = DraftTree.chain(list(range(1, rows)))
             for name, engine in found.items():
+                sequences[name].rewind(context)
                 started = perf_counter()
-                engine.choices(engine.forward(5, tree))
+                engine.choices(sequences[name].forward(5, tree))
                 if turn:
                     times[name][rows].append((perf_counter() - started) * 1e3)
     return {

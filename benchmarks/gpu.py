@@ -27,6 +27,7 @@ from hierdraft.bench.replay import as_dicts, compare, some_records, warm_pack
 from hierdraft.databases.pack import Pack
 from hierdraft.engines.hf.engine import HFEngine
 from hierdraft.engines.timed import TimedReplay, random_engine
+from hierdraft.protocols import Part
 from hierdraft.tree import DraftTree
 
 SIZES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128)
@@ -48,11 +49,11 @@ def timed(run: Callable[[], None], repeats: int) -> dict[str, float]:
     return {"median": round(statistics.median(found), 3), "min": round(min(found), 3), "max": round(max(found), 3)}
 
 
-def captured(engine: HFEngine, tree: DraftTree) -> Callable[[], None]:
-    """The forward of a tree as one CUDA graph, after the engine's cache as it is."""
+def captured(engine: HFEngine, part: Part) -> Callable[[], None]:
+    """The forward of a part as one CUDA graph, after its sequence's cache as it is."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
-    inputs = engine.inputs(5, tree)
+    inputs = engine.inputs(part)
     with torch.cuda.stream(stream):
         for _ in range(3):
             engine.run(inputs)
@@ -65,13 +66,14 @@ def captured(engine: HFEngine, tree: DraftTree) -> Callable[[], None]:
 
 def forward_costs(engine: HFEngine, context: int, repeats: int) -> dict[str, Any]:
     """By number of rows, after `context` tokens: as it is, and as a graph."""
-    engine.prefill(np.arange(context, dtype=np.int32) % VOCAB)
+    sequence = engine.open()
+    sequence.prefill(np.arange(context, dtype=np.int32) % VOCAB)
     found: dict[str, Any] = {}
     for rows in SIZES:
         tree = DraftTree.chain(np.arange(1, rows, dtype=np.int32))
-        engine.forward(5, tree)
-        eager = timed(lambda tree=tree: engine.forward(5, tree), repeats)
-        graph = timed(captured(engine, tree), repeats)
+        part = Part(sequence, np.array([5], dtype=np.int32), tree)
+        eager = timed(lambda part=part: engine.run(engine.inputs(part)), repeats)
+        graph = timed(captured(engine, part), repeats)
         found[str(rows)] = {"eager": eager, "graph": graph}
         print(rows, found[str(rows)], flush=True)
     return found

@@ -25,7 +25,7 @@ import torch
 import hierdraft
 from common import RESULTS, ROOT, machine, prompts, write
 from hierdraft.bench.audit import explain, first_difference
-from hierdraft.drafting.plain import PlainDrafter
+from hierdraft.drafting.plain import PlainMethod
 from hierdraft.protocols import Budget
 from hierdraft.text import encode_prompt
 from hierdraft.tree import DraftTree, Int32
@@ -40,7 +40,7 @@ SAMPLED: tuple[dict[str, Any], ...] = (
 )
 
 
-class Useless(PlainDrafter):
+class Useless(PlainMethod):
     """Seven rows beside the one that counts."""
 
     def propose(self, tokens: Int32, budget: Budget) -> DraftTree:

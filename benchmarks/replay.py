@@ -93,7 +93,7 @@ def scores(data: Path, only: Sequence[str] = ()) -> dict[str, Any]:
 
 def idea(data: Path, change: Change) -> dict[str, Any]:
     """The default drafter with something changed in its source before it is compiled."""
-    import hierdraft.drafting.hierarchy.drafter  # noqa: F401
+    import hierdraft.drafting.hierarchy.method  # noqa: F401
     from hierdraft.bench.replay import compare
     from hierdraft.corpus.records import read_records
 

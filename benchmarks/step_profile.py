@@ -15,7 +15,7 @@ import hierdraft
 from common import machine, prompts, write
 from hierdraft.decoding.loop import Options, decode
 from hierdraft.drafting.budget import AutoBudget
-from hierdraft.registry import make_drafter
+from hierdraft.registry import make_method
 from hierdraft.text import encode_prompt
 
 
@@ -39,13 +39,13 @@ def profile(dtype: str, method: str, tokens: int, per_kind: int) -> dict[str, An
     """Milliseconds per step and shares of the total, over the first prompts of each kind; the prefill is left out."""
     model = hierdraft.load("smollm2-135m", engine="hf", dtype=dtype, learn=False)
     watch = Stopwatch(model.engine.model)
-    drafter = make_drafter(method)
-    model.generate("Say hello, then say hello again.", method=drafter, max_new_tokens=24)  # compiles the kernels
+    made = make_method(method)
+    model.generate("Say hello, then say hello again.", method=made, max_new_tokens=24)  # compiles the kernels
     parts = {"model forward": 0.0, "ids, positions, mask, argmax": 0.0, "drafting": 0.0, "verify, cut, commit": 0.0}
     total, steps, emitted, rows = 0.0, 0, 0, 0
     for row in prompts(per_kind):
         ids = encode_prompt(model.tokenizer, row["prompt"], chat=True)
-        run = decode(model.engine, drafter, ids, Options(tokens, budget=AutoBudget(), eos_ids=()))
+        run = decode(model.engine, made, ids, Options(tokens, budget=AutoBudget(), eos_ids=()))
         next(run)
         watch.seconds = 0.0
         started = perf_counter()

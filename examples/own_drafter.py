@@ -5,21 +5,14 @@ python examples/own_drafter.py
 
 from __future__ import annotations
 
-from typing import Literal
-
 import hierdraft
-from hierdraft.protocols import Budget, Request, Step, Wants
+from hierdraft.drafting.plain import PlainMethod
+from hierdraft.protocols import Budget
 from hierdraft.tree import DraftTree, Int32
 
 
-class LastMatch:
-    """Copies what followed the last occurrence of the two newest tokens."""
-
-    q_kind: Literal["one_hot"] = "one_hot"
-    wants = Wants()
-
-    def start(self, request: Request) -> None:
-        """Nothing to prepare."""
+class LastMatch(PlainMethod):
+    """Copies what followed the last occurrence of the two newest tokens. It keeps nothing of a request."""
 
     def propose(self, tokens: Int32, budget: Budget) -> DraftTree:
         """A chain of at most ten tokens."""
@@ -28,12 +21,6 @@ class LastMatch:
             if ids[start : start + 2] == ids[-2:]:
                 return DraftTree.chain(ids[start + 2 : start + 2 + min(10, budget.depth, budget.nodes)])
         return DraftTree.empty()
-
-    def observe(self, step: Step) -> None:
-        """Nothing to learn."""
-
-    def finish(self, tokens: Int32) -> None:
-        """Nothing to keep."""
 
 
 model = hierdraft.load("smollm2-135m")

@@ -14,7 +14,8 @@ from hierdraft.errors import UsageError
 from hierdraft.text.prompts import check_text
 from hierdraft.verify.sampling import Sampling
 
-_DRAFTER = ("wants", "start", "propose", "observe", "finish")
+_METHOD = ("q_kind", "wants", "attach", "open", "close")
+_DRAFTER = ("q_kind", "wants", "start", "propose", "observe", "finish")
 _CONSTRAINT = ("ban", "advance", "rewind", "forced")
 
 
@@ -23,9 +24,9 @@ def check_options(
     schema_folders: Any, constraint: Any,
 ) -> None:  # fmt: skip
     """Raise UsageError for an option of the wrong type."""
-    drafts = isinstance(method, str) or (not isinstance(method, type) and _has(method, _DRAFTER))
+    drafts = isinstance(method, str) or (not isinstance(method, type) and (_has(method, _METHOD) or _has(method, _DRAFTER)))
     fits = {
-        "method": (drafts, "the name of a drafting method or a Drafter"),
+        "method": (drafts, "the name of a drafting method or a Method"),
         "budget": (isinstance(budget, str) or _whole(budget), "'auto' or a number of nodes"),
         "chat": (isinstance(chat, bool | str) and chat != "", "True, False or the name of a chat template"),
         "ignore_eos": (isinstance(ignore_eos, bool), "True or False"),

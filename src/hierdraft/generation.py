@@ -12,11 +12,12 @@ from hierdraft.arguments import check_options, processor_list, sampling_of, stop
 from hierdraft.databases.levels import Databases
 from hierdraft.decoding.loop import Options, check_prompt, decode
 from hierdraft.drafting.budget import BudgetLaw, make_budget
+from hierdraft.drafting.single import as_method
 from hierdraft.engines.generation_config import GenerationDefaults
 from hierdraft.engines.learned_costs import LearnedCosts
 from hierdraft.errors import DraftWarning, GenerationConfigWarning, HierdraftError, UsageError
-from hierdraft.protocols import Constraint, Drafter, Engine, UsesDatabases
-from hierdraft.registry import make_drafter
+from hierdraft.protocols import Constraint, Engine, Method, Setup
+from hierdraft.registry import make_method
 from hierdraft.request_rules import make_verifier
 from hierdraft.settings import load_settings
 from hierdraft.stream import Generation, Stream, Turns
@@ -45,10 +46,10 @@ class LanguageModel:
         self.databases = databases or Databases()
         self.defaults = defaults or GenerationDefaults()
         self._turns = Turns()
-        self._drafters: dict[str | int, Drafter] = {}
+        self._methods: dict[str | int, Method] = {}
         self._laws: dict[str, BudgetLaw] = {}
         self._grammars: Grammars | None = None
-        self._at_end = weakref.finalize(self, _close_quietly, self._turns, self._drafters, self.databases)
+        self._at_end = weakref.finalize(self, _close_quietly, self._turns, self._methods, self.databases)
 
     def __enter__(self) -> LanguageModel:
         return self
@@ -78,7 +79,7 @@ class LanguageModel:
         self,
         prompt: Prompt,
         *,
-        method: str | Drafter = "hierarchy",
+        method: str | Method = "hierarchy",
         max_new_tokens: int | None = None,
         budget: int | str = "auto",
         stop: str | Sequence[str] | None = (),
@@ -97,7 +98,7 @@ class LanguageModel:
 
         prompt          text; chat messages, each {"role": ..., "content": ...}; or token ids, taken as they are: a
                         list, an array or tensor of shape [L] or [1, L], or what a tokenizer returns
-        method          a drafting method's name (`none`: plain decoding) or a `Drafter`, attached and closed alike
+        method          a drafting method's name (`none`: plain decoding) or a `Method`, attached and closed alike
         max_new_tokens  None: as the model's folder says, else 256
         budget          `auto`: chosen every step from measured costs; or a number of nodes
         stop            strings that end the answer
@@ -128,7 +129,7 @@ class LanguageModel:
         stopper = StopStrings(self.tokenizer, strings) if strings else None
         options = Options(
             limit, self._law(method, budget), stops=[stopper] if stopper else [], eos_ids=() if ignore_eos else None,
-            namespace=namespace, reference=encode_references(self.tokenizer, reference, self.engine.vocab_size),
+            namespace=namespace, reference=encode_references(self.tokenizer, reference, self.engine.vocab_size), learn=self.databases.learn,
             constraint=self._follower(schema, constraint, lenient, schema_folders, len(ids), ends=not ignore_eos),
         )  # fmt: skip
         applied = processor_list(processors)
@@ -136,11 +137,11 @@ class LanguageModel:
         return self._started(ids, method, options, stopper, chosen.seed)
 
     def _started(
-        self, ids: Any, method: str | Drafter, options: Options, stop: StopStrings | None, seed: int | None
+        self, ids: Any, method: str | Method, options: Options, stop: StopStrings | None, seed: int | None
     ) -> Stream:
         """The stream of a request whose options were checked."""
         look = getattr(options.constraint.machine, "look", None) if options.constraint is not None else None
-        steps = decode(self.engine, self._drafter(method), ids, options)
+        steps = decode(self.engine, self._method(method), ids, options)
         stream = Stream(self._turns, steps, self.tokenizer, stop, self, look)
         stream.result.prompt_tokens, stream.result.seed = len(ids), seed
         return stream
@@ -170,21 +171,21 @@ class LanguageModel:
             constraint = self._grammars.json(schema, lenient=lenient, folders=[Path(folder) for folder in folders])
         return Follower(constraint, prompt_length) if constraint is not None else None
 
-    def _law(self, method: str | Drafter, budget: int | str = "auto") -> BudgetLaw:
+    def _law(self, method: str | Method, budget: int | str = "auto") -> BudgetLaw:
         """A fixed budget, or a method's own law: how far its promises can be trusted says nothing about another's."""
         if budget != "auto":
             return make_budget(budget if isinstance(budget, str) else int(budget))
         return self._laws.setdefault(method if isinstance(method, str) else type(method).__name__, make_budget("auto"))
 
-    def _drafter(self, method: str | Drafter) -> Drafter:
-        """Drafters live as long as the model, so that what they learn serves the next request."""
+    def _method(self, method: str | Method) -> Method:
+        """Methods live as long as the model, so that what they learn serves the next request. Raises UsageError."""
         key = method if isinstance(method, str) else id(method)
-        if key not in self._drafters:
-            drafter = make_drafter(method) if isinstance(method, str) else method
-            if isinstance(drafter, UsesDatabases):
-                drafter.attach(self.databases)
-            self._drafters[key] = drafter
-        return self._drafters[key]
+        if key not in self._methods:
+            made = as_method(make_method(method) if isinstance(method, str) else method)
+            databases = self.databases
+            made.attach(Setup(databases, self.engine.offers, self.engine.vocab_size, databases.tokenizer, _open_engine))
+            self._methods[key] = made
+        return self._methods[key]
 
     def close(self) -> None:
         """End the request that runs, keep what was learned on the device, and take no other. Raises StoreError."""
@@ -192,21 +193,26 @@ class LanguageModel:
             costs = getattr(self.engine, "costs", None)
             if isinstance(costs, LearnedCosts):
                 costs.keep()
-            _close(self._turns, self._drafters, self.databases)
+            _close(self._turns, self._methods, self.databases)
 
 
-def _close(turns: Turns, drafters: dict[str | int, Drafter], databases: Databases) -> None:
+def _open_engine(name: str) -> Engine:
+    """Another model, for a method that drafts with one; see `load` for what it raises."""
+    from hierdraft.models.load import load_engine
+
+    return load_engine(name)[0]
+
+
+def _close(turns: Turns, methods: dict[str | int, Method], databases: Databases) -> None:
     turns.close()
-    while drafters:
-        _, drafter = drafters.popitem()
-        if isinstance(drafter, UsesDatabases):
-            drafter.close()
+    while methods:
+        methods.popitem()[1].close()
     databases.close()
 
 
-def _close_quietly(turns: Turns, drafters: dict[str | int, Drafter], databases: Databases) -> None:
+def _close_quietly(turns: Turns, methods: dict[str | int, Method], databases: Databases) -> None:
     try:
-        _close(turns, drafters, databases)
+        _close(turns, methods, databases)
     except HierdraftError as error:
         warnings.warn(f"The model was not closed, and now cannot be: {error}", DraftWarning, stacklevel=2)
 

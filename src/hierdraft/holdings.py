@@ -57,7 +57,7 @@ def open_databases(
             warnings.warn(f"{error} It is left out; the output does not depend on it.", DraftWarning, stacklevel=3)
     info = PackInfo("model", vocab_size, fingerprint, model=name)
     calibration = settings.data_dir / CALIBRATION / f"{fingerprint[:32]}.safetensors" if learn else None
-    return Databases(opened, _namespaces(settings, info) if learn else None, calibration)
+    return Databases(opened, _namespaces(settings, info) if learn else None, calibration, fingerprint)
 
 
 def _namespaces(settings: Settings, info: PackInfo) -> Namespaces:

@@ -1,13 +1,13 @@
-"""The interfaces on one page: Drafter, Engine, Verifier, and the records that pass between them.
+"""The interfaces on one page: Method and Session, Engine, Verifier, and the records that pass between them.
 
 Anything that satisfies one of these can be plugged in; nothing here runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias
 
 from numpy.typing import NDArray
 
@@ -21,8 +21,38 @@ Finish = Literal["length", "context", "eos", "stop"]
 
 
 @dataclass(frozen=True, slots=True)
+class Offers:
+    """What an engine can do.
+
+    scores  show the target's choice and its runner-ups at every scored row, rejected ones too
+    batch   most sequences that can be open at a time, None: any number
+    """
+
+    scores: bool = True
+    batch: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a method is told before its first request.
+
+    databases    a `hierdraft.databases.levels.Databases`: what the model has said before, and what people write
+    offers       what the target's engine can show
+    vocab_size   ids that the target has, None where one method serves several targets
+    tokenizer    fingerprint of its tokenizer, empty where that is not known
+    open_engine  loads another model by name, for methods that draft with one; None: there is no way to
+    """
+
+    databases: Any
+    offers: Offers = Offers()
+    vocab_size: int | None = None
+    tokenizer: str = ""
+    open_engine: Callable[[str], Engine] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
-    """What a drafter is told when a request begins.
+    """What a method is told when a request begins.
 
     prompt      int32[L], L >= 1
     limit       most new tokens that can still be emitted
@@ -44,7 +74,7 @@ class Budget:
 
     nodes    how many
     depth    how deep below the last committed token
-    probes   how many probe nodes besides: all that the drafter wants, or none
+    probes   how many probe nodes besides: all that the method wants, or none
     """
 
     nodes: int
@@ -54,7 +84,7 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Wants:
-    """What a drafter asks to see. The engine computes nothing that nobody wants.
+    """What a method asks to see. The engine computes nothing that nobody wants.
 
     top_k        runner-up ids per scored row, best first (0: none)
     prompt_rows  how many of the last prompt positions to score as well (1: only the last, which is always scored)
@@ -111,19 +141,8 @@ class Verdict:
     finish: Finish | None = None
 
 
-class Drafter(Protocol):
-    """Proposes a draft tree each step. Whatever it does, the output stays the target's.
-
-    `q_kind` says how its tokens were chosen: `one_hot` (looked up: databases, top-k, beams) or `full` (sampled
-    from the distributions in its trees' `law`, which the verifier must know).
-    """
-
-    q_kind: Literal["one_hot", "full"]
-    wants: Wants
-
-    def start(self, request: Request) -> None:
-        """A request begins; forget the one before."""
-        ...
+class Session(Protocol):
+    """What a method does for one request. Whatever that is, the output stays the target's."""
 
     def propose(self, tokens: Int32, budget: Budget) -> DraftTree:
         """A tree below the last of `tokens` (int32[L]: prompt and everything committed). May be empty.
@@ -137,16 +156,26 @@ class Drafter(Protocol):
         ...
 
     def finish(self, tokens: Int32) -> None:
-        """The request is over; `tokens` int32[L] is its prompt and all output."""
+        """The request is over; `tokens` int32[L] is its prompt and all output. Let go of its text."""
         ...
 
 
-@runtime_checkable
-class UsesDatabases(Protocol):
-    """A drafter that also draws on what the model has said before and on what people write."""
+class Method(Protocol):
+    """A way to draft: lives as long as the model, and serves any number of requests at a time, each with a session.
 
-    def attach(self, databases: Any) -> None:
-        """Called once, before the first request, with a `hierdraft.databases.levels.Databases`."""
+    `q_kind` says how its tokens were chosen: `one_hot` (looked up: databases, top-k, beams) or `full` (sampled
+    from the distributions in its trees' `law`, which the verifier must know). `wants` is read when a request begins.
+    """
+
+    q_kind: Literal["one_hot", "full"]
+    wants: Wants
+
+    def attach(self, setup: Setup) -> None:
+        """Called once, before the first request. Raises UsageError for a target that the method cannot do with."""
+        ...
+
+    def open(self, request: Request) -> Session:
+        """A request begins. Nothing of one namespace may be drafted from in another."""
         ...
 
     def close(self) -> None:
@@ -154,39 +183,77 @@ class UsesDatabases(Protocol):
         ...
 
 
-@runtime_checkable
-class TextOnly(Protocol):
-    """A drafter that can do without the target's choices and runner-ups at nodes that are not accepted."""
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one sequence has scored in a forward: text that it does not hold yet, and a tree below the last of it.
 
-    def text_only(self) -> None:
-        """Called before the first request where only the emitted text is known, as in recorded output."""
+    sequence  one of the engine's, in no other part of this forward
+    tokens    int32[m], m >= 1: how the text continues. The sequence holds them once the forward is over
+    tree      drafts below the last of `tokens`
+    rows      how many of the last `tokens` have logits, 0 to m; at least 1 where there is a tree
+    """
+
+    sequence: EngineSequence
+    tokens: Int32
+    tree: DraftTree
+    rows: int = 1
+
+
+@dataclass(slots=True)
+class Scored:
+    """What a forward found out about one part. It holds until the engine's next forward, of whatever sequences.
+
+    logits  [rows + n, V]: of the last `rows` tokens of the text, then of every node
+    """
+
+    logits: Array
+
+
+class EngineSequence(Protocol):
+    """The keys and values of one text in an engine."""
+
+    length: int
+    """Tokens of the text that are held: from the first on, without gaps."""
+
+    def commit(self, path: Sequence[int]) -> None:
+        """These nodes of the tree that was scored last continue the text, in order; the others are dropped.
+
+        Every forward drops what was not committed before it.
+        """
+        ...
+
+    def rewind(self, length: int) -> None:
+        """Forget all but the first `length` tokens. Raises ValueError where there are not so many."""
+        ...
+
+    def close(self) -> None:
+        """The text is over; a sequence that is used after that raises UsageError. May be called again."""
         ...
 
 
 class Engine(Protocol):
-    """Runs the target model for one request at a time, keeping the keys and values of all but the last token."""
+    """Runs the target model for any number of sequences at a time, several of them in one forward."""
 
     vocab_size: int
     eos_ids: tuple[int, ...]
     max_length: int
     fingerprint: str
+    offers: Offers
     exact: bool
     """Whether drafted and plain decoding promise the same ids everywhere (float32, float64), or up to near ties."""
 
-    def prefill(self, ids: Sequence[int] | Int32, rows: int = 1) -> Array:
-        """Start a request: score the prompt int[L]; logits[rows, V] of its last `rows` positions."""
+    def open(self, ids: Sequence[int] | Int32 = (), *, reuse: bool = True) -> EngineSequence:
+        """A sequence for a text that begins with `ids`.
+
+        It is empty, unless other texts began alike and `reuse` is set: then it holds some of `ids` already.
+        """
         ...
 
-    def forward(self, last: int, tree: DraftTree) -> Array:
-        """Score the last committed token and every node below it in one pass: logits[1+n, V]."""
-        ...
+    def forward(self, parts: Sequence[Part]) -> list[Scored]:
+        """Score all parts in one pass, each as if it were alone.
 
-    def commit(self, path: Sequence[int]) -> None:
-        """Keep the keys and values of the last forward's row 0 and of the nodes in `path`; drop the others."""
-        ...
-
-    def rewind(self, length: int) -> None:
-        """Forget all but the first `length` committed positions."""
+        Raises UsageError for a sequence that is closed or in two parts. If it raises, no sequence has changed.
+        """
         ...
 
     def choices(self, logits: Array) -> Int32:

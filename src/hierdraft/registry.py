@@ -17,22 +17,22 @@ from pathlib import Path, PurePath
 from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 from hierdraft.errors import HierdraftError, MissingDependencyError, UsageError
-from hierdraft.protocols import Drafter
+from hierdraft.protocols import Method
 
 GROUP = "hierdraft.drafters"
 
-DRAFTERS = {
-    "aded": "hierdraft.drafting.rivals.aded:AdedDrafter",
-    "hd": "hierdraft.drafting.hd.drafter:HdDrafter",
-    "hierarchy": "hierdraft.drafting.hierarchy.drafter:HierarchyDrafter",
-    "logitspec": "hierdraft.drafting.rivals.logitspec:LogitSpecDrafter",
-    "lookahead": "hierdraft.drafting.rivals.lookahead:LookaheadDrafter",
-    "none": "hierdraft.drafting.plain:PlainDrafter",
-    "prompt-lookup": "hierdraft.drafting.rivals.prompt_lookup:PromptLookupDrafter",
-    "rest": "hierdraft.drafting.rivals.rest:RestDrafter",
-    "sam": "hierdraft.drafting.rivals.sam:SamDrafter",
-    "suffix": "hierdraft.drafting.rivals.suffix:SuffixDrafter",
-    "token-recycling": "hierdraft.drafting.rivals.token_recycling:TokenRecyclingDrafter",
+METHODS = {
+    "aded": "hierdraft.drafting.rivals.aded:AdedMethod",
+    "hd": "hierdraft.drafting.hd.method:HdMethod",
+    "hierarchy": "hierdraft.drafting.hierarchy.method:HierarchyMethod",
+    "logitspec": "hierdraft.drafting.rivals.logitspec:LogitSpecMethod",
+    "lookahead": "hierdraft.drafting.rivals.lookahead:LookaheadMethod",
+    "none": "hierdraft.drafting.plain:PlainMethod",
+    "prompt-lookup": "hierdraft.drafting.rivals.prompt_lookup:PromptLookupMethod",
+    "rest": "hierdraft.drafting.rivals.rest:RestMethod",
+    "sam": "hierdraft.drafting.rivals.sam:SamMethod",
+    "suffix": "hierdraft.drafting.rivals.suffix:SuffixMethod",
+    "token-recycling": "hierdraft.drafting.rivals.token_recycling:TokenRecyclingMethod",
 }
 
 _SEQUENCES = (tuple, list, set, frozenset, Sequence)
@@ -41,13 +41,13 @@ _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONL
 _ABSENT = inspect.Parameter.empty
 
 
-def drafter_names() -> list[str]:
+def method_names() -> list[str]:
     """Every method's name, built in and from plug-ins."""
-    return sorted({*DRAFTERS, *(found.name for found in entry_points(group=GROUP))})
+    return sorted({*METHODS, *(found.name for found in entry_points(group=GROUP))})
 
 
-def make_drafter(name: str) -> Drafter:
-    """A new drafter of the named method.
+def make_method(name: str) -> Method:
+    """The named method, new.
 
     Raises UsageError for an unknown name, an unknown or missing setting or one that cannot be read, and
     MissingDependencyError for a plug-in that cannot be imported.
@@ -63,23 +63,23 @@ def make_drafter(name: str) -> Drafter:
         raise UsageError(f"The method {name!r} cannot be made with these settings: {error}.") from error
 
 
-def _kind(method: str) -> Callable[..., Drafter]:
+def _kind(method: str) -> Callable[..., Method]:
     """The class or function that a method's name stands for."""
     plugins = {found.name: found for found in entry_points(group=GROUP)}
-    target = EntryPoint(method, DRAFTERS[method], GROUP) if method in DRAFTERS else plugins.get(method)
+    target = EntryPoint(method, METHODS[method], GROUP) if method in METHODS else plugins.get(method)
     if target is None:
-        near = difflib.get_close_matches(method, drafter_names(), n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(drafter_names())}."
+        near = difflib.get_close_matches(method, method_names(), n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(method_names())}."
         raise UsageError(f"There is no drafting method {method!r}: {hint}")
     try:
-        return cast(Callable[..., Drafter], target.load())
+        return cast(Callable[..., Method], target.load())
     except (ImportError, AttributeError) as error:
         raise MissingDependencyError(
             f"The drafting method {method!r} is {target.value}, which cannot be imported ({error})."
         ) from error
 
 
-def read_arguments(method: str, kind: Callable[..., Drafter], settings: Sequence[str]) -> dict[str, Any]:
+def read_arguments(method: str, kind: Callable[..., Method], settings: Sequence[str]) -> dict[str, Any]:
     """`key=value` texts as the arguments of `kind`, each of the type that it is annotated with, else its default's.
 
     Sequences are written with plus signs, `a+b`, an empty one as nothing; None is written `none`. Raises UsageError.
@@ -102,7 +102,7 @@ def read_arguments(method: str, kind: Callable[..., Drafter], settings: Sequence
             raise UsageError(f"The setting {key!r} of {method!r} must be {_described(hint)}, not {text!r}.") from None
         except TypeError as error:
             raise UsageError(
-                f"The setting {key!r} of {method!r} is {error}, which cannot be written here: pass a drafter object."
+                f"The setting {key!r} of {method!r} is {error}, which cannot be written here: pass an object."
             ) from None
     for key, parameter in known.items():
         if parameter.default is _ABSENT and key not in arguments:
@@ -110,7 +110,7 @@ def read_arguments(method: str, kind: Callable[..., Drafter], settings: Sequence
     return arguments
 
 
-def _hints(kind: Callable[..., Drafter]) -> Mapping[str, Any]:
+def _hints(kind: Callable[..., Method]) -> Mapping[str, Any]:
     """What the arguments are annotated with; nothing where an annotation names what is not there."""
     made = kind.__init__ if inspect.isclass(kind) else kind
     try:

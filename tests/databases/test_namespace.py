@@ -15,10 +15,10 @@ from hierdraft.databases.namespace import Namespaces, expire, forget, model_key
 from hierdraft.databases.pack import PackInfo
 from hierdraft.databases.store import StoreOptions
 from hierdraft.databases.writer import take_lock
-from hierdraft.drafting.hierarchy.drafter import HierarchyDrafter
+from hierdraft.drafting.hierarchy.method import HierarchyMethod
 from hierdraft.errors import DraftWarning, StoreError, UsageError
 from hierdraft.levels import code_of
-from hierdraft.protocols import Budget, Request
+from hierdraft.protocols import Budget, Request, Setup
 
 INFO = PackInfo("model", 2_000, "fingerprint", model="toy")
 MODEL = code_of("model")
@@ -40,8 +40,8 @@ def test_canaries_never_cross(tmp_path: Path) -> None:
     """10,000 look-ups in one namespace for openings that the others continue: not one foreign id."""
     namespaces = Namespaces(tmp_path, INFO, StoreOptions("batch", compact_at=1_500))
     databases = Databases(namespaces=namespaces)
-    drafter = HierarchyDrafter(least=0.0)
-    drafter.attach(databases)
+    method = HierarchyMethod(least=0.0)
+    method.attach(Setup(databases))
     for tenant in range(3):
         learn(databases, f"tenant {tenant}", [answer(tenant, i) for i in range(150)])
         namespaces.store(f"tenant {tenant}").wait()
@@ -50,8 +50,8 @@ def test_canaries_never_cross(tmp_path: Path) -> None:
     for lookup in range(LOOKUPS):
         tenant = lookup % 4  # the last one has learned nothing
         opening = answer(lookup % 3, lookup)[: 3 + lookup % 9]
-        drafter.start(Request(opening, 10, f"tenant {tenant}"))
-        tree = drafter.propose(opening, budget)
+        session = method.open(Request(opening, 10, f"tenant {tenant}"))
+        tree = session.propose(opening, budget)
         own = set(range(200 + 600 * tenant, 800 + 600 * tenant)) | set(opening.tolist()) | set(range(20))
         assert set(tree.tokens.tolist()) <= own
         drafted[tenant] += int((tree.level == MODEL).sum())
@@ -63,15 +63,15 @@ def test_canaries_never_cross(tmp_path: Path) -> None:
 
 def test_a_request_teaches_its_own_namespace_only(tmp_path: Path) -> None:
     databases = Databases(namespaces=Namespaces(tmp_path, INFO))
-    drafter = HierarchyDrafter()
-    drafter.attach(databases)
+    method = HierarchyMethod()
+    method.attach(Setup(databases))
     prompt, said = np.array([5, 6, 7], dtype=np.int32), np.array([8, 9, 10, 11], dtype=np.int32)
-    drafter.start(Request(prompt, 10, "a"))
-    drafter.finish(np.concatenate([prompt, said]))
+    session = method.open(Request(prompt, 10, "a"))
+    session.finish(np.concatenate([prompt, said]))
     for namespace, expected in (("a", [8, 9, 10, 11]), ("b", [])):
-        drafter.start(Request(prompt, 10, namespace))
-        assert drafter.propose(prompt, Budget(4, 4)).tokens.tolist() == expected
-        drafter.finish(prompt)  # nothing was said: nothing is learned
+        session = method.open(Request(prompt, 10, namespace))
+        assert session.propose(prompt, Budget(4, 4)).tokens.tolist() == expected
+        session.finish(prompt)  # nothing was said: nothing is learned
     databases.close()
 
 
@@ -125,11 +125,11 @@ def test_what_is_forgotten_is_gone(tmp_path: Path) -> None:
     for file in held:
         assert file.read().strip(b"\0") == b""
         file.close()
-    drafter = HierarchyDrafter()
-    drafter.attach(databases)
+    method = HierarchyMethod()
+    method.attach(Setup(databases))
     opening = answer(0, 5)[:5]
-    drafter.start(Request(opening, 10, "a"))
-    assert len(drafter.propose(opening, Budget(8, 8))) == 0
+    session = method.open(Request(opening, 10, "a"))
+    assert len(session.propose(opening, Budget(8, 8))) == 0
     assert len(namespaces.store("b")) > 1_000
     databases.close()
     assert forget(tmp_path, "never seen").folders == 0
@@ -186,15 +186,15 @@ def test_a_store_that_fails_stops_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "root" / model_key(INFO)
     folder.write_text("in the way")
     databases = Databases(namespaces=namespaces)
-    drafter = HierarchyDrafter()
-    drafter.attach(databases)
+    method = HierarchyMethod()
+    method.attach(Setup(databases))
     text = np.array([1, 2, 3, 1, 2], dtype=np.int32)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for _ in range(3):
-            drafter.start(Request(text, 10))
-            assert drafter.propose(text, Budget(4, 4)).tokens[0] == 3
-            drafter.finish(np.append(text, np.int32(3)))
+            session = method.open(Request(text, 10))
+            assert session.propose(text, Budget(4, 4)).tokens[0] == 3
+            session.finish(np.append(text, np.int32(3)))
     assert len(caught) == 1
     assert caught[0].category is DraftWarning
     assert "Nothing is learned on disk" in str(caught[0].message)

@@ -16,6 +16,7 @@ import pytest
 from hierdraft.engines.toy import ToyEngine
 from hierdraft.tree import DraftLaw, DraftTree
 from hierdraft.verify.sampling import Sampler, Sampling, softmax
+from tests.lossless.harness import fresh
 
 DRAWS = 16_000
 PREFIX = np.array([1, 2, 3], dtype=np.int32)
@@ -28,7 +29,7 @@ SETTINGS: list[dict[str, Any]] = [
 def tree_for(kind: str, engine: ToyEngine, rng: np.random.Generator) -> DraftTree:
     """Looked up: likely tokens, duplicates among them. Drawn: several candidates, and one more below the first."""
     size = engine.vocab_size
-    best = np.argsort(-engine.prefill(PREFIX)[0])[:4].tolist()
+    best = np.argsort(-fresh(engine, PREFIX)[0])[:4].tolist()
     if kind == "looked up":
         return DraftTree.build([*best, best[0], 3, 4, 3], [-1, -1, -1, -1, -1, 0, 0, 1])
     law = np.random.default_rng(9).dirichlet(np.ones(size))
@@ -47,17 +48,17 @@ def test_two_tokens_have_their_distribution(kind: str, settings: dict[str, Any])
     kind = kind.removesuffix(", again")
     rng = np.random.default_rng(0)
     counts: Counter[tuple[int, ...]] = Counter()
-    logits = engine.prefill(PREFIX)
+    sequence = engine.open()
+    sequence.prefill(PREFIX[:-1])
     for seed in range(first, first + DRAWS):
-        engine.prefill(PREFIX[:-1])
+        sequence.rewind(len(PREFIX) - 1)
         tree = tree_for(kind, engine, rng)
-        engine.prefill(PREFIX[:-1])
         sampler = Sampler(engine.values, chosen.filters(), seed)
-        logits = engine.forward(int(PREFIX[-1]), tree)
+        logits = sequence.forward(int(PREFIX[-1]), tree)
         said = sampler.verify(logits, tree, PREFIX, np.zeros(1 + len(tree), dtype=np.int32)).tokens
         if len(said) == 1:
             text = np.append(PREFIX, np.int32(said[0]))
-            after = engine.prefill(text)
+            after = fresh(engine, text)
             said += sampler.verify(after, DraftTree.empty(), text, np.zeros(1, dtype=np.int32)).tokens
         counts[tuple(said[:2])] += 1
     law = expected(engine, chosen)
@@ -72,7 +73,7 @@ def expected(engine: ToyEngine, chosen: Sampling) -> dict[tuple[int, ...], float
     """The law of two tokens, from the target alone."""
 
     def law(text: Any) -> Any:
-        scores = engine.prefill(text)[0].copy()
+        scores = fresh(engine, text)[0].copy()
         for rule in chosen.filters():
             scores = rule(text, scores)
         return softmax(scores)

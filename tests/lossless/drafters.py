@@ -14,19 +14,19 @@ from hierdraft.databases.pack import Pack, PackInfo
 from hierdraft.databases.store import StoreOptions
 from hierdraft.databases.suffixarray import Index
 from hierdraft.databases.suffixsort import build
-from hierdraft.drafting.hd.drafter import HdDrafter
-from hierdraft.drafting.hierarchy.drafter import HierarchyDrafter
-from hierdraft.drafting.plain import PlainDrafter
-from hierdraft.drafting.rivals.aded import AdedDrafter
-from hierdraft.drafting.rivals.rest import RestDrafter
-from hierdraft.drafting.rivals.sam import SamDrafter
+from hierdraft.drafting.hd.method import HdMethod
+from hierdraft.drafting.hierarchy.method import HierarchyMethod
+from hierdraft.drafting.plain import PlainMethod
+from hierdraft.drafting.rivals.aded import AdedMethod
+from hierdraft.drafting.rivals.rest import RestMethod
+from hierdraft.drafting.rivals.sam import SamMethod
 from hierdraft.levels import askable_levels
-from hierdraft.protocols import Budget, Drafter, Request, Step, Wants
-from hierdraft.registry import DRAFTERS, make_drafter
+from hierdraft.protocols import Budget, Method, Request, Setup, Step, Wants
+from hierdraft.registry import METHODS, make_method
 from hierdraft.tree import DraftTree, Int32
 
 
-class Base(PlainDrafter):
+class Base(PlainMethod):
     """A drafter that remembers what it saw, so that the loop's reports can be checked."""
 
     def __init__(self, vocab_size: int, truth: list[int], seed: int) -> None:
@@ -36,8 +36,9 @@ class Base(PlainDrafter):
         self.steps: list[Step] = []
         self.finished: list[int] = []
 
-    def start(self, request: Request) -> None:
+    def open(self, request: Request) -> Base:
         self.steps, self.finished = [], []
+        return self
 
     def observe(self, step: Step) -> None:
         self.steps.append(step)
@@ -220,7 +221,7 @@ REFUSED: dict[str, type[Base]] = {
 """Drafters that must be switched off with exactly one warning per request."""
 
 
-def with_databases(damaged: bool, kind: Callable[[], Any] = HierarchyDrafter) -> Any:
+def with_databases(damaged: bool, kind: Callable[[], Any] = HierarchyMethod) -> Any:
     """The default drafter, or `hd`, over packs of random text and a store; `damaged`: arrays full of nonsense."""
     rng = np.random.default_rng(0)
     packs = []
@@ -232,31 +233,31 @@ def with_databases(damaged: bool, kind: Callable[[], Any] = HierarchyDrafter) ->
         packs.append(Pack(Path(level), PackInfo(level, 32), index))  # type: ignore[arg-type]
     namespaces = Namespaces(None, PackInfo("model", 32), StoreOptions("none", compact_at=2_000))
     drafter = kind()
-    drafter.attach(Databases(packs, namespaces))
+    drafter.attach(Setup(Databases(packs, namespaces)))
     return drafter
 
 
-class AdedSmall(AdedDrafter):
+class AdedSmall(AdedMethod):
     """The same with a search that is short enough for a million tokens."""
 
     def __init__(self) -> None:
         super().__init__(rounds=12)
 
 
-def _named(name: str) -> Callable[[], Drafter]:
-    return lambda: make_drafter(name)
+def _named(name: str) -> Callable[[], Method]:
+    return lambda: make_method(name)
 
 
-REAL: dict[str, Callable[[], Drafter]] = {
-    **{name: _named(name) for name in DRAFTERS if name != "aded"},
+REAL: dict[str, Callable[[], Method]] = {
+    **{name: _named(name) for name in METHODS if name != "aded"},
     "hierarchy with every level": _named(f"hierarchy:levels={'+'.join(askable_levels())}"),
     "hierarchy with databases": lambda: with_databases(False),
     "hierarchy with damaged packs": lambda: with_databases(True),
-    "hd with databases": lambda: with_databases(False, HdDrafter),
-    "hd with damaged packs": lambda: with_databases(True, HdDrafter),
+    "hd with databases": lambda: with_databases(False, HdMethod),
+    "hd with damaged packs": lambda: with_databases(True, HdMethod),
     "aded with databases": lambda: with_databases(False, AdedSmall),
-    "rest with databases": lambda: with_databases(False, RestDrafter),
-    "rest with damaged packs": lambda: with_databases(True, RestDrafter),
-    "sam with databases": lambda: with_databases(False, SamDrafter),
+    "rest with databases": lambda: with_databases(False, RestMethod),
+    "rest with damaged packs": lambda: with_databases(True, RestMethod),
+    "sam with databases": lambda: with_databases(False, SamMethod),
 }
 """The product's own drafters: every method that has a name, and what drafts from databases with some."""

@@ -9,15 +9,15 @@ import numpy as np
 
 from hierdraft.decoding.loop import Options, decode
 from hierdraft.drafting.budget import FixedBudget
-from hierdraft.drafting.hierarchy.drafter import HierarchyDrafter
-from hierdraft.drafting.plain import PlainDrafter
+from hierdraft.drafting.hierarchy.method import HierarchyMethod
+from hierdraft.drafting.plain import PlainMethod
 from hierdraft.levels import TARGET
-from hierdraft.protocols import Drafter, Engine, Step
+from hierdraft.protocols import Engine, Method, Step
 from tests.lossless.drafters import HARMLESS
 
 
 def run(
-    engine: Engine, drafter: Drafter, prompt: Sequence[int] | Any, options: Options
+    engine: Engine, drafter: Method, prompt: Sequence[int] | Any, options: Options
 ) -> tuple[list[int], list[Step]]:
     """All output tokens and all steps."""
     steps = list(decode(engine, drafter, prompt, options))
@@ -50,18 +50,46 @@ def check_steps(steps: list[Step], limit: int) -> None:
 def check_every_drafter(engine: Engine, prompt: list[int], truth: list[int], vocabulary: int) -> None:
     """Plain decoding and every harmless drafter give `truth`, which is all of the output."""
     limit = len(truth)
-    assert run(engine, PlainDrafter(), prompt, Options(limit))[0] == truth
-    for kind in [*HARMLESS.values(), HierarchyDrafter]:
-        drafter = kind(vocabulary, prompt + truth, 7) if kind is not HierarchyDrafter else kind()
+    assert run(engine, PlainMethod(), prompt, Options(limit))[0] == truth
+    for kind in [*HARMLESS.values(), HierarchyMethod]:
+        drafter = kind(vocabulary, prompt + truth, 7) if kind is not HierarchyMethod else kind()
         got, steps = run(engine, drafter, prompt, Options(limit, budget=FixedBudget(9)))
         assert got == truth, kind.__name__
         check_steps(steps, limit)
+
+
+def fresh(engine: Any, ids: Sequence[int] | Any, rows: int = 1) -> Any:
+    """Logits of the last `rows` of `ids`, in a sequence of their own that shares nothing."""
+    return engine.open(reuse=False).prefill(ids, rows)
+
+
+def opened(engine: Any) -> list[Any]:
+    """The sequences that the engine opens from now on."""
+    sequences: list[Any] = []
+    real = engine.open
+
+    def note(*args: Any, **more: Any) -> Any:
+        sequences.append(real(*args, **more))
+        return sequences[-1]
+
+    engine.open = note
+    return sequences
+
+
+def kept(sequences: list[Any]) -> Any:
+    """For `Options.keep`: notes the sequence and leaves it open."""
+
+    def keep(sequence: Any) -> None:
+        sequences.append(sequence)
+        sequence.close = lambda: None
+
+    return keep
 
 
 def teacher_forced(engine: Engine, prompt: Sequence[int], output: Sequence[int]) -> list[int]:
     """The target's choice after the prompt and after each output token but the last, each from a fresh prefill."""
     everything = [*map(int, prompt), *map(int, output)]
     return [
-        int(engine.choices(engine.prefill(np.asarray(everything[:end], dtype=np.int32)))[-1])
+        int(engine.choices(fresh(engine, everything[:end]))[-1])
         for end in range(len(prompt), len(everything))
     ]

@@ -251,7 +251,7 @@ def test_a_copy_is_an_object_of_its_own(way: Any) -> None:
     one = decode("hierarchy", budget=5, learn=True, reference=[[5, 9, 11]])
     truth = run(model, custom_generate=one)
     other = way(one)
-    assert other.drafter is not one.drafter
+    assert other.method is not one.method
     assert other.budget.nodes == 5
     assert other.reference == [[5, 9, 11]]
     assert run(model, custom_generate=other).tolist() == truth.tolist()

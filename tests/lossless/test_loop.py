@@ -12,20 +12,20 @@ import pytest
 
 from hierdraft.decoding.loop import Options, decode
 from hierdraft.drafting.budget import FixedBudget
-from hierdraft.drafting.plain import PlainDrafter
+from hierdraft.drafting.plain import PlainMethod
 from hierdraft.engines.toy import ToyEngine
 from hierdraft.errors import ContextLengthError, UsageError
-from hierdraft.protocols import Budget, Step, Wants
+from hierdraft.protocols import Budget, Request, Step, Wants
 from hierdraft.tree import DraftTree, Int32
 from hierdraft.verify.sampling import Sampler, Sampling
 from tests.lossless.drafters import HARMLESS, Oracle
-from tests.lossless.harness import run
+from tests.lossless.harness import kept, run
 
 VOCABULARY = 24
 
 
 def plain(limit: int, prompt: list[int], **options: Any) -> list[int]:
-    return run(ToyEngine(2, VOCABULARY), PlainDrafter(), prompt, Options(limit, **options))[0]
+    return run(ToyEngine(2, VOCABULARY), PlainMethod(), prompt, Options(limit, **options))[0]
 
 
 @pytest.mark.parametrize("eos", [None, 11, 13])
@@ -34,9 +34,11 @@ def test_the_engine_keeps_what_was_said_and_no_more(eos: int | None) -> None:
     truth = plain(30, [5])
     ends = () if eos is None else (truth[eos],)
     engine = ToyEngine(2, VOCABULARY, eos_ids=ends)
-    got, _ = run(engine, Oracle(VOCABULARY, [5, *truth], 0), [5], Options(30, budget=FixedBudget(8)))
+    sequences: list[Any] = []
+    options = Options(30, budget=FixedBudget(8), keep=kept(sequences))
+    got, _ = run(engine, Oracle(VOCABULARY, [5, *truth], 0), [5], options)
     assert len(got) == 30 if eos is None else len(got) <= eos + 1
-    assert engine._length == len([5, *got]) - 1
+    assert sequences[0].length == len([5, *got]) - 1
 
 
 class Costed(ToyEngine):
@@ -67,8 +69,8 @@ def test_what_a_step_takes_is_accounted_for(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_request_says_what_it_is() -> None:
     drafter = HARMLESS["RandomTree"](VOCABULARY, [], 1)
-    asked = []
-    drafter.start = asked.append  # type: ignore[method-assign]
+    asked: list[Request] = []
+    drafter.open = lambda request: asked.append(request) or drafter  # type: ignore[method-assign]
     reference = [np.array([1, 2], dtype=np.int32)]
     run(ToyEngine(4, VOCABULARY), drafter, [1, 2, 3], Options(7, namespace="mine", reference=reference))
     assert (asked[0].namespace, asked[0].limit, asked[0].reference) == ("mine", 7, reference)
@@ -78,10 +80,10 @@ def test_a_request_says_what_it_is() -> None:
 class Asked(Oracle):
     """Remembers what it was asked for."""
 
-    def start(self, request: Any) -> None:
-        super().start(request)
+    def open(self, request: Any) -> Any:
         self.budgets: list[Budget] = []
         self.prompt = request.prompt
+        return super().open(request)
 
     def propose(self, tokens: Int32, budget: Budget) -> DraftTree:
         self.budgets.append(budget)
@@ -150,7 +152,7 @@ def test_choices_are_what_was_chosen(sampling: Sampling) -> None:
         verifier = {} if not sampling.draws else {"verifier": Sampler(engine.values, sampling.filters(), sampling.seed)}
         return Options(40, budget=FixedBudget(6), **verifier)  # type: ignore[arg-type]
 
-    truth = run(engine, PlainDrafter(), [5], options())[0]
+    truth = run(engine, PlainMethod(), [5], options())[0]
     _, steps = run(engine, HARMLESS["OracleInATree"](VOCABULARY, [5, *truth], 1), [5], options())
     assert [step.prefill for step in steps] == [True] + [False] * (len(steps) - 1)
     assert any(len(step.path) > 1 for step in steps)
@@ -159,7 +161,7 @@ def test_choices_are_what_was_chosen(sampling: Sampling) -> None:
         assert step.choices[rows][: len(step.tokens)].tolist() == step.tokens
 
 
-class Curious(PlainDrafter):
+class Curious(PlainMethod):
     """Wants several rows of the prompt."""
 
     wants = Wants(top_k=3, prompt_rows=4)
@@ -176,7 +178,7 @@ def test_the_first_token_comes_of_the_last_row_of_the_prompt(sampling: Sampling)
     engine, prompt = ToyEngine(2, VOCABULARY), [1, 2, 3, 4, 5, 6]
     verifier = Sampler(engine.values, sampling.filters(), sampling.seed) if sampling.draws else Options(1).verifier
     options = Options(3, verifier=verifier, budget=FixedBudget(0))
-    alone, curious = PlainDrafter(), Curious()
+    alone, curious = PlainMethod(), Curious()
     expected = run(engine, alone, prompt, options)[0]
     assert run(engine, curious, prompt, replace(options))[0] == expected
     first = curious.steps[0]
@@ -190,15 +192,15 @@ def test_the_first_token_comes_of_the_last_row_of_the_prompt(sampling: Sampling)
 def test_runner_ups_are_only_looked_for_where_they_are_wanted() -> None:
     engine = ToyEngine(2, VOCABULARY)
     engine.top_ids = None  # type: ignore[assignment, method-assign]
-    assert len(run(engine, PlainDrafter(), [1], Options(5))[0]) == 5
+    assert len(run(engine, PlainMethod(), [1], Options(5))[0]) == 5
 
 
 def test_a_model_may_go_on_where_its_context_ends() -> None:
     engine = ToyEngine(2, VOCABULARY, max_length=8)
-    assert run(engine, PlainDrafter(), [5], Options(20, unbounded=True))[0] == plain(20, [5])
-    assert run(engine, PlainDrafter(), [5] * 9, Options(4, unbounded=True))[0] == plain(4, [5] * 9)
+    assert run(engine, PlainMethod(), [5], Options(20, unbounded=True))[0] == plain(20, [5])
+    assert run(engine, PlainMethod(), [5] * 9, Options(4, unbounded=True))[0] == plain(4, [5] * 9)
     with pytest.raises(ContextLengthError):
-        decode(engine, PlainDrafter(), [5] * 9, Options(4))
+        decode(engine, PlainMethod(), [5] * 9, Options(4))
 
 
 def test_the_prompt_cannot_be_written_to() -> None:
@@ -227,5 +229,5 @@ def test_the_prompt_cannot_be_written_to() -> None:
 )  # fmt: skip
 def test_what_is_said_about_bad_prompts(prompt: Any, limit: int, error: type[Exception], sentence: str) -> None:
     with pytest.raises(error) as told:
-        decode(ToyEngine(0, VOCABULARY, max_length=16), PlainDrafter(), prompt, Options(limit))
+        decode(ToyEngine(0, VOCABULARY, max_length=16), PlainMethod(), prompt, Options(limit))
     assert str(told.value) == sentence

@@ -18,7 +18,7 @@ from hierdraft.bench.datasets import builtin_prompts
 from hierdraft.choices import number_type
 from hierdraft.decoding.loop import Options, decode
 from hierdraft.drafting.budget import FixedBudget
-from hierdraft.drafting.plain import PlainDrafter
+from hierdraft.drafting.plain import PlainMethod
 from hierdraft.engines.costs import StepCosts
 from hierdraft.engines.learned_costs import LearnedCosts
 from hierdraft.errors import MissingDependencyError, ModelError, UnsupportedModelError, UsageError
@@ -26,7 +26,7 @@ from hierdraft.models import load as loading
 from hierdraft.models.named import ResolvedModel
 from hierdraft.tree import DraftTree
 from tests.lossless.drafters import HARMLESS
-from tests.lossless.harness import check_every_drafter, run
+from tests.lossless.harness import check_every_drafter, fresh, kept, opened, run
 from tests.lossless.tiny import VOCABULARY, WINDOW, reference, tiny
 
 pytest.importorskip("openvino")
@@ -76,12 +76,15 @@ def test_layer_by_layer_as_transformers_after_every_step(family: tuple[str, Any,
     truth = reference(model, PROMPT, LIMIT)
     tokens = list(PROMPT)
     drafter = HARMLESS["OracleInATree"](VOCABULARY, PROMPT + truth, 1)
+    sequence = opened(engine)
     for step in decode(engine, drafter, PROMPT, Options(LIMIT, budget=FixedBudget(15))):
         tokens += step.tokens
+        if step.finish:
+            break
         theirs = DynamicCache()
         with torch.no_grad():
-            model(torch.tensor([tokens[: engine.length]]), past_key_values=theirs, use_cache=True)
-        for ours, layer in zip(engine.cached(), theirs.layers, strict=True):
+            model(torch.tensor([tokens[: sequence[0].length]]), past_key_values=theirs, use_cache=True)
+        for ours, layer in zip(sequence[0].cached(), theirs.layers, strict=True):
             for a, b in zip(ours, (layer.keys, layer.values), strict=True):
                 np.testing.assert_allclose(a, b.numpy(), rtol=1e-3, atol=1e-3)
 
@@ -90,19 +93,20 @@ def test_every_row_of_a_tree_is_scored_as_its_own_text(family: tuple[str, Any, A
     _, model, engine = family
     rng = np.random.default_rng(3)
     text = rng.integers(3, VOCABULARY, 2 * WINDOW).tolist()
-    engine.prefill(text[:-1])
+    sequence = engine.open(reuse=False)
+    sequence.prefill(text[:-1])
     for turn in range(3):
         n = 12
         parents = [int(rng.integers(-1, i)) if i else -1 for i in range(n)]
         tree = DraftTree.build(rng.integers(3, VOCABULARY, n).tolist(), parents)
-        logits = engine.forward(text[-1], tree).copy()
+        logits = sequence.forward(text[-1], tree).copy()
         for node in range(-1, n):
             path = [int(tree.tokens[at]) for at in tree.path(node)]
             with torch.no_grad():
                 wanted = model(torch.tensor([text + path])).logits[0, -1].numpy()
             np.testing.assert_allclose(logits[node + 1], wanted, rtol=1e-3, atol=1e-3)
         path = tree.path(turn + 5)
-        engine.commit(path[:-1])
+        sequence.commit(path[:-1])
         text += [int(tree.tokens[at]) for at in path]
 
 
@@ -112,13 +116,15 @@ def test_rejected_rows_are_cleared_away(tmp_path: Path, monkeypatch: pytest.Monk
     engine = OpenVINOEngine(files.prepare(path, "float32", tmp_path))
     truth = reference(model, PROMPT, 200)
     drafter = HARMLESS["OracleInATree"](VOCABULARY, PROMPT + truth, 5)
-    got, steps = run(engine, drafter, PROMPT, Options(200, budget=FixedBudget(40)))
+    sequences: list[Any] = []
+    got, steps = run(engine, drafter, PROMPT, Options(200, budget=FixedBudget(40), keep=kept(sequences)))
     assert got == truth
     assert sum(len(step.tree) - len(step.path) for step in steps) > 300
-    assert engine._cache.table.dropped <= engine.length + 41
-    engine.rewind(20)
-    assert engine.length == 20
-    assert run(engine, PlainDrafter(), PROMPT, Options(30))[0] == truth[:30]
+    (sequence,) = sequences
+    assert sequence.table.dropped <= sequence.length + 41
+    sequence.rewind(20)
+    assert sequence.length == 20
+    assert run(engine, PlainMethod(), PROMPT, Options(30))[0] == truth[:30]
 
 
 def test_blocks_grow_with_the_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,11 +134,14 @@ def test_blocks_grow_with_the_text(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     truth = reference(model, PROMPT, 180)
     for kind in ("OracleInATree", "RandomTree"):
         drafter = HARMLESS[kind](VOCABULARY, PROMPT + truth, 5)
-        assert run(engine, drafter, PROMPT, Options(180, budget=FixedBudget(40)))[0] == truth
-    engine.rewind(20)
-    assert engine.length == 20
+        sequences: list[Any] = []
+        options = Options(180, budget=FixedBudget(40), keep=kept(sequences))
+        assert run(engine, drafter, PROMPT, options)[0] == truth
+    (sequence,) = sequences
+    sequence.rewind(20)
+    assert sequence.length == 20
     with pytest.raises(ValueError, match="from 20 to 21"):
-        engine.rewind(21)
+        sequence.rewind(21)
 
 
 def test_products_of_the_same_rows_are_joined() -> None:
@@ -155,12 +164,13 @@ def test_forwards_keep_their_number_of_rows_where_a_change_costs_more(name: str,
 
     def scored(costs: StepCosts) -> list[Any]:
         engine.costs = StepCosts()
-        engine.prefill(text)
+        sequence = engine.open(reuse=False)
+        sequence.prefill(text)
         engine.costs = costs
         found = []
         for drafts, path in ((tree, [0, 2]), (DraftTree.empty(), []), (tree, [])):
-            found.append((engine.forward(5, drafts).copy(), engine._rows, engine.cost(1), engine.cost(5)))
-            engine.commit(path)
+            found.append((sequence.forward(5, drafts).copy(), engine._rows, engine.cost(1), engine.cost(5)))
+            sequence.commit(path)
         return found
 
     exact = scored(StepCosts())
@@ -179,14 +189,15 @@ def test_forwards_keep_their_number_of_rows_where_a_change_costs_more(name: str,
 def test_what_one_row_costs_is_looked_at_with_few_rows(tmp_path: Path) -> None:
     _, path = saved("llama", tmp_path / "model")
     engine = OpenVINOEngine(files.prepare(path, "float32", tmp_path))
-    engine.prefill([3, 4, 5])
+    sequence = engine.open(reuse=False)
+    sequence.prefill([3, 4, 5])
     engine.costs = LearnedCosts("cpu", StepCosts({2: 1.0, 12: 1.5, 64: 64.0}, change=1.0), SIZES[1:])
     tree = DraftTree.build(list(range(3, 14)), list(range(-1, 10)))
     asked = []
     for _ in range(200):
         plain = engine.cost(12) == math.inf
         drafts = DraftTree.empty() if plain else tree
-        engine.forward(5, drafts)
+        sequence.forward(5, drafts)
         asked.append((plain, engine._rows))
         engine.record(1 + len(drafts), 1.5)
     looks = [rows for plain, rows in asked if plain]
@@ -195,16 +206,18 @@ def test_what_one_row_costs_is_looked_at_with_few_rows(tmp_path: Path) -> None:
     assert all(rows >= 12 for plain, rows in asked if not plain)
 
 
-def test_long_prompts_are_scored_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_prompts_are_scored_in_parts(tmp_path: Path) -> None:
     _, path = saved("gemma3", tmp_path / "model")
     engine = OpenVINOEngine(files.prepare(path, "float32", tmp_path))
     prompt = np.random.default_rng(0).integers(3, VOCABULARY, 150)
-    whole = engine.prefill(prompt, rows=7).copy()
-    monkeypatch.setattr("hierdraft.engines.openvino.engine._PART", 32)
-    parts = engine.prefill(prompt, rows=7)
+    whole = fresh(engine, prompt, rows=7).copy()
+    sequence = engine.open(reuse=False)
+    for start in range(0, 128, 32):
+        assert len(sequence.prefill(prompt[start : start + 32], rows=0)) == 0
+    parts = sequence.prefill(prompt[128:], rows=7)
     assert whole.shape == parts.shape == (7, VOCABULARY)
     np.testing.assert_allclose(parts, whole, rtol=1e-3, atol=1e-3)
-    assert engine.length == 150
+    assert sequence.length == 150
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int8"])
@@ -219,7 +232,7 @@ def test_smaller_weights_agree_with_their_own_plain_decoding(dtype: str, tmp_pat
         engine = OpenVINOEngine(files.prepare(path, number_type(dtype).weights, tmp_path), dtype)
     except UsageError:
         pytest.skip("this CPU does not compute in bfloat16")
-    plain = run(engine, PlainDrafter(), PROMPT, Options(LIMIT))[0]
+    plain = run(engine, PlainMethod(), PROMPT, Options(LIMIT))[0]
     drafter = HARMLESS["OracleInATree"](VOCABULARY, PROMPT + plain, 5)
     got = run(engine, drafter, PROMPT, Options(LIMIT, budget=FixedBudget(12)))[0]
     place = first_difference(plain, got)
@@ -301,15 +314,21 @@ def test_rows_of_the_real_model_do_not_depend_on_how_many_there_are(dtype: str, 
     except (UsageError, MissingDependencyError) as error:
         pytest.skip(str(error))
     text = np.random.default_rng(4).integers(0, engine.vocab_size, 90)
-    engine.prefill(text[:40])
-    few = engine.forward(text[40], DraftTree.chain(text[41:42])).copy()
-    many = engine.forward(text[40], DraftTree.chain(text[41:])).copy()
+    sequence = engine.open(reuse=False)
+    sequence.prefill(text[:40])
+
+    def scored(tree: DraftTree) -> Any:
+        sequence.rewind(40)
+        return sequence.forward(text[40], tree).copy()
+
+    few = scored(DraftTree.chain(text[41:42]))
+    many = scored(DraftTree.chain(text[41:]))
     np.testing.assert_array_equal(many[:2], few)
-    alone = engine.forward(text[40], DraftTree.empty()).copy()
+    alone = scored(DraftTree.empty())
     np.testing.assert_array_equal(alone[0], few[0])
     chain = [-1, 0, 1, 2, 3]
     branches = DraftTree.build([*text[41:46], 9, 8, 7], [*chain, -1, 0, 2])
-    np.testing.assert_array_equal(engine.forward(text[40], branches)[:6], many[:6])
+    np.testing.assert_array_equal(scored(branches)[:6], many[:6])
 
 
 @pytest.mark.model

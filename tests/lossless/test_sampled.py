@@ -16,13 +16,13 @@ import hierdraft
 from hierdraft.bench.datasets import builtin_prompts
 from hierdraft.decoding.loop import Options
 from hierdraft.drafting.budget import FixedBudget
-from hierdraft.drafting.plain import PlainDrafter
+from hierdraft.drafting.plain import PlainMethod
 from hierdraft.engines.hf.engine import HFEngine
 from hierdraft.engines.toy import ToyEngine
 from hierdraft.errors import DraftWarning, UsageError
 from hierdraft.generation import LanguageModel
 from hierdraft.integrations.transformers import decode
-from hierdraft.protocols import Budget, Drafter, Engine
+from hierdraft.protocols import Budget, Engine, Method
 from hierdraft.tree import DraftLaw, DraftTree, Int32
 from hierdraft.verify.sampling import Sampler, Sampling
 from tests.lossless.drafters import HARMLESS, REAL, REFUSED
@@ -53,7 +53,7 @@ def verifier(engine: Engine, settings: dict[str, Any], prompt: list[int], seed: 
 
 def sweep(make: Any, *, real: bool = False) -> int:
     """Decode with one kind of drafter over all settings until its share of tokens is reached; tokens compared."""
-    drafter: Drafter | None = make() if real else None
+    drafter: Method | None = make() if real else None
     compared = 0
     for seed in itertools.count():
         if compared >= TOKENS_PER_DRAFTER:
@@ -70,7 +70,7 @@ def sweep(make: Any, *, real: bool = False) -> int:
             law = FixedBudget((1, 5, 9, 24)[seed % 4])
             return Options(n, law, verifier(engine, settings, prompt, seed))
 
-        expected, _ = run(engine, PlainDrafter(), prompt, options())
+        expected, _ = run(engine, PlainMethod(), prompt, options())
         one = drafter or make(SIZE, prompt + expected, seed)
         got, steps = run(engine, one, prompt, options())
         assert got == expected, f"seed {seed}, {settings}, limit {limit}"
@@ -103,7 +103,7 @@ def test_an_oracle_of_the_sample_is_accepted_whole() -> None:
     def options() -> Options:
         return Options(101, FixedBudget(9), verifier(engine, SETTINGS[0], [5], 4))
 
-    expected, _ = run(engine, PlainDrafter(), [5], options())
+    expected, _ = run(engine, PlainMethod(), [5], options())
     _, steps = run(engine, HARMLESS["Oracle"](SIZE, [5, *expected], 0), [5], options())
     assert [len(step.tokens) for step in steps] == [1] + [10] * 10
 
@@ -111,13 +111,13 @@ def test_an_oracle_of_the_sample_is_accepted_whole() -> None:
 def test_another_seed_is_another_sample() -> None:
     engine = ToyEngine(2, SIZE)
     said = {
-        tuple(run(engine, PlainDrafter(), [5], Options(20, verifier=verifier(engine, SETTINGS[0], [5], seed)))[0])
+        tuple(run(engine, PlainMethod(), [5], Options(20, verifier=verifier(engine, SETTINGS[0], [5], seed)))[0])
         for seed in range(50)
     }
     assert len(said) == 50
 
 
-class Drawing(PlainDrafter):
+class Drawing(PlainMethod):
     """Draws its tokens from a law of its own, as a small model would."""
 
     q_kind = "full"
@@ -150,7 +150,7 @@ def test_drafts_that_were_drawn_go_through_the_loop(replacement: bool) -> None:
         assert run(engine, Drawing(replacement=replacement), [4, 9], again)[0] == got
     assert accepted > 100
     greedy, _ = run(engine, Drawing(replacement=replacement), [4, 9], Options(50))
-    assert greedy == run(engine, PlainDrafter(), [4, 9], Options(50))[0]
+    assert greedy == run(engine, PlainMethod(), [4, 9], Options(50))[0]
 
 
 @pytest.mark.parametrize("broken", ["no law", "too many"])
@@ -160,7 +160,7 @@ def test_drawn_drafts_that_cannot_be_verified_are_refused(broken: str) -> None:
     with pytest.warns(DraftWarning, match="no law" if broken == "no law" else "budget of 3"):
         got, _ = run(engine, Drawing(replacement=True, broken=broken), [4], options)
     plain = Options(20, verifier=verifier(engine, {"temperature": 1.0}, [4], 1))
-    assert got == run(engine, PlainDrafter(), [4], plain)[0]
+    assert got == run(engine, PlainMethod(), [4], plain)[0]
 
 
 def test_a_law_of_looked_up_tokens_is_refused() -> None:
@@ -170,7 +170,7 @@ def test_a_law_of_looked_up_tokens_is_refused() -> None:
     with pytest.warns(DraftWarning, match="a law"):
         run(ToyEngine(3, SIZE), Confused(), [4], Options(5, FixedBudget(3)))
 
-    class Unknown(PlainDrafter):
+    class Unknown(PlainMethod):
         q_kind = "some"
 
     with pytest.raises(UsageError, match="q_kind"):
@@ -208,7 +208,7 @@ def test_families(name: str) -> None:
     engine = HFEngine(tiny(name, dtype=torch.float64 if name not in TOLERANCE else torch.float32))
     for seed, settings in enumerate(SETTINGS[1::2]):
         expected, _ = run(
-            engine, PlainDrafter(), PROMPT, Options(24, verifier=verifier(engine, settings, PROMPT, seed))
+            engine, PlainMethod(), PROMPT, Options(24, verifier=verifier(engine, settings, PROMPT, seed))
         )
         for kind in ("OracleInATree", "OracleWithOneError"):
             drafter = HARMLESS[kind](VOCABULARY, PROMPT + expected, seed)
@@ -247,7 +247,7 @@ def test_sampling_inside_generate(name: str) -> None:
     model, ids = tiny("llama"), torch.tensor([PROMPT])
     options = {"attention_mask": torch.ones_like(ids), "max_new_tokens": 30, "do_sample": True, **PROCESSORS[name]}
 
-    def sample(drafter: Drafter | str) -> list[int]:
+    def sample(drafter: Method | str) -> list[int]:
         torch.manual_seed(3)
         out = model.generate(ids, **options, custom_generate=decode(drafter, budget=9))
         return [int(token) for token in out[0]]

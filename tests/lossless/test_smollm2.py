@@ -14,11 +14,15 @@ from transformers import AutoModelForCausalLM
 
 import hierdraft
 from hierdraft.bench.datasets import builtin_prompts
+from hierdraft.decoding.loop import Options
+from hierdraft.drafting.budget import FixedBudget
+from hierdraft.drafting.hierarchy.method import HierarchyMethod
 from hierdraft.engines.hf.cache import TreeCache
 from hierdraft.errors import ContextLengthError, UsageError
 from hierdraft.integrations.transformers import decode
 from hierdraft.text import encode_prompt
 from tests.cli.test_cli import hierdraft as command
+from tests.lossless.harness import kept, run
 
 pytestmark = pytest.mark.model
 FIRST = list({row["kind"]: row for row in reversed(builtin_prompts())}.values())
@@ -54,13 +58,15 @@ def test_the_same_ids_as_transformers(model: Any, plain_model: Any) -> None:
 
 
 def test_the_cache_after_drafts_is_that_of_a_fresh_prefill(model: Any) -> None:
-    run = model.generate("List ten fruits, then list them again.", max_new_tokens=40, budget=12)
-    engine = model.engine
-    cache: TreeCache = engine.cache
-    keys = [layer.keys[:, :, : cache.length].clone() for layer in cache.layers]
+    engine, sequences = model.engine, []
     ids = encode_prompt(model.tokenizer, "List ten fruits, then list them again.", chat=True)
-    engine.prefill((ids + run.token_ids)[: cache.length])
-    for ours, layer in zip(keys, engine.cache.layers, strict=True):
+    options = Options(40, FixedBudget(12), keep=kept(sequences))
+    said, _ = run(engine, HierarchyMethod(), ids, options)
+    cache: TreeCache = sequences[0].cache
+    keys = [layer.keys[:, :, : cache.length].clone() for layer in cache.layers]
+    other = engine.open()
+    other.prefill((ids + said)[: cache.length])
+    for ours, layer in zip(keys, other.cache.layers, strict=True):
         torch.testing.assert_close(ours, layer.keys[:, :, : ours.shape[2]], rtol=1e-3, atol=1e-3)
 
 

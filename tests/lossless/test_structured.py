@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 import hierdraft
 from hierdraft.decoding.loop import Options
 from hierdraft.drafting.budget import FixedBudget
-from hierdraft.drafting.plain import PlainDrafter
+from hierdraft.drafting.plain import PlainMethod
 from hierdraft.engines.toy import ToyEngine
 from hierdraft.errors import MissingDependencyError, UsageError
 from hierdraft.generation import LanguageModel
@@ -82,7 +82,7 @@ def test_no_drafter_leaves_the_grammar_or_changes_the_text(name: str) -> None:
     for seed in range(12):
         engine = ToyEngine(seed, SIZE, (2, None)[seed % 2], eos_ids=(3,) if seed % 3 == 0 else ())
         prompt, draw = [4, 9, seed], seed if seed % 2 else None
-        expected, _ = run(engine, PlainDrafter(), prompt, options(engine, prompt, 90, draw, 0))
+        expected, _ = run(engine, PlainMethod(), prompt, options(engine, prompt, 90, draw, 0))
         assert inside(expected)
         drafter = HARMLESS[name](SIZE, prompt + expected, seed) if name in HARMLESS else REAL[name]()
         got, steps = run(engine, drafter, prompt, options(engine, prompt, 90, draw))

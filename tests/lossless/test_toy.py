@@ -12,12 +12,12 @@ import pytest
 
 from hierdraft.decoding.loop import Options, decode
 from hierdraft.drafting.budget import AutoBudget, BudgetLaw, FixedBudget
-from hierdraft.drafting.plain import PlainDrafter
+from hierdraft.drafting.plain import PlainMethod
 from hierdraft.engines.toy import ToyEngine
 from hierdraft.errors import ContextLengthError, DraftWarning, UsageError
-from hierdraft.protocols import Drafter
+from hierdraft.protocols import Method
 from tests.lossless.drafters import HARMLESS, REAL, REFUSED, Base, Oracle
-from tests.lossless.harness import check_steps, run, teacher_forced
+from tests.lossless.harness import check_steps, kept, run, teacher_forced
 
 VOCABULARY = 32
 LENGTH = 800
@@ -34,7 +34,7 @@ def law(budget: int | str) -> BudgetLaw:
 
 
 def plain(engine: ToyEngine, prompt: list[int], limit: int) -> list[int]:
-    return run(engine, PlainDrafter(), prompt, Options(limit))[0]
+    return run(engine, PlainMethod(), prompt, Options(limit))[0]
 
 
 @cache
@@ -49,7 +49,7 @@ def case(seed: int) -> tuple[list[int], int, list[int]]:
 
 def sweep(make: type[Base] | None, real: str | None = None) -> int:
     """Decode with one kind of drafter over all settings until its share of tokens is reached; tokens compared."""
-    drafter: Drafter | None = REAL[real]() if real else None
+    drafter: Method | None = REAL[real]() if real else None
     compared = 0
     seed = 0
     while compared < TOKENS_PER_DRAFTER:
@@ -168,9 +168,10 @@ def test_closing_early_finishes_the_drafter() -> None:
 def test_a_rewound_engine_says_the_same_again() -> None:
     engine = ToyEngine(4, VOCABULARY, memory=None)
     drafter = HARMLESS["RandomTree"](VOCABULARY, [], 1)
-    got, _ = run(engine, drafter, [1, 2, 3], Options(40))
-    engine.rewind(10)
-    tail = [int(engine.choices(engine.forward(got[7], drafter.propose(np.array([1], dtype=np.int32), _none())))[0])]
+    sequences: list[Any] = []
+    got, _ = run(engine, drafter, [1, 2, 3], Options(40, keep=kept(sequences)))
+    sequences[0].rewind(10)
+    tail = [int(engine.choices(sequences[0].forward(got[7], drafter.propose(np.array([1], dtype=np.int32), _none())))[0])]
     assert tail == got[8:9]
 
 
@@ -195,4 +196,4 @@ def _none() -> object:
 def test_bad_prompts_get_one_sentence(prompt: list[int], limit: int, error: type[Exception], words: str) -> None:
     engine = ToyEngine(0, VOCABULARY, max_length=16)
     with pytest.raises(error, match=words):
-        decode(engine, PlainDrafter(), prompt, Options(limit))
+        decode(engine, PlainMethod(), prompt, Options(limit))

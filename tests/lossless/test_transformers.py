@@ -13,15 +13,15 @@ import transformers as t
 import hierdraft
 from hierdraft.decoding.loop import Options, decode
 from hierdraft.drafting.budget import AutoBudget, FixedBudget
-from hierdraft.drafting.hierarchy.drafter import HierarchyDrafter
-from hierdraft.drafting.plain import PlainDrafter
+from hierdraft.drafting.hierarchy.method import HierarchyMethod
+from hierdraft.drafting.plain import PlainMethod
 from hierdraft.engines.hf.cache import layer_windows
 from hierdraft.engines.hf.check import row_spans
-from hierdraft.engines.hf.engine import HFEngine
+from hierdraft.engines.hf.engine import HFEngine, HFSequence
 from hierdraft.engines.hf.lean import make_lean
 from hierdraft.errors import DraftWarning, UnsupportedModelError
 from tests.lossless.drafters import HARMLESS, REFUSED
-from tests.lossless.harness import check_every_drafter, run
+from tests.lossless.harness import check_every_drafter, fresh, kept, opened, run
 from tests.lossless.tiny import CONFIGS, VOCABULARY, WINDOW, assert_same, reference, tiny
 
 PROMPT = [5, 9, 11, 5, 9, 60, 61, 5, 9, 11, 8, 3]
@@ -54,7 +54,7 @@ def test_lean_models_in_float32_say_the_same(name: str) -> None:
     model = tiny(name, dtype=torch.float32)
     assert make_lean(model)
     engine = HFEngine(model)
-    assert run(engine, PlainDrafter(), PROMPT, Options(LIMIT))[0] == truth
+    assert run(engine, PlainMethod(), PROMPT, Options(LIMIT))[0] == truth
     for kind in ("OracleInATree", "RandomTree", "Oracle"):
         drafter = HARMLESS[kind](VOCABULARY, PROMPT + truth, 7)
         assert run(engine, drafter, PROMPT, Options(LIMIT, budget=FixedBudget(12)))[0] == truth
@@ -64,15 +64,19 @@ def test_lean_models_in_float32_say_the_same(name: str) -> None:
 def test_the_cache_equals_a_fresh_prefill_after_every_step(name: str) -> None:
     model = tiny(name)
     truth = reference(model, PROMPT, LIMIT)
-    engine, fresh = HFEngine(model), HFEngine(model)
+    engine = HFEngine(model)
     tokens = list(PROMPT)
+    sequences = opened(engine)
     drafter = HARMLESS["OracleInATree"](VOCABULARY, PROMPT + truth, 1)
     for step in decode(engine, drafter, PROMPT, Options(LIMIT, budget=FixedBudget(15))):
         tokens += step.tokens
-        length = engine.cache.length
-        assert length == len(tokens) - 1 or (step.finish and length <= len(tokens) - 1)
-        fresh.prefill(tokens[:length])
-        for ours, theirs in zip(engine.cache.layers, fresh.cache.layers, strict=True):
+        if step.finish:
+            break
+        length = sequences[0].length
+        assert length == len(tokens) - 1
+        other = HFSequence(engine)
+        other.prefill(tokens[:length])
+        for ours, theirs in zip(sequences[0].cache.layers, other.cache.layers, strict=True):
             for a, b in ((ours.keys, theirs.keys), (ours.values, theirs.values)):
                 assert_same(name, a[:, :, :length], b[:, :, :length])
 
@@ -80,19 +84,20 @@ def test_the_cache_equals_a_fresh_prefill_after_every_step(name: str) -> None:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_row_of_a_tree_is_scored_as_its_own_text(name: str) -> None:
     model = tiny(name)
-    engine, fresh = HFEngine(model), HFEngine(model)
+    engine = HFEngine(model)
     rng = np.random.default_rng(3)
     text = rng.integers(3, VOCABULARY, 2 * WINDOW).tolist()
     drafter = HARMLESS["RandomTree"](VOCABULARY, [], 11)
-    engine.prefill(text[:-1])
+    sequence = engine.open()
+    sequence.prefill(text[:-1])
     for _ in range(3):
         tree = drafter.propose(np.array(text, dtype=np.int32), _budget(20))
-        logits = engine.forward(text[-1], tree)
+        logits = sequence.forward(text[-1], tree)
         for node in range(-1, len(tree)):
             path = [int(tree.tokens[n]) for n in tree.path(node)]
-            assert_same(name, logits[node + 1], fresh.prefill(text + path)[0])
+            assert_same(name, logits[node + 1], fresh(engine, text + path)[0])
         deepest = tree.path(int(np.argmax(tree.depths()))) if len(tree) else []
-        engine.commit(deepest[:-1] if deepest else [])
+        sequence.commit(deepest[:-1] if deepest else [])
         text += [int(tree.tokens[n]) for n in deepest] or [4]
 
 
@@ -104,10 +109,10 @@ def _budget(nodes: int) -> Any:
 
 def test_prompt_rows_and_runners_up() -> None:
     engine = HFEngine(tiny("llama"))
-    logits = engine.prefill(PROMPT, rows=5)
+    logits = fresh(engine, PROMPT, rows=5)
     assert logits.shape == (5, VOCABULARY)
     for back, row in enumerate(logits.flip(0)):
-        assert_same("llama", row, engine.prefill(PROMPT[: len(PROMPT) - back])[0])
+        assert_same("llama", row, fresh(engine, PROMPT[: len(PROMPT) - back])[0])
     best = engine.top_ids(logits, 4)
     assert best.dtype == np.int32
     assert (best[:, 0] == engine.choices(logits)).all()
@@ -120,13 +125,14 @@ def test_rewinding(name: str) -> None:
     model = tiny(name)
     truth = reference(model, PROMPT, 50)
     engine = HFEngine(model)
-    run(engine, PlainDrafter(), PROMPT, Options(50))
+    sequences: list[Any] = []
+    run(engine, PlainMethod(), PROMPT, Options(50, keep=kept(sequences)))
     keep = len(PROMPT) + 7
-    engine.rewind(keep)
-    again = [int(engine.choices(engine.forward(truth[7], _empty()))[0])]
+    sequences[0].rewind(keep)
+    again = [int(engine.choices(sequences[0].forward(truth[7], _empty()))[0])]
     assert again == truth[8:9]
     with pytest.raises(ValueError, match="rewind"):
-        engine.rewind(keep + 10)
+        sequences[0].rewind(keep + 10)
 
 
 def _empty() -> Any:
@@ -140,7 +146,7 @@ def test_the_context_is_never_overrun() -> None:
     model = tiny("gpt2")
     prompt = np.random.default_rng(0).integers(3, VOCABULARY, 240).tolist()
     engine = HFEngine(model)
-    truth, _ = run(engine, PlainDrafter(), prompt, Options(100))
+    truth, _ = run(engine, PlainMethod(), prompt, Options(100))
     assert len(truth) == 16
     with warnings.catch_warnings():
         warnings.simplefilter("error", DraftWarning)
@@ -158,10 +164,12 @@ def test_a_cache_that_grows_keeps_its_text() -> None:
     model = tiny("llama")
     model.config.max_position_embeddings = 4096
     engine = HFEngine(model)
-    truth, _ = run(engine, PlainDrafter(), PROMPT, Options(700))
-    got, _ = run(engine, HARMLESS["OracleInATree"](VOCABULARY, PROMPT + truth, 0), PROMPT, Options(700))
+    truth, _ = run(engine, PlainMethod(), PROMPT, Options(700))
+    sequences: list[Any] = []
+    options = Options(700, keep=kept(sequences))
+    got, _ = run(engine, HARMLESS["OracleInATree"](VOCABULARY, PROMPT + truth, 0), PROMPT, options)
     assert got == truth
-    assert engine.cache.length == len(PROMPT) + 699
+    assert sequences[0].cache.length == len(PROMPT) + 699
 
 
 def test_measured_costs_feed_the_budget() -> None:
@@ -171,7 +179,7 @@ def test_measured_costs_feed_the_budget() -> None:
     assert set(costs.as_dict()) == {1, 2, 4, 8, 16, 32, 64}
     assert engine.cost(100) >= engine.cost(64) > 0.0
     truth = reference(engine.model, PROMPT, 60)
-    assert run(engine, HierarchyDrafter(), PROMPT, Options(60, budget=AutoBudget()))[0] == truth
+    assert run(engine, HierarchyMethod(), PROMPT, Options(60, budget=AutoBudget()))[0] == truth
 
 
 REFUSALS: dict[str, tuple[Any, str]] = {
@@ -323,9 +331,9 @@ def test_a_mask_that_a_model_keeps_is_read() -> None:
 
 
 def test_a_cache_goes_back_to_any_length_it_had() -> None:
-    engine = HFEngine(tiny("llama"))
-    engine.prefill([1, 2, 3, 4])
-    cache = engine.cache
+    sequence = HFEngine(tiny("llama")).open()
+    sequence.prefill([1, 2, 3, 4])
+    cache = sequence.cache
     for wrong in (-1, 5):
         with pytest.raises(ValueError, match=f"from 4 to {wrong} positions"):
             cache.rewind(wrong)

@@ -9,22 +9,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hierdraft.bench.replay import text_method
 from hierdraft.databases.levels import Databases
 from hierdraft.databases.pack import Pack, PackInfo, join
 from hierdraft.databases.suffixarray import END
 from hierdraft.databases.suffixsort import build
 from hierdraft.drafting.rivals.automaton import SEPARATOR, SuffixAutomaton
 from hierdraft.drafting.rivals.datastore import Datastore, frequent_prefixes
-from hierdraft.drafting.rivals.logitspec import LogitSpecDrafter
-from hierdraft.drafting.rivals.lookahead import LookaheadDrafter
-from hierdraft.drafting.rivals.prompt_lookup import PromptLookupDrafter
-from hierdraft.drafting.rivals.rest import RestDrafter
-from hierdraft.drafting.rivals.sam import SamDrafter
-from hierdraft.drafting.rivals.suffix import SuffixDrafter
-from hierdraft.drafting.rivals.token_recycling import CHILDREN, TOP, TokenRecyclingDrafter
+from hierdraft.drafting.rivals.logitspec import LogitSpecMethod
+from hierdraft.drafting.rivals.lookahead import LookaheadMethod
+from hierdraft.drafting.rivals.prompt_lookup import PromptLookupMethod
+from hierdraft.drafting.rivals.rest import RestMethod
+from hierdraft.drafting.rivals.sam import SamMethod
+from hierdraft.drafting.rivals.suffix import SuffixMethod
+from hierdraft.drafting.rivals.token_recycling import CHILDREN, TOP, TokenRecyclingMethod
 from hierdraft.errors import UsageError
-from hierdraft.protocols import Budget, Drafter, Request, Step
-from hierdraft.registry import DRAFTERS, make_drafter
+from hierdraft.protocols import Budget, Method, Request, Setup, Step
+from hierdraft.registry import METHODS, make_method
 from hierdraft.tree import DraftTree
 
 WIDE = Budget(100, 100)
@@ -34,9 +35,8 @@ def ids(*tokens: int) -> np.ndarray:
     return np.array(tokens, dtype=np.int32)
 
 
-def draft(drafter: Drafter, *prompt: int, budget: Budget = WIDE) -> DraftTree:
-    drafter.start(Request(ids(*prompt), 50))
-    tree = drafter.propose(ids(*prompt), budget)
+def draft(method: Method, *prompt: int, budget: Budget = WIDE) -> DraftTree:
+    tree = method.open(Request(ids(*prompt), 50)).propose(ids(*prompt), budget)
     tree.check(1000)
     return tree
 
@@ -46,20 +46,20 @@ def draft(drafter: Drafter, *prompt: int, budget: Budget = WIDE) -> DraftTree:
 
 def test_prompt_lookup_copies_what_followed_the_earliest_match_of_three() -> None:
     text = [1, 2, 3, *range(10, 20), 9, 1, 2, 3, *range(30, 40), 5, 1, 2, 3]
-    assert draft(PromptLookupDrafter(), *text).tokens.tolist() == list(range(10, 20))
-    assert draft(PromptLookupDrafter(), *text, budget=Budget(4, 9)).tokens.tolist() == [10, 11, 12, 13]
-    assert draft(PromptLookupDrafter(), *text, budget=Budget(9, 3)).tokens.tolist() == [10, 11, 12]
+    assert draft(PromptLookupMethod(), *text).tokens.tolist() == list(range(10, 20))
+    assert draft(PromptLookupMethod(), *text, budget=Budget(4, 9)).tokens.tolist() == [10, 11, 12, 13]
+    assert draft(PromptLookupMethod(), *text, budget=Budget(9, 3)).tokens.tolist() == [10, 11, 12]
 
 
 def test_prompt_lookup_falls_back_to_shorter_matches_with_enough_behind_them() -> None:
     short = [2, 3, *range(10, 21), 1, 2, 3]
-    assert draft(PromptLookupDrafter(), *short).tokens.tolist() == list(range(10, 20))
+    assert draft(PromptLookupMethod(), *short).tokens.tolist() == list(range(10, 20))
     # of three tokens there is a match, but only seven tokens come after it; of one there is one with ten
     near = [3, *range(40, 52), 1, 2, 3, 7, 8, 1, 2, 3]
-    assert draft(PromptLookupDrafter(), *near).tokens.tolist() == list(range(40, 50))
-    assert len(draft(PromptLookupDrafter(), 1, 2, 3)) == 0
-    assert len(draft(PromptLookupDrafter(), 1)) == 0
-    assert draft(PromptLookupDrafter(1, 2), 4, 6, 7, 4).tokens.tolist() == [6, 7]
+    assert draft(PromptLookupMethod(), *near).tokens.tolist() == list(range(40, 50))
+    assert len(draft(PromptLookupMethod(), 1, 2, 3)) == 0
+    assert len(draft(PromptLookupMethod(), 1)) == 0
+    assert draft(PromptLookupMethod(1, 2), 4, 6, 7, 4).tokens.tolist() == [6, 7]
 
 
 # token recycling
@@ -67,39 +67,39 @@ def test_prompt_lookup_falls_back_to_shorter_matches_with_enough_behind_them() -
 
 def test_the_published_tree() -> None:
     assert sum(CHILDREN) == 80
-    drafter = TokenRecyclingDrafter()
-    tree = draft(drafter, 5)
+    method = TokenRecyclingMethod()
+    tree = draft(method, 5)
     assert len(tree) == 80
     assert np.bincount(tree.depths()).tolist() == [0, 8, 21, 25, 15, 8, 3]
     assert [len(tree.children(node)) for node in range(-1, 80)] == [*CHILDREN, *[0] * (81 - len(CHILDREN))]
 
 
 def test_the_matrix_is_read_breadth_first_and_written_by_every_row() -> None:
-    drafter = TokenRecyclingDrafter()
-    drafter.start(Request(ids(7, 5), 50))
+    method = TokenRecyclingMethod()
+    session = method.open(Request(ids(7, 5), 50))
     top = {5: range(10, 18), 10: range(20, 28), 20: range(30, 38), 11: range(40, 48)}
     tree = DraftTree.build([10, 11, 20], [-1, -1, 0])
     runners = np.array([list(top[token]) for token in (5, 10, 11, 20)], dtype=np.int32)
-    drafter.observe(Step([5], DraftTree.empty(), [], ids(5), np.zeros((1, TOP), dtype=np.int32), prefill=True))
-    drafter.observe(Step([99], tree, [], ids(99, 0, 0, 0), runners))
-    found = drafter.propose(ids(7, 5, 5), WIDE)
+    session.observe(Step([5], DraftTree.empty(), [], ids(5), np.zeros((1, TOP), dtype=np.int32), prefill=True))
+    session.observe(Step([99], tree, [], ids(99, 0, 0, 0), runners))
+    found = session.propose(ids(7, 5, 5), WIDE)
     assert found.tokens[:8].tolist() == list(range(10, 18))
     assert [found.tokens[n] for n in found.children(0)] == list(range(20, 28))
     assert [found.tokens[n] for n in found.children(1)] == [40, 41, 42, 43]
     first = found.children(0)[0]
     assert [found.tokens[n] for n in found.children(first)] == list(range(30, 38))
-    drafter.finish(ids(7, 5, 99))
-    assert draft(drafter, 5).tokens[:8].tolist() == list(range(10, 18))
-    drafter.start(Request(ids(5), 50, namespace="other"))
-    assert drafter.propose(ids(5), WIDE).tokens.tolist() == [0] * 80
+    session.finish(ids(7, 5, 99))
+    assert draft(method, 5).tokens[:8].tolist() == list(range(10, 18))
+    session = method.open(Request(ids(5), 50, namespace="other"))
+    assert session.propose(ids(5), WIDE).tokens.tolist() == [0] * 80
 
 
 def test_the_matrix_grows_with_the_vocabulary() -> None:
-    drafter = TokenRecyclingDrafter()
-    drafter.start(Request(ids(200_000), 50))
-    assert drafter.propose(ids(200_000), WIDE).tokens[0] == 0
-    drafter.observe(Step([1], DraftTree.empty(), [], ids(1), np.arange(8, dtype=np.int32)[None]))
-    assert drafter.propose(ids(200_000), Budget(8, 9)).tokens.tolist() == list(range(8))
+    method = TokenRecyclingMethod()
+    session = method.open(Request(ids(200_000), 50))
+    assert session.propose(ids(200_000), WIDE).tokens[0] == 0
+    session.observe(Step([1], DraftTree.empty(), [], ids(1), np.arange(8, dtype=np.int32)[None]))
+    assert session.propose(ids(200_000), Budget(8, 9)).tokens.tolist() == list(range(8))
 
 
 # the automaton
@@ -147,7 +147,7 @@ def test_matching_another_text(known: list[int], text: list[int]) -> None:
 def test_suffix_drafts_the_most_frequent_continuation_with_its_probability() -> None:
     # 1 2 was followed by 3 twice and by 4 once; 1 2 3 by 5 and by 6
     text = [1, 2, 3, 5, 1, 2, 3, 6, 1, 2, 4, 9, 1, 2]
-    tree = draft(SuffixDrafter(), *text)
+    tree = draft(SuffixMethod(), *text)
     assert tree.tokens[0] == 3
     assert tree.prob[0] == pytest.approx(2 / 4)  # the last 1 2 counts too, as in the tree of all suffixes
     assert len(tree) == 2  # no longer than the match
@@ -157,35 +157,35 @@ def test_suffix_drafts_the_most_frequent_continuation_with_its_probability() -> 
 def test_suffix_prefers_the_match_with_the_highest_sum() -> None:
     # the longer match (8 1 2, once) is followed by 7 7 7; the shorter (2) mostly by 4
     text = [8, 1, 2, 7, 7, 7, 5, 2, 4, 5, 2, 4, 5, 2, 4, 8, 1, 2]
-    tree = draft(SuffixDrafter(), *text)
+    tree = draft(SuffixMethod(), *text)
     assert tree.tokens.tolist() == [7, 7, 7]
     assert tree.prob == pytest.approx([0.5, 0.5, 0.5])
-    short = draft(SuffixDrafter(depth=1), *text)
+    short = draft(SuffixMethod(depth=1), *text)
     assert short.tokens.tolist() == [4]
 
 
 def test_suffix_learns_earlier_output_in_its_own_namespace() -> None:
-    drafter = SuffixDrafter()
-    drafter.start(Request(ids(50, 51), 50))
-    drafter.observe(Step([1, 2, 3, 4, 5, 6], DraftTree.empty(), [], ids(1)))
-    drafter.finish(ids(50, 51, 1, 2, 3, 4, 5, 6))
-    assert draft(drafter, 9, 1, 2, 3).tokens.tolist() == [4, 5, 6]
-    assert draft(drafter, 9, 50).tokens.tolist() == []  # prompts are not kept
-    assert draft(drafter, 9, 6).tokens.tolist() == []  # nothing is drafted across the end of a text
-    drafter.start(Request(ids(9, 1, 2, 3), 50, namespace="other"))
-    assert len(drafter.propose(ids(9, 1, 2, 3), WIDE)) == 0
+    method = SuffixMethod()
+    session = method.open(Request(ids(50, 51), 50))
+    session.observe(Step([1, 2, 3, 4, 5, 6], DraftTree.empty(), [], ids(1)))
+    session.finish(ids(50, 51, 1, 2, 3, 4, 5, 6))
+    assert draft(method, 9, 1, 2, 3).tokens.tolist() == [4, 5, 6]
+    assert draft(method, 9, 50).tokens.tolist() == []  # prompts are not kept
+    assert draft(method, 9, 6).tokens.tolist() == []  # nothing is drafted across the end of a text
+    session = method.open(Request(ids(9, 1, 2, 3), 50, namespace="other"))
+    assert len(session.propose(ids(9, 1, 2, 3), WIDE)) == 0
 
 
 def test_suffix_forgets_the_oldest_half() -> None:
-    drafter = SuffixDrafter(kept=40)
+    method = SuffixMethod(kept=40)
     for base in range(0, 500, 10):
-        drafter.start(Request(ids(1000), 50))
+        session = method.open(Request(ids(1000), 50))
         said = list(range(base, base + 9))
-        drafter.observe(Step(said, DraftTree.empty(), [], ids(1)))
-        drafter.finish(ids(1000, *said))
-        assert len(drafter._earlier["default"].text) <= 40
-    assert draft(drafter, 490, 491).tokens.tolist() == [492, 493]
-    assert len(draft(drafter, 10, 11)) == 0
+        session.observe(Step(said, DraftTree.empty(), [], ids(1)))
+        session.finish(ids(1000, *said))
+        assert len(method._earlier["default"].text) <= 40
+    assert draft(method, 490, 491).tokens.tolist() == [492, 493]
+    assert len(draft(method, 10, 11)) == 0
 
 
 # retrieval
@@ -198,14 +198,14 @@ def pack(level: str, *texts: list[int]) -> Pack:
 
 def test_suffix_drafts_from_packs_of_earlier_output_as_from_what_it_saw_itself() -> None:
     answers = [[1, 2, 3, 5, 7], [1, 2, 3, 6], [8, 1, 2, 3, 5], [1, 2, 4, 9], [2, 4, 9]]
-    drafter, packed = SuffixDrafter(), SuffixDrafter()
+    method, packed = SuffixMethod(), SuffixMethod()
     packed.attach(Databases([pack("model", *answers), pack("statistics", [50, 1, 2, 9, 9])]))
     for answer in answers:
-        drafter.start(Request(ids(90), 50))
-        drafter.observe(Step(answer, DraftTree.empty(), [], ids(1)))
-        drafter.finish(ids(90, *answer))
+        session = method.open(Request(ids(90), 50))
+        session.observe(Step(answer, DraftTree.empty(), [], ids(1)))
+        session.finish(ids(90, *answer))
     for text in ([50, 1, 2], [50, 8, 1], [50, 2], [50, 3], [50, 9], [50, 4]):
-        mine, theirs = draft(drafter, *text), draft(packed, *text)
+        mine, theirs = draft(method, *text), draft(packed, *text)
         assert theirs.tokens.tolist() == mine.tokens.tolist()
         assert theirs.prob == pytest.approx(mine.prob)
         assert theirs.level.tolist() == mine.level.tolist()
@@ -247,31 +247,31 @@ def test_the_most_frequent_prefixes(texts: list[list[int]], nodes: int) -> None:
 
 
 def test_rest_drafts_the_most_frequent_prefixes() -> None:
-    drafter = RestDrafter(nodes=3)
-    drafter.attach(Databases([pack("statistics", [1, 2, 3], [1, 2, 4], [1, 2, 3], [1, 5])]))
-    tree = draft(drafter, 8, 1)
+    method = RestMethod(nodes=3)
+    method.attach(Setup(Databases([pack("statistics", [1, 2, 3], [1, 2, 4], [1, 2, 3], [1, 5])])))
+    tree = draft(method, 8, 1)
     assert [tree.tokens[tree.path(node)].tolist() for node in range(3)] == [[2], [2, 3], [5]]
     assert tree.prob == pytest.approx([0.75, 0.5, 0.25])
-    assert len(draft(drafter, 8, 9)) == 0
-    assert len(draft(RestDrafter(), 8, 1)) == 0
+    assert len(draft(method, 8, 9)) == 0
+    assert len(draft(RestMethod(), 8, 1)) == 0
 
 
 def test_sam_copies_behind_the_earliest_place_four_tokens_for_each_of_the_match() -> None:
     text = [1, 2, 7, 8, 9, 10, 11, 12, 13, 14, 15, 1, 2, 30, 31, 32, 33, 34, 35, 1, 2]
-    assert draft(SamDrafter(), *text).tokens.tolist() == [7, 8, 9, 10, 11, 12, 13, 14, 15]
-    assert draft(SamDrafter(), 5, 2, 7, 8, 9, 10, 11, 12, 2).tokens.tolist() == [7, 8, 9, 10, 11]
-    assert len(draft(SamDrafter(), 1, 2, 3)) == 0
+    assert draft(SamMethod(), *text).tokens.tolist() == [7, 8, 9, 10, 11, 12, 13, 14, 15]
+    assert draft(SamMethod(), 5, 2, 7, 8, 9, 10, 11, 12, 2).tokens.tolist() == [7, 8, 9, 10, 11]
+    assert len(draft(SamMethod(), 1, 2, 3)) == 0
 
 
 def test_sam_takes_the_answers_where_they_match_by_more_than_five() -> None:
     said = [*range(40, 47), 60, 61]
-    drafter = SamDrafter()
-    drafter.attach(Databases([pack("model", said, [*range(41, 47), 60, 62])]))
-    tree = draft(drafter, *range(41, 47))  # six tokens, and none in the request
+    method = SamMethod()
+    method.attach(Setup(Databases([pack("model", said, [*range(41, 47), 60, 62])])))
+    tree = draft(method, *range(41, 47))  # six tokens, and none in the request
     assert sorted(tree.tokens.tolist()) == [60, 61, 62]
     assert tree.tokens[0] == 60
-    assert len(draft(drafter, *range(42, 47))) == 0  # five are not more than five
-    own = draft(drafter, 46, 77, *range(41, 47))  # six against one: not by more than five
+    assert len(draft(method, *range(42, 47))) == 0  # five are not more than five
+    own = draft(method, 46, 77, *range(41, 47))  # six against one: not by more than five
     assert own.tokens.tolist() == [77, 41, 42, 43, 44]
 
 
@@ -279,34 +279,38 @@ def test_sam_takes_the_answers_where_they_match_by_more_than_five() -> None:
 
 
 def test_lookahead_verifies_the_pool_and_carries_the_window() -> None:
-    drafter = LookaheadDrafter(level=3, window=2, keep=2)
-    drafter.start(Request(ids(1, 2, 3, 1, 2, 4, 1, 2, 5, 1), 50))
-    tree = drafter.propose(ids(1, 2, 3, 1, 2, 4, 1, 2, 5, 1), WIDE)
+    method = LookaheadMethod(level=3, window=2, keep=2)
+    session = method.open(Request(ids(1, 2, 3, 1, 2, 4, 1, 2, 5, 1), 50))
+    tree = session.propose(ids(1, 2, 3, 1, 2, 4, 1, 2, 5, 1), WIDE)
     tree.check(1000)
     assert [tree.tokens[tree.path(node)].tolist() for node in np.flatnonzero(~tree.probe)] == [[2], [2, 5], [2, 4]]
     assert tree.probe.sum() == 2
     for choice in (70, 80):
-        tree = drafter.propose(ids(1, 2, 3, 1, 2, 4, 1, 2, 5, 1), WIDE)
+        tree = session.propose(ids(1, 2, 3, 1, 2, 4, 1, 2, 5, 1), WIDE)
         rows = np.arange(choice, choice + 1 + len(tree), dtype=np.int32)
-        drafter.observe(Step([9], tree, [], rows))
+        session.observe(Step([9], tree, [], rows))
     assert tree.probe.sum() == 4
     first = int(tree.tokens[np.flatnonzero(tree.probe)[0]])
-    assert [gram for gram in drafter._pool.get(first) if gram[1] >= 80]
-    with pytest.raises(UsageError, match="replayed"):
-        drafter.text_only()
-    short = drafter.propose(ids(1), Budget(100, 3))
+    assert [gram for gram in session._pool.get(first) if gram[1] >= 80]
+    short = session.propose(ids(1), Budget(100, 3))
     assert not short.probe.any()
+
+
+@pytest.mark.parametrize("name", ["lookahead", "logitspec", "token-recycling"])
+def test_what_needs_logits_is_refused_where_there_are_none(name: str) -> None:
+    with pytest.raises(UsageError, match=f"The method '{name}' needs the target's logits"):
+        text_method(name, Databases())
 
 
 # logitspec
 
 
 def test_logitspec_ranks_the_runners_up_of_the_last_logits() -> None:
-    drafter = LogitSpecDrafter()
-    drafter.start(Request(ids(1, 2, 3, 9, 4, 5, 6, 7, 8, 1), 50))
+    method = LogitSpecMethod()
+    session = method.open(Request(ids(1, 2, 3, 9, 4, 5, 6, 7, 8, 1), 50))
     ranked = np.array([[2, 4, 9, *range(20, 81)]], dtype=np.int32)
-    drafter.observe(Step([2], DraftTree.empty(), [], ids(2), ranked, prefill=True))
-    tree = drafter.propose(ids(1, 2, 3, 9, 4, 5, 6, 7, 8, 1, 2), WIDE)
+    session.observe(Step([2], DraftTree.empty(), [], ids(2), ranked, prefill=True))
+    tree = session.propose(ids(1, 2, 3, 9, 4, 5, 6, 7, 8, 1, 2), WIDE)
     tree.check(1000)
     words = [tree.tokens[tree.path(node)].tolist() for node in range(len(tree))]
     assert words[:6] == [[3], [3, 9], [3, 9, 4], [3, 9, 4, 5], [3, 9, 4, 5, 6], [3, 9, 4, 5, 6, 7]]
@@ -318,25 +322,25 @@ def test_logitspec_ranks_the_runners_up_of_the_last_logits() -> None:
 
 
 def test_logitspec_drafts_less_behind_lower_ranks() -> None:
-    drafter = LogitSpecDrafter()
+    method = LogitSpecMethod()
     prompt = [token for first in range(100, 150) for token in (first, 1, 2, 3, 4, 5)] + [7]
-    drafter.start(Request(np.array(prompt, dtype=np.int32), 50))
-    drafter.observe(Step([7], DraftTree.empty(), [], ids(7), np.arange(99, 163, dtype=np.int32)[None], prefill=True))
-    tree = drafter.propose(np.array([*prompt, 7], dtype=np.int32), WIDE)
+    session = method.open(Request(np.array(prompt, dtype=np.int32), 50))
+    session.observe(Step([7], DraftTree.empty(), [], ids(7), np.arange(99, 163, dtype=np.int32)[None], prefill=True))
+    tree = session.propose(np.array([*prompt, 7], dtype=np.int32), WIDE)
     after = {int(tree.tokens[n]): len([x for x in range(len(tree)) if n in tree.path(x)]) for n in tree.children(-1)}
     assert [after[token] for token in (100, 107, 108, 109)] == [4, 4, 3, 3]
     assert sum(after.values()) == len(tree) == 63
 
 
 def test_logitspec_keeps_the_row_that_chose_the_last_token() -> None:
-    drafter = LogitSpecDrafter()
-    drafter.start(Request(ids(1, 2), 50))
+    method = LogitSpecMethod()
+    session = method.open(Request(ids(1, 2), 50))
     runners = np.arange(4 * 64, dtype=np.int32).reshape(4, 64)
     tree = DraftTree.build([5, 6, 7], [-1, -1, 1])
-    drafter.observe(Step([6, 9], tree, [1], ids(6, 0, 9, 0), runners))
-    assert drafter.propose(ids(1, 2, 6, 9), WIDE).tokens[0] == runners[2, 0]
+    session.observe(Step([6, 9], tree, [1], ids(6, 0, 9, 0), runners))
+    assert session.propose(ids(1, 2, 6, 9), WIDE).tokens[0] == runners[2, 0]
 
 
-@pytest.mark.parametrize("name", DRAFTERS)
+@pytest.mark.parametrize("name", METHODS)
 def test_rivals_are_methods_like_any_other(name: str) -> None:
-    assert make_drafter(name).q_kind == "one_hot"
+    assert make_method(name).q_kind == "one_hot"

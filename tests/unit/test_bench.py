@@ -19,13 +19,13 @@ from hierdraft.bench.metrics import FEWEST, accepted_interval, interval, summari
 from hierdraft.bench.runs import Run, as_line, read_run
 from hierdraft.decoding.loop import Options
 from hierdraft.drafting.budget import FixedBudget
-from hierdraft.drafting.plain import PlainDrafter
-from hierdraft.engines.toy import ToyEngine
+from hierdraft.drafting.plain import PlainMethod
+from hierdraft.engines.toy import ToyEngine, ToySequence
 from hierdraft.errors import CorpusError, UsageError
-from hierdraft.tree import DraftTree
+from hierdraft.protocols import Part, Scored
 from hierdraft.verify.sampling import Sampler, Sampling
 from tests.lossless.drafters import HARMLESS
-from tests.lossless.harness import run
+from tests.lossless.harness import fresh, run
 
 SIZE = 32
 
@@ -35,17 +35,24 @@ class Noisy(ToyEngine):
 
     noise = 0.05
 
-    def forward(self, last: int, tree: DraftTree) -> NDArray[np.float64]:
-        logits = super().forward(last, tree)
-        rng = np.random.default_rng([len(tree), int(np.abs(logits[0, 0]) * 1e6)])
-        return logits + rng.uniform(-self.noise, self.noise, logits.shape)
+    def forward(self, parts: Sequence[Part]) -> list[Scored]:
+        return [self._noised(len(part.tree), scored.logits) for part, scored in zip(parts, super().forward(parts), strict=True)]
+
+    def _noised(self, nodes: int, logits: NDArray[np.float64]) -> Scored:
+        rng = np.random.default_rng([nodes, int(np.abs(logits[0, 0]) * 1e6)])
+        return Scored(logits + rng.uniform(-self.noise, self.noise, logits.shape))
 
 
-class Mixed(Noisy):
+class MixedSequence(ToySequence):
     """Keeps the rows that come first instead of those that were accepted."""
 
     def commit(self, path: Sequence[int]) -> None:
         super().commit(range(len(path)))
+
+
+class Mixed(Noisy):
+    def open(self, ids: Any = (), *, reuse: bool = True) -> ToySequence:  # noqa: ARG002
+        return MixedSequence(self, [])
 
 
 def runs(engine: ToyEngine, sampling: dict[str, Any], answers: int = 12, **changed: Any) -> tuple[Run, Run]:
@@ -60,7 +67,7 @@ def runs(engine: ToyEngine, sampling: dict[str, Any], answers: int = 12, **chang
             chosen = Sampling(**sampling, seed=seed)
             rules = [*chosen.penalties(len(prompt)), *chosen.filters()]
             options = Options(60, FixedBudget(9), Sampler(engine.values, rules, seed))
-            drafter = HARMLESS["OracleInATree"](SIZE, truth[number], 0) if drafts else PlainDrafter()
+            drafter = HARMLESS["OracleInATree"](SIZE, truth[number], 0) if drafts else PlainMethod()
             said, _ = run(engine, drafter, prompt, options)
             truth.setdefault(number, prompt + said)
             found.records[str(number)] = {
@@ -139,13 +146,14 @@ def test_the_text_is_fed_in_passes_of_every_size() -> None:
     shapes: list[list[int]] = []
 
     class Watched(ToyEngine):
-        def forward(self, last: int, tree: DraftTree) -> NDArray[np.float64]:
-            shapes[-1].append(1 + len(tree))
-            return super().forward(last, tree)
+        def forward(self, parts: Sequence[Part]) -> list[Scored]:
+            if len(parts[0].tokens) == 1:
+                shapes[-1].append(1 + len(parts[0].tree))
+            return super().forward(parts)
 
     engine = Watched(3, SIZE, None)
     said = np.random.default_rng(0).integers(0, SIZE, 11).tolist()
-    expected = ToyEngine(3, SIZE, None).prefill([1, 2, *said])[-1]
+    expected = fresh(ToyEngine(3, SIZE, None), [1, 2, *said])[-1]
     for rows in ROWS:
         shapes.append([])
         assert in_passes(engine, [1, 2], said, rows).tolist() == expected.tolist()

@@ -106,7 +106,7 @@ def test_stored_costs_are_taken_without_a_forward(tmp_path: Path) -> None:
     class Untouched:
         max_length = vocab_size = 100
 
-        def prefill(self, *_: object) -> None:
+        def open(self, **_: object) -> None:
             raise AssertionError("looking takes time")
 
     StepCosts({1: 1.0, 8: 2.0}).write(tmp_path / "x.json")

@@ -32,7 +32,7 @@ from hierdraft.drafting.hierarchy.cells import (
     source_of,
     strength_of,
 )
-from hierdraft.drafting.hierarchy.drafter import HierarchyDrafter
+from hierdraft.drafting.hierarchy.method import HierarchyMethod
 from hierdraft.drafting.hierarchy.evidence import (
     BRANCHES,
     LOOKS,
@@ -47,7 +47,8 @@ from hierdraft.drafting.hierarchy.evidence import (
 )
 from hierdraft.errors import DraftWarning
 from hierdraft.levels import asked_levels
-from hierdraft.registry import make_drafter
+from hierdraft.protocols import Setup
+from hierdraft.registry import make_method
 
 NOTES = [(7, 1000, 0), (7, 2050, 1), (3, 1003, 0), (9, 2051, 0), (3, 9, 0), (9, 4000, 0)]
 
@@ -281,12 +282,12 @@ def test_other_levels_have_a_file_of_their_own(tmp_path: Path) -> None:
     """`hierarchy` and `hierarchy:levels=...` see other evidence, whatever the order in which they end."""
     shared = tmp_path / "c.safetensors"
     for names in (("hierarchy", "hierarchy:levels=context"), ("hierarchy:levels=context", "hierarchy")):
-        drafters = [make_drafter(name) for name in names]
-        for drafter in drafters:
-            assert isinstance(drafter, HierarchyDrafter)
-            drafter.attach(Databases(calibration_file=shared))
-            learned(drafter.calibration, 3 if "levels" in names[drafters.index(drafter)] else 9, 40)
-            drafter.close()
+        methods = [make_method(name) for name in names]
+        for method in methods:
+            assert isinstance(method, HierarchyMethod)
+            method.attach(Setup(Databases(calibration_file=shared)))
+            learned(method.calibration, 3 if "levels" in names[methods.index(method)] else 9, 40)
+            method.close()
     assert sorted(file.name for file in tmp_path.iterdir()) == ["c.context.safetensors", "c.safetensors"]
     ours, theirs = Calibration(), Calibration()
     assert ours.read(shared)

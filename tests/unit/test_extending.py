@@ -15,7 +15,7 @@ from hierdraft.decoding.loop import Options
 from hierdraft.drafting.budget import FixedBudget
 from hierdraft.engines.replay import ReplayEngine
 from hierdraft.errors import UsageError
-from hierdraft.registry import DRAFTERS, make_drafter
+from hierdraft.registry import METHODS, make_method
 from tests.lossless.harness import run
 from tests.unit.test_levels import OWN, clean, forget
 
@@ -48,15 +48,15 @@ def tried(name: str) -> ModuleType:
 def test_the_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = shown("drafting/rivals/bigram.py", tmp_path, monkeypatch)
     row = next(block for block in PYTHON if block.startswith('"bigram"'))
-    assert row.strip() == '"bigram": "hierdraft.drafting.rivals.bigram:BigramDrafter",'
-    monkeypatch.setitem(DRAFTERS, "bigram", f"{module}:BigramDrafter")
+    assert row.strip() == '"bigram": "hierdraft.drafting.rivals.bigram:BigramMethod",'
+    monkeypatch.setitem(METHODS, "bigram", f"{module}:BigramMethod")
     tried("test_bigram.py").test_it_copies_what_followed()
     with pytest.raises(UsageError, match=r"The method 'bigram:tokens=0' .* tokens must be at least 1"):
-        make_drafter("bigram:tokens=0")
+        make_method("bigram:tokens=0")
     engine = ReplayEngine(100)
     for _ in range(2):
         engine.play(ANSWER)
-        tokens, steps = run(engine, make_drafter("bigram"), [1, 2, 43, 44], Options(len(ANSWER), FixedBudget(12)))
+        tokens, steps = run(engine, make_method("bigram"), [1, 2, 43, 44], Options(len(ANSWER), FixedBudget(12)))
         assert tokens == ANSWER
         assert len(steps) < len(ANSWER)
 
@@ -70,7 +70,7 @@ def test_the_level(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clean: None)
     tried("test_notes.py").test_it_drafts_what_the_notes_hold(tmp_path, monkeypatch)
     monkeypatch.delenv("NOTES")
     with pytest.raises(UsageError, match=r"The level 'notes' cannot be made \(ValueError: name a folder"):
-        make_drafter("hierarchy:levels=default+notes")
+        make_method("hierarchy:levels=default+notes")
 
 
 def test_the_level_of_packs(monkeypatch: pytest.MonkeyPatch, clean: None) -> None:

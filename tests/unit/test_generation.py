@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hierdraft.drafting.plain import PlainDrafter
+from hierdraft.drafting.plain import PlainMethod
 from hierdraft.engines.toy import ToyEngine
 from hierdraft.errors import ContextLengthError, EngineBusyError, UsageError
 from hierdraft.generation import LanguageModel
@@ -119,14 +119,14 @@ def test_bad_requests(prompt: Any, options: dict[str, Any], error: type[Exceptio
     assert len(toy.generate("ok", max_new_tokens=2).token_ids) == 2
 
 
-def test_what_a_drafter_learns_outlives_the_request() -> None:
+def test_what_a_method_learns_outlives_the_request() -> None:
     toy = model()
     toy.generate("ab", max_new_tokens=100)
-    drafter = toy._drafter("hierarchy")
-    learned = drafter.calibration.tried.sum()  # type: ignore[attr-defined]
+    method = toy._method("hierarchy")
+    learned = method.calibration.tried.sum()  # type: ignore[attr-defined]
     toy.generate("ab", max_new_tokens=100)
-    assert toy._drafter("hierarchy") is drafter
-    assert drafter.calibration.tried.sum() > learned  # type: ignore[attr-defined]
+    assert toy._method("hierarchy") is method
+    assert method.calibration.tried.sum() > learned  # type: ignore[attr-defined]
 
 
 def test_a_reference_is_drafted_from() -> None:
@@ -157,7 +157,7 @@ def test_every_method_has_a_budget_law_of_its_own() -> None:
     assert min(law.trust for law in laws) > 0.2  # type: ignore[attr-defined]
 
 
-class Boasting(PlainDrafter):
+class Boasting(PlainMethod):
     """Sure of everything, and always wrong."""
 
     def propose(self, tokens: Int32, budget: Budget) -> DraftTree:

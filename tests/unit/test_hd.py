@@ -17,13 +17,13 @@ from hierdraft.databases.suffixarray import END, shelve
 from hierdraft.databases.suffixsort import build
 from hierdraft.decoding.loop import Options
 from hierdraft.drafting.budget import FixedBudget
-from hierdraft.drafting.hd.drafter import HdDrafter
+from hierdraft.drafting.hd.method import HdMethod
 from hierdraft.drafting.hd.window import LookaheadWindow
 from hierdraft.engines.toy import ToyEngine
 from hierdraft.errors import UsageError
 from hierdraft.levels import WINDOW, level_name
-from hierdraft.protocols import Budget, Request, Step
-from hierdraft.registry import make_drafter
+from hierdraft.protocols import Budget, Request, Setup, Step
+from hierdraft.registry import make_method
 from hierdraft.tree import DraftTree
 from tests.lossless.harness import run
 
@@ -85,11 +85,11 @@ def databases() -> Databases:
     return Databases([model, statistics])
 
 
-def drafts(drafter: HdDrafter, prompt: list[int], nodes: int = 28) -> list[tuple[str, list[int]]]:
-    drafter.attach(databases())
+def drafts(method: HdMethod, prompt: list[int], nodes: int = 28) -> list[tuple[str, list[int]]]:
+    method.attach(Setup(databases()))
     text = np.array(prompt, dtype=np.int32)
-    drafter.start(Request(text, 50))
-    tree = drafter.propose(text, Budget(nodes, 20))
+    session = method.open(Request(text, 50))
+    tree = session.propose(text, Budget(nodes, 20))
     tree.check(40)
     leaves = [node for node in range(len(tree)) if not tree.children(node)]
     return [(level_name(tree.level[leaf]), [int(tree.tokens[i]) for i in tree.path(leaf)]) for leaf in leaves]
@@ -97,31 +97,31 @@ def drafts(drafter: HdDrafter, prompt: list[int], nodes: int = 28) -> list[tuple
 
 def test_the_levels_are_asked_in_order() -> None:
     prompt = [1, 2, 3, 4, 5, 9, 1]
-    found = drafts(HdDrafter(window=0), prompt)
+    found = drafts(HdMethod(window=0), prompt)
     assert found == [
         ("context", [2, 3, 4, 5]), ("model", [14, 15, 16, 17]), ("model", [10, 11, 12, 13]),
         ("statistics", [20, 21, 22, 23]), ("statistics", [20, 21, 22, 24]), ("statistics", [25, 26]),
     ]  # fmt: skip
-    assert [level for level, _ in drafts(HdDrafter(window=0, drafts=2), prompt)] == ["context", "model"]
-    turned = drafts(HdDrafter(window=0, drafts=2, order=("statistics", "model", "context")), prompt)
+    assert [level for level, _ in drafts(HdMethod(window=0, drafts=2), prompt)] == ["context", "model"]
+    turned = drafts(HdMethod(window=0, drafts=2, order=("statistics", "model", "context")), prompt)
     assert [level for level, _ in turned] == ["statistics", "statistics"]
-    assert len(drafts(HdDrafter(window=0), prompt, nodes=4)) == 1
+    assert len(drafts(HdMethod(window=0), prompt, nodes=4)) == 1
 
 
 def test_by_the_last_two_tokens_and_then_by_fewer() -> None:
-    assert drafts(HdDrafter(window=0, order=("statistics",)), [8, 1])[0] == ("statistics", [25, 26])
-    assert drafts(HdDrafter(window=0, order=("statistics",), key=1), [8, 1])[0] == ("statistics", [20, 21, 22, 23])
+    assert drafts(HdMethod(window=0, order=("statistics",)), [8, 1])[0] == ("statistics", [25, 26])
+    assert drafts(HdMethod(window=0, order=("statistics",), key=1), [8, 1])[0] == ("statistics", [20, 21, 22, 23])
 
 
 def test_settings_by_name() -> None:
-    drafter = make_drafter("hd:window=0:order=model+context:drafts=3")
-    assert isinstance(drafter, HdDrafter)
+    method = make_method("hd:window=0:order=model+context:drafts=3")
+    assert isinstance(method, HdMethod)
     for wrong, message in (
         ("hd:windows=0", "no setting 'windows=0'"), ("hd:window=x", "must be a whole number"),
         ("hd:order=past", "The order of hd"), ("hd:drafts=0", "at least 1"), ("none:a=1", "it takes none"),
     ):  # fmt: skip
         with pytest.raises(UsageError, match=message):
-            make_drafter(wrong)
+            make_method(wrong)
 
 
 def test_the_windows_tokens_are_where_jacobi_decoding_has_them() -> None:
@@ -157,7 +157,7 @@ def test_the_window_fills_the_context_level() -> None:
         ids = []
         for window in steps:
             said, taken = run(
-                engine, HdDrafter(window=window, order=("context",)), list(range(40)), Options(30, FixedBudget(64))
+                engine, HdMethod(window=window, order=("context",)), list(range(40)), Options(30, FixedBudget(64))
             )
             assert any(step.tree.probe.any() for step in taken) == bool(window)
             steps[window] += len(taken)
@@ -171,17 +171,17 @@ def test_the_window_fills_the_context_level() -> None:
 
 
 def test_a_window_that_is_not_scored_begins_anew() -> None:
-    drafter = HdDrafter()
+    method = HdMethod()
     text = np.arange(40, dtype=np.int32)
-    drafter.start(Request(text, 50))
+    session = method.open(Request(text, 50))
     for rows in (1, 2, 3):
-        tree = drafter.propose(text, Budget(28, 50))
+        tree = session.propose(text, Budget(28, 50))
         assert int(tree.probe.sum()) == 7 * rows
-        drafter.observe(Step([3], tree, [], np.zeros(1 + len(tree), dtype=np.int32)))
-    assert not drafter.propose(text, Budget(28, 50, 27)).probe.any()
-    assert int(drafter.propose(text, Budget(28, 50, 28)).probe.sum()) == 7
-    assert drafter.wants.probes == 28
-    assert HdDrafter(window=0).wants.probes == 0
+        session.observe(Step([3], tree, [], np.zeros(1 + len(tree), dtype=np.int32)))
+    assert not session.propose(text, Budget(28, 50, 27)).probe.any()
+    assert int(session.propose(text, Budget(28, 50, 28)).probe.sum()) == 7
+    assert method.wants.probes == 28
+    assert HdMethod(window=0).wants.probes == 0
 
 
 def test_what_the_text_says_too_is_not_the_windows() -> None:
@@ -195,16 +195,16 @@ def test_what_the_text_says_too_is_not_the_windows() -> None:
 
 
 def test_all_new_text_is_learned_and_forgotten_with_the_request() -> None:
-    drafter = HdDrafter(window=0)
+    method = HdMethod(window=0)
     text = np.array([1, 2, 3, 4, 5], dtype=np.int32)
-    drafter.start(Request(text, 50))
-    drafter.observe(Step([6, 1], DraftTree.empty(), [], np.array([6], dtype=np.int32)))
+    session = method.open(Request(text, 50))
+    session.observe(Step([6, 1], DraftTree.empty(), [], np.array([6], dtype=np.int32)))
     whole = np.append(text, np.array([6, 1], dtype=np.int32))
-    assert drafter.propose(whole, Budget(28, 20)).tokens.tolist() == [2, 3, 4, 5]
-    assert drafter.propose(np.array([2], dtype=np.int32), Budget(28, 20)).tokens.tolist() == [3, 4, 5, 6]
-    drafter.finish(whole)
-    drafter.start(Request(np.array([1], dtype=np.int32), 50))
-    assert len(drafter.propose(np.array([1], dtype=np.int32), Budget(28, 20))) == 0
+    assert session.propose(whole, Budget(28, 20)).tokens.tolist() == [2, 3, 4, 5]
+    assert session.propose(np.array([2], dtype=np.int32), Budget(28, 20)).tokens.tolist() == [3, 4, 5, 6]
+    session.finish(whole)
+    session = method.open(Request(np.array([1], dtype=np.int32), 50))
+    assert len(session.propose(np.array([1], dtype=np.int32), Budget(28, 20))) == 0
 
 
 def test_documents_are_not_drafted_across() -> None:

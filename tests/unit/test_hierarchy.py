@@ -15,7 +15,7 @@ from hierdraft.databases.recycled import TOP, make_successors, note_successors
 from hierdraft.databases.suffixarray import END, LONGEST, Index, follow_all, shelve
 from hierdraft.databases.suffixsort import build
 from hierdraft.drafting.hierarchy.cells import CELLS
-from hierdraft.drafting.hierarchy.drafter import HierarchyDrafter
+from hierdraft.drafting.hierarchy.method import HierarchyMethod
 from hierdraft.drafting.hierarchy.evidence import TOKENS, Weights, initial_weights
 from hierdraft.drafting.hierarchy.grow import LAZY, Sources, grow, make_space
 from hierdraft.errors import UsageError
@@ -166,49 +166,48 @@ def check_against_twin(texts: Texts, nodes: int, depth: int, seed: int) -> None:
 
 
 def test_a_request_forgets_the_text_of_the_one_before() -> None:
-    drafter = HierarchyDrafter()
+    method = HierarchyMethod()
     text = np.array([1, 2, 3, 4, 1, 2], dtype=np.int32)
-    drafter.start(Request(text, 10))
-    assert drafter.propose(text, Budget(8, 8)).tokens[0] == 3
-    drafter.observe(Step([3], DraftTree.empty(), [], np.array([3], dtype=np.int32)))
-    drafter.finish(text)
+    session = method.open(Request(text, 10))
+    assert session.propose(text, Budget(8, 8)).tokens[0] == 3
+    session.observe(Step([3], DraftTree.empty(), [], np.array([3], dtype=np.int32)))
+    session.finish(text)
     other = np.array([9, 8, 1, 2], dtype=np.int32)
-    drafter.start(Request(other, 10))
-    assert len(drafter.propose(other, Budget(8, 8))) == 0
+    session = method.open(Request(other, 10))
+    assert len(session.propose(other, Budget(8, 8))) == 0
 
 
 def test_probabilities_become_honest() -> None:
     """On text where a repeated pair is continued as before only every other time, 0.5 is learned."""
     rng = np.random.default_rng(1)
-    drafter = HierarchyDrafter(calibration="none")
+    method = HierarchyMethod(calibration="none")
     text = np.array([1], dtype=np.int32)
-    drafter.start(Request(text, 4000))
+    session = method.open(Request(text, 4000))
     said, expected = [], []
     for i in range(3000):
-        tree = drafter.propose(text, Budget(4, 1))
+        tree = session.propose(text, Budget(4, 1))
         truth = int(rng.integers(0, 2)) + 2 * (i % 2)
         if len(tree) and i > 1000:
             said.append(float(tree.prob[0]))
             expected.append(float(tree.tokens[0] == truth))
         choices = np.full(len(tree) + 1, truth, dtype=np.int32)
-        drafter.observe(Step([truth], tree, [], choices))
+        session.observe(Step([truth], tree, [], choices))
         text = np.append(text, np.int32(truth))
     assert abs(np.mean(said) - np.mean(expected)) < 0.1  # the best of several noisy estimates leans high
 
 
 @pytest.mark.parametrize("nodes", [1, 64, 100, 128])
 def test_as_many_nodes_as_asked_for(nodes: int) -> None:
-    drafter = HierarchyDrafter(least=0.0)
+    method = HierarchyMethod(least=0.0)
     text = np.array([1, 2, 3, 4, 5, 6, 7] * 40, dtype=np.int32)
-    drafter.start(Request(text, 300))
-    assert len(drafter.propose(text, Budget(nodes, 300))) == nodes
+    session = method.open(Request(text, 300))
+    assert len(session.propose(text, Budget(nodes, 300))) == nodes
 
 
 def test_only_the_levels_that_were_named() -> None:
     text = np.array([1, 2, 3, 1, 2, 3, 1], dtype=np.int32)
-    none = HierarchyDrafter(levels=("model", "statistics"))
-    none.start(Request(text, 4))
-    assert len(none.propose(text, Budget(8, 8))) == 0
+    none = HierarchyMethod(levels=("model", "statistics"))
+    assert len(none.open(Request(text, 4)).propose(text, Budget(8, 8))) == 0
     assert none.wants.top_k == 0
     with pytest.raises(UsageError, match="The levels are"):
-        HierarchyDrafter(levels=("past",))
+        HierarchyMethod(levels=("past",))

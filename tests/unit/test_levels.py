@@ -17,10 +17,11 @@ from hierdraft.decoding.loop import Options, decode
 from hierdraft.drafting.budget import FixedBudget
 from hierdraft.drafting.hierarchy.calibration import Calibration
 from hierdraft.drafting.hierarchy.cells import CELLS, ORDERS, PER_LOOK, SKIP, cell_of
-from hierdraft.drafting.hierarchy.drafter import HierarchyDrafter
+from hierdraft.drafting.hierarchy.method import HierarchyMethod
 from hierdraft.engines.replay import ReplayEngine
 from hierdraft.errors import DraftWarning, MissingDependencyError, UsageError
-from hierdraft.registry import make_drafter
+from hierdraft.protocols import Offers, Setup
+from hierdraft.registry import make_method
 from hierdraft.tree import DraftTree
 
 NOTES = '''
@@ -84,16 +85,17 @@ def notes(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     return "notes"
 
 
+TEXT_ONLY = Offers(scores=False)
 ANSWER = [*range(45, 70), 3, 4, *range(50, 60), 2]
 PROMPT = np.array([1, 2, 3, 43, 44], dtype=np.int32)
 
 
-def answered(drafter: HierarchyDrafter) -> tuple[list[int], dict[str, int], int]:
+def answered(method: HierarchyMethod) -> tuple[list[int], dict[str, int], int]:
     """(tokens, how many came from which level, steps) of an answer that the notes hold the better part of."""
     engine = ReplayEngine(100)
     engine.play(ANSWER)
     tokens, by_level, steps = [], {}, 0
-    for step in decode(engine, drafter, PROMPT.tolist(), Options(len(ANSWER), FixedBudget(12))):
+    for step in decode(engine, method, PROMPT.tolist(), Options(len(ANSWER), FixedBudget(12))):
         tokens += step.tokens
         steps += 1
         for code in step.levels:
@@ -103,11 +105,11 @@ def answered(drafter: HierarchyDrafter) -> tuple[list[int], dict[str, int], int]
 
 
 def test_a_sixth_level_drafts_under_its_own_name(notes: str) -> None:
-    drafter = make_drafter("hierarchy:levels=context+notes:calibration=none")
-    assert isinstance(drafter, HierarchyDrafter)
-    drafter.text_only()
+    method = make_method("hierarchy:levels=context+notes:calibration=none")
+    assert isinstance(method, HierarchyMethod)
+    method.attach(Setup(Databases(), TEXT_ONLY))
     for _ in range(3):
-        tokens, by_level, steps = answered(drafter)
+        tokens, by_level, steps = answered(method)
         assert tokens == ANSWER
     assert by_level["notes"] > len(ANSWER) // 2
     assert steps < len(ANSWER) // 2
@@ -118,9 +120,9 @@ def test_a_level_may_be_asked_without_being_named(notes: str, monkeypatch: pytes
     row = levels.Level("more", asked=True, made="some_notes:NotesLevel")
     monkeypatch.setattr(levels, "SOURCES", (*OWN, row))
     forget()
-    drafter = HierarchyDrafter(levels.asked_levels(), calibration="none")
-    drafter.text_only()
-    assert answered(drafter)[1]["more"] > len(ANSWER) // 2
+    method = HierarchyMethod(levels.asked_levels(), calibration="none")
+    method.attach(Setup(Databases(), TEXT_ONLY))
+    assert answered(method)[1]["more"] > len(ANSWER) // 2
 
 
 def test_a_level_of_packs_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clean: None) -> None:
@@ -128,14 +130,12 @@ def test_a_level_of_packs_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     forget()
     text = join([np.array(ANSWER, dtype=np.int32)])
     pack = write_pack(tmp_path / "law.safetensors", build(text, 100), PackInfo("law", 100))
-    drafter = HierarchyDrafter(levels.asked_levels(), calibration="none")
-    drafter.attach(Databases([pack], calibration_file=tmp_path / "calibration.safetensors"))
-    drafter.text_only()
-    assert answered(drafter)[1]["law"] > len(ANSWER) // 2
-    drafter.close()
-    without = HierarchyDrafter(("context", "model"), calibration="none")
-    without.attach(Databases([pack]))
-    without.text_only()
+    method = HierarchyMethod(levels.asked_levels(), calibration="none")
+    method.attach(Setup(Databases([pack], calibration_file=tmp_path / "calibration.safetensors"), TEXT_ONLY))
+    assert answered(method)[1]["law"] > len(ANSWER) // 2
+    method.close()
+    without = HierarchyMethod(("context", "model"), calibration="none")
+    without.attach(Setup(Databases([pack]), TEXT_ONLY))
     assert "law" not in answered(without)[1]
 
 
@@ -150,19 +150,18 @@ def test_a_sixth_level_is_shown_like_the_others(notes: str) -> None:
 
 def test_what_a_sixth_level_is_worth_is_learned_and_kept(notes: str, tmp_path: Path) -> None:
     shared = tmp_path / "calibration.safetensors"
-    drafter = HierarchyDrafter(("context", "notes"), calibration="default")
-    drafter.attach(Databases(calibration_file=shared))
-    drafter.text_only()
-    answered(drafter)
-    drafter.close()
+    method = HierarchyMethod(("context", "notes"), calibration="default")
+    method.attach(Setup(Databases(calibration_file=shared), TEXT_ONLY))
+    answered(method)
+    method.close()
     stored = [file for file in tmp_path.iterdir() if file.suffix == ".safetensors"]
     assert [file.name for file in stored] == ["calibration.context+notes.safetensors"]
     again = Calibration(("notes",))
     assert again.read(stored[0])
     cells = slice(levels.code_of("notes") * ORDERS * PER_LOOK, (levels.code_of("notes") + 1) * ORDERS * PER_LOOK)
-    assert np.allclose(again.tried[cells], drafter.calibration.tried[cells])
+    assert np.allclose(again.tried[cells], method.calibration.tried[cells])
     assert (again.tried[cells] != Calibration().tried[cells]).any()
-    assert np.allclose(again.weights("").look, drafter.calibration.weights("").look)
+    assert np.allclose(again.weights("").look, method.calibration.weights("").look)
 
 
 def test_a_calibration_that_knows_other_levels_is_left_alone(notes: str, tmp_path: Path) -> None:
@@ -184,9 +183,9 @@ def test_names_that_are_no_level(clean: None) -> None:
     with pytest.raises(UsageError, match="There is no level 'nothing': choose one of reference"):
         levels.code_of("nothing")
     with pytest.raises(UsageError, match=r"The levels are reference, .*, not context\+draft"):
-        HierarchyDrafter(("context", "draft"))
+        HierarchyMethod(("context", "draft"))
     with pytest.raises(UsageError, match="The levels are"):
-        HierarchyDrafter(("context", "nothing"))
+        HierarchyMethod(("context", "nothing"))
 
 
 def test_a_level_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch, clean: None) -> None:
@@ -252,12 +251,12 @@ def test_a_level_that_fails_is_left_out_by_itself(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clean: None
 ) -> None:
     """The others are drafted from as ever; one warning a request names it, and where its author has to look."""
-    drafter = make_drafter(with_broken(kind, tmp_path, monkeypatch))
-    assert isinstance(drafter, HierarchyDrafter)
-    drafter.text_only()
+    method = make_method(with_broken(kind, tmp_path, monkeypatch))
+    assert isinstance(method, HierarchyMethod)
+    method.attach(Setup(Databases(), TEXT_ONLY))
     for _ in range(2):
         with pytest.warns(DraftWarning, match="The level 'broken' failed .*continues without it") as found:
-            tokens, by_level, _ = answered(drafter)
+            tokens, by_level, _ = answered(method)
         assert len(found) == 1
         assert kind == "KnowsAnId" or "broken_notes.py line" in str(found[0].message)
         assert tokens == ANSWER
@@ -267,21 +266,21 @@ def test_a_level_that_fails_is_left_out_by_itself(
 def test_a_level_that_cannot_be_made_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clean: None) -> None:
     method = with_broken("CannotBeMade", tmp_path, monkeypatch)
     with pytest.raises(UsageError, match=r"The level 'broken' cannot be made \(FileNotFoundError: no notes"):
-        make_drafter(method)
+        make_method(method)
 
 
 def test_what_is_no_level_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clean: None) -> None:
     method = with_broken("NotALevel", tmp_path, monkeypatch)
     with pytest.raises(UsageError, match="which has no start and no extend and no close"):
-        make_drafter(method)
+        make_method(method)
 
 
 def test_default_stands_for_what_is_asked_anyhow(notes: str) -> None:
-    drafter = make_drafter("hierarchy:levels=default+notes")
-    assert isinstance(drafter, HierarchyDrafter)
-    assert drafter._levels == {*levels.asked_levels(), "notes"}
+    method = make_method("hierarchy:levels=default+notes")
+    assert isinstance(method, HierarchyMethod)
+    assert method._levels == {*levels.asked_levels(), "notes"}
     with pytest.raises(UsageError, match="The levels are"):
-        make_drafter("hierarchy:levels=default+nothing")
+        make_method("hierarchy:levels=default+nothing")
 
 
 def test_there_is_room_for_so_many(monkeypatch: pytest.MonkeyPatch, clean: None) -> None:

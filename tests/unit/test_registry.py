@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hierdraft.errors import HierdraftError, MissingDependencyError, UsageError
-from hierdraft.registry import DRAFTERS, drafter_names, make_drafter, read_arguments
+from hierdraft.registry import METHODS, method_names, make_method, read_arguments
 
 PLUGIN = """
 from __future__ import annotations
@@ -20,7 +20,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NewType, Optional
 
-from hierdraft.drafting.plain import PlainDrafter
+from hierdraft.drafting.plain import PlainMethod
 
 if TYPE_CHECKING:
     from nowhere import Unknown
@@ -32,7 +32,7 @@ class Colour(Enum):
     RED = "red"
 
 
-class Drafter(PlainDrafter):
+class Drafter(PlainMethod):
     def __init__(
         self,
         model: str,
@@ -65,12 +65,12 @@ def factory(size: int, label="x"):
     return made
 
 
-class Unresolved(PlainDrafter):
+class Unresolved(PlainMethod):
     def __init__(self, size: int = 3, thing: Unknown = None) -> None:
         self.given = {"size": size, "thing": thing}
 
 
-class Strict(PlainDrafter):
+class Strict(PlainMethod):
     def __init__(self, size: int = 3) -> None:
         raise ValueError("size must be even")
 """
@@ -90,7 +90,7 @@ def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def given(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = make_drafter(name).given  # type: ignore[attr-defined]
+    found: dict[str, Any] = make_method(name).given  # type: ignore[attr-defined]
     return found
 
 
@@ -165,7 +165,7 @@ def test_an_enum_is_written_as_its_value(plugins: None) -> None:
 )
 def test_what_cannot_be_read_is_one_sentence(plugins: None, name: str, words: str) -> None:
     with pytest.raises(UsageError) as error:
-        make_drafter(name)
+        make_method(name)
     assert words in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -180,16 +180,16 @@ def test_a_function_makes_drafters_too(plugins: None) -> None:
 
 @pytest.mark.parametrize("name", ["gone", "missing"])
 def test_a_plug_in_that_cannot_be_imported(plugins: None, name: str) -> None:
-    assert name in drafter_names()
+    assert name in method_names()
     with pytest.raises(MissingDependencyError, match="cannot be imported"):
-        make_drafter(name)
+        make_method(name)
 
 
 def _defaults() -> list[tuple[str, str, object]]:
     from importlib.metadata import EntryPoint
 
     found = []
-    for method, target in DRAFTERS.items():
+    for method, target in METHODS.items():
         kind = EntryPoint(method, target, "").load()
         found += [(method, key, one.default) for key, one in inspect.signature(kind).parameters.items()]
     return found
@@ -207,12 +207,12 @@ def test_every_default_can_be_written(method: str, key: str, default: object) ->
     from importlib.metadata import EntryPoint
 
     setting = f"{key}={_text(default)}"
-    kind = EntryPoint(method, DRAFTERS[method], "").load()
+    kind = EntryPoint(method, METHODS[method], "").load()
     assert read_arguments(method, kind, [setting]) == {key: default}
-    make_drafter(f"{method}:{setting}")
+    make_method(f"{method}:{setting}")
     if not isinstance(default, str | tuple):
         with pytest.raises(HierdraftError, match=key):
-            make_drafter(f"{method}:{key}=x")
+            make_method(f"{method}:{key}=x")
 
 
 def test_some_defaults_were_tried() -> None:

@@ -12,14 +12,16 @@ import torch
 from hierdraft.bench.pack import score, top_ngrams
 from hierdraft.bench.replay import as_dicts, compare
 from hierdraft.corpus.records import read_records
+from hierdraft.databases.levels import Databases
 from hierdraft.databases.pack import PackInfo, join, write_pack
 from hierdraft.databases.suffixsort import build
 from hierdraft.decoding.loop import Options, decode
-from hierdraft.drafting.hierarchy.drafter import HierarchyDrafter
+from hierdraft.drafting.hierarchy.method import HierarchyMethod
 from hierdraft.engines.hf.engine import HFEngine
 from hierdraft.engines.replay import ReplayEngine
 from hierdraft.engines.timed import TimedReplay, random_engine
 from hierdraft.errors import CorpusError, UsageError
+from hierdraft.protocols import Setup
 from tests.lossless.drafters import HARMLESS
 from tests.lossless.harness import run
 
@@ -31,7 +33,7 @@ def test_any_drafter_repeats_the_record(name: str) -> None:
     engine = ReplayEngine(32)
     engine.play(OUTPUT)
     if HARMLESS[name](32, OUTPUT, 1).wants.top_k:
-        with pytest.raises(UsageError, match="cannot be replayed"):
+        with pytest.raises(UsageError, match="needs the target's logits"):
             run(engine, HARMLESS[name](32, OUTPUT, 1), [1, 2], Options(len(OUTPUT)))
         return
     assert run(engine, HARMLESS[name](32, [1, 2, *OUTPUT], 1), [1, 2], Options(len(OUTPUT)))[0] == OUTPUT
@@ -40,9 +42,9 @@ def test_any_drafter_repeats_the_record(name: str) -> None:
 def test_the_default_drafter_repeats_it_in_fewer_steps() -> None:
     engine = ReplayEngine(32)
     engine.play(OUTPUT)
-    drafter = HierarchyDrafter()
-    drafter.text_only()
-    ids, steps = run(engine, drafter, [1, 2], Options(len(OUTPUT)))[:2]
+    method = HierarchyMethod()
+    method.attach(Setup(Databases(), engine.offers))
+    ids, steps = run(engine, method, [1, 2], Options(len(OUTPUT)))[:2]
     assert ids == OUTPUT
     assert len(steps) < len(OUTPUT)
 

@@ -20,6 +20,7 @@ from hierdraft.verify import rules
 from hierdraft.verify.noise import DICE, RACE, KeyedDice, gumbel, race, stream
 from hierdraft.verify.rejection import reject
 from hierdraft.verify.sampling import Sampler, Sampling, softmax
+from tests.lossless.harness import fresh
 from tests.lossless.tiny import tiny
 
 V = 50
@@ -469,6 +470,6 @@ def test_laws_follow_their_nodes() -> None:
 
 def test_the_toy_engine_hands_out_copies() -> None:
     engine = ToyEngine(1)
-    logits = engine.prefill([1, 2, 3])
+    logits = fresh(engine, [1, 2, 3])
     engine.values(logits, 0)[:] = 0
     assert np.abs(engine.values(logits, 0)).sum() > 0

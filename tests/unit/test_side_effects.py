@@ -89,8 +89,9 @@ def test_threads_are_an_engines_own() -> None:
     model.register_forward_pre_hook(lambda *_: seen.append(torch.get_num_threads()))
     before = torch.get_num_threads()
     engine = HFEngine(model, threads=before + 1)
-    engine.prefill([1, 2, 3])
-    engine.forward(4, DraftTree.empty())
+    sequence = engine.open()
+    sequence.prefill([1, 2, 3])
+    sequence.forward(4, DraftTree.empty())
     assert seen[-2:] == [before + 1] * 2
     assert torch.get_num_threads() == before
     assert engine.fingerprint != HFEngine(model).fingerprint

@@ -19,11 +19,11 @@ from hierdraft.databases.levels import LEAD, Databases
 from hierdraft.databases.namespace import Namespaces
 from hierdraft.databases.pack import PackInfo
 from hierdraft.databases.store import StoreOptions
-from hierdraft.drafting.plain import PlainDrafter
+from hierdraft.drafting.plain import PlainMethod
 from hierdraft.engines.toy import ToyEngine
 from hierdraft.errors import DraftWarning, EngineBusyError, UsageError
 from hierdraft.generation import LanguageModel
-from hierdraft.protocols import Budget
+from hierdraft.protocols import Budget, Setup
 from hierdraft.stream import Stream
 from hierdraft.tree import DraftTree, Int32
 from tests.unit.byte_tokenizer import Bytes
@@ -84,8 +84,8 @@ def cut(model: LanguageModel) -> None:
     assert len(list(islice(model.stream("ab", **ASKED), 3))) == 3
 
 
-def leave_with_a_failed_drafter(model: LanguageModel) -> None:
-    class Broken(PlainDrafter):
+def leave_with_a_failed_method(model: LanguageModel) -> None:
+    class Broken(PlainMethod):
         def propose(self, tokens: Int32, budget: Budget) -> DraftTree:
             raise RuntimeError
 
@@ -93,7 +93,7 @@ def leave_with_a_failed_drafter(model: LanguageModel) -> None:
         next(islice(model.stream("ab", method=Broken(), budget=4, **ASKED), 6, None))
 
 
-@pytest.mark.parametrize("how", [leave, drop, fail, interrupt, cut, leave_with_a_failed_drafter])
+@pytest.mark.parametrize("how", [leave, drop, fail, interrupt, cut, leave_with_a_failed_method])
 @pytest.mark.usefixtures("no_collector")
 def test_a_stream_that_is_gone_frees_the_model(toy: LanguageModel, how: Any) -> None:
     how(toy)
@@ -173,12 +173,12 @@ class Slow(ToyEngine):
         self.calls = 0
         self.inside, self.on = threading.Event(), threading.Event()
 
-    def forward(self, last: int, tree: DraftTree) -> Any:
+    def forward(self, parts: Any) -> Any:
         self.calls += 1
-        if self.calls == 3:
+        if self.calls == 4:
             self.inside.set()
             assert self.on.wait(60)
-        return super().forward(last, tree)
+        return super().forward(parts)
 
 
 @pytest.mark.parametrize("what", ["stream", "model"])
@@ -212,7 +212,7 @@ def test_closing_waits_for_the_step_of_another_thread(what: str, tmp_path: Path)
 
 
 def test_a_stream_may_be_closed_from_within_its_step(toy: LanguageModel) -> None:
-    class Closes(PlainDrafter):
+    class Closes(PlainMethod):
         def propose(self, tokens: Int32, budget: Budget) -> DraftTree:
             if len(tokens) > 6:
                 stream.close()
@@ -261,26 +261,28 @@ def test_a_model_that_is_dropped_closes_itself(tmp_path: Path) -> None:
     again.close()
 
 
-class Attached(PlainDrafter):
+class Attached(PlainMethod):
     """Notes what becomes of it."""
 
     def __init__(self) -> None:
         self.events: list[Any] = []
 
-    def attach(self, databases: Any) -> None:
-        self.events.append(databases)
+    def attach(self, setup: Setup) -> None:
+        self.events.append(setup)
 
     def close(self) -> None:
         self.events.append("closed")
 
 
-def test_a_drafter_object_is_attached_once_and_closed(toy: LanguageModel) -> None:
+def test_a_method_that_is_an_object_is_attached_once_and_closed(toy: LanguageModel) -> None:
     one, two = Attached(), Attached()
-    for drafter in (one, two, one):
-        toy.generate("ab", method=drafter, **ASKED)
+    for method in (one, two, one):
+        toy.generate("ab", method=method, **ASKED)
     toy.close()
     toy.close()
-    assert one.events == two.events == [toy.databases, "closed"]
+    for setup, closed in (one.events, two.events):
+        assert closed == "closed"
+        assert (setup.databases, setup.offers, setup.vocab_size) == (toy.databases, toy.engine.offers, toy.engine.vocab_size)
 
 
 def test_a_namespace_that_is_no_text_is_refused(toy: LanguageModel) -> None:

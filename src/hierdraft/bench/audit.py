@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from itertools import repeat
 from typing import Any
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 
 from hierdraft.bench.provenance import brief
 from hierdraft.bench.runs import Run
+from hierdraft.engines.measure import forward
 from hierdraft.errors import UsageError
 from hierdraft.protocols import Engine
 from hierdraft.tree import DraftTree
@@ -223,17 +225,19 @@ def _random_shapes(seed: int) -> Iterator[tuple[int, int]]:
 
 
 def _fed(engine: Engine, prompt: Sequence[int], said: Sequence[int], shapes: Iterator[tuple[int, int]]) -> Scores:
-    logits = engine.prefill(np.asarray(prompt, dtype=np.int32))
-    row = start = 0
-    while start < len(said):
-        rows, useless = next(shapes)
-        part = list(said[start : start + rows])
-        parents = [*[-1] * useless, *([-1] if len(part) > 1 else []), *range(useless, useless + len(part) - 2)]
-        logits = engine.forward(part[0], DraftTree.build([*[part[0]] * useless, *part[1:]], parents))
-        row = useless + len(part) - 1 if len(part) > 1 else 0
-        engine.commit(list(range(useless, useless + len(part) - 1)))
-        start += rows
-    return engine.values(logits, row)
+    with closing(engine.open(reuse=False)) as sequence:
+        logits = forward(engine, sequence, prompt)
+        row = start = 0
+        while start < len(said):
+            rows, useless = next(shapes)
+            part = list(said[start : start + rows])
+            parents = [*[-1] * useless, *([-1] if len(part) > 1 else []), *range(useless, useless + len(part) - 2)]
+            tree = DraftTree.build([*[part[0]] * useless, *part[1:]], parents)
+            logits = forward(engine, sequence, part[:1], tree)
+            row = useless + len(part) - 1 if len(part) > 1 else 0
+            sequence.commit(list(range(useless, useless + len(part) - 1)))
+            start += rows
+        return engine.values(logits, row)
 
 
 def _moved(scores: Scores, token: int, by: float) -> tuple[Scores, Scores]:

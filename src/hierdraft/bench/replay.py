@@ -18,12 +18,14 @@ from hierdraft.databases.namespace import Namespaces
 from hierdraft.databases.pack import Pack, PackInfo, join
 from hierdraft.databases.store import StoreOptions
 from hierdraft.databases.suffixsort import build
-from hierdraft.decoding.loop import Options, decode
+from hierdraft.decoding.guard import check_method
+from hierdraft.decoding.loop import Learn, Options, decode
 from hierdraft.drafting.budget import BudgetLaw, make_budget
+from hierdraft.drafting.single import as_method
 from hierdraft.engines.replay import ReplayEngine
 from hierdraft.errors import CorpusError, UsageError
-from hierdraft.protocols import Drafter, Step, TextOnly, UsesDatabases
-from hierdraft.registry import make_drafter
+from hierdraft.protocols import Method, Setup, Step
+from hierdraft.registry import make_method
 
 
 def some_records(path: Path, vocab_size: int, limit: int | None = None) -> list[Record]:
@@ -102,30 +104,28 @@ class Score:
         }
 
 
-def replay(engine: ReplayEngine, drafter: Drafter, record: Record, budget: BudgetLaw, score: Score) -> None:
+def replay(
+    engine: ReplayEngine, method: Method, record: Record, budget: BudgetLaw, score: Score, learn: Learn | None = None,
+) -> None:  # fmt: skip
     """Decode one record with its own output as the target."""
     output = record["output_ids"]
     engine.play(output)
-    options = Options(limit=len(output), budget=budget)
+    options = Options(limit=len(output), budget=budget, learn=learn)
     score.pace.append((0, 0.0))
     said: list[int] = []
-    for step in decode(engine, drafter, record["prompt_ids"], options):
+    for step in decode(engine, method, record["prompt_ids"], options):
         score.add(record["task"], step)
         said += step.tokens
     if said != output:
         raise UsageError("A record was not repeated exactly: this is a bug in the method or in the loop.")
 
 
-def text_drafter(method: str, databases: Databases) -> Drafter:
-    """A drafter that does without the target's logits. Raises UsageError for a method that cannot."""
-    drafter = make_drafter(method)
-    if isinstance(drafter, TextOnly):
-        drafter.text_only()
-    if drafter.wants.top_k:
-        raise UsageError(f"The method {method!r} needs the target's logits, which recorded output does not have.")
-    if isinstance(drafter, UsesDatabases):
-        drafter.attach(databases)
-    return drafter
+def text_method(name: str, databases: Databases) -> Method:
+    """A method that does without the target's logits. Raises UsageError for one that cannot."""
+    method = as_method(make_method(name))
+    method.attach(Setup(databases, ReplayEngine.offers))
+    check_method(method, ReplayEngine.offers, name)
+    return method
 
 
 def compare(
@@ -145,16 +145,16 @@ def compare(
     engine   that plays the records; one that takes no time unless given
     """
     info = PackInfo("model", vocab_size)
-    drafters = {}
-    for method in methods:
-        namespaces = Namespaces(None, info, StoreOptions("none")) if online else None
-        drafters[method] = text_drafter(method, Databases(packs, namespaces))
-    scores = {method: Score() for method in methods}
+    databases = {
+        name: Databases(packs, Namespaces(None, info, StoreOptions("none")) if online else None) for name in methods
+    }
+    opened = {name: text_method(name, databases[name]) for name in methods}
+    scores = {name: Score() for name in methods}
     engine = engine or ReplayEngine(vocab_size)
-    laws = {method: make_budget(budget) for method in methods}
+    laws = {name: make_budget(budget) for name in methods}
     for number, record in enumerate(records):
-        for method, drafter in drafters.items():
-            replay(engine, drafter, record, laws[method], scores[method])
+        for name, method in opened.items():
+            replay(engine, method, record, laws[name], scores[name], databases[name].learn)
         report(number + 1, len(records))
     return scores
 

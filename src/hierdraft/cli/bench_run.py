@@ -59,13 +59,13 @@ def run(
     from hierdraft.bench.provenance import made_with, questions_digest
     from hierdraft.bench.runner import Plan, Runner
     from hierdraft.generation import load
-    from hierdraft.registry import make_drafter
+    from hierdraft.registry import make_method
     from hierdraft.settings import load_settings
     from hierdraft.verify.sampling import Sampling
 
     names = split_methods(methods)
     for name in names:
-        make_drafter(name)
+        make_method(name)
     settings = load_settings(
         model=model, engine=engine, dtype=dtype, threads=threads, budget=budget, packs=pack or None
     )

@@ -22,18 +22,18 @@ def named_models(incomplete: str) -> list[str]:
 
 def methods(incomplete: str) -> list[str]:
     """Drafting methods, those of plug-ins too."""
-    from hierdraft.registry import drafter_names
+    from hierdraft.registry import method_names
 
-    return _beginning(incomplete, drafter_names())
+    return _beginning(incomplete, method_names())
 
 
 def several_methods(incomplete: str) -> list[str]:
     """Drafting methods separated by commas, none of them twice."""
-    from hierdraft.registry import drafter_names
+    from hierdraft.registry import method_names
 
     before, comma, last = incomplete.rpartition(",")
     there = before.split(",")
-    return [f"{before}{comma}{name}" for name in _beginning(last, drafter_names()) if name not in there]
+    return [f"{before}{comma}{name}" for name in _beginning(last, method_names()) if name not in there]
 
 
 def engines(incomplete: str) -> list[str]:

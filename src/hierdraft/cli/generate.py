@@ -77,7 +77,7 @@ def generate(
     as_json: options.AsJson = False,
 ) -> None:
     """Generate an answer with drafts; the output is that of plain decoding, with the same seed where it samples."""
-    from hierdraft.registry import make_drafter
+    from hierdraft.registry import make_method
     from hierdraft.settings import load_settings
 
     check_together(prompt, system, messages, template, demo=demo, raw=raw)
@@ -87,7 +87,7 @@ def generate(
     )  # fmt: skip
     text = "" if demo or (prompt is None and messages is not None) else read_prompt(prompt)
     asked = conversation(text, system, messages)
-    make_drafter(settings.method)
+    make_method(settings.method)
     options = {
         **_limit(settings), "budget": settings.budget, "stop": stop or (),
         "chat": template or not raw, "namespace": namespace, "reference": [_text_of(path) for path in reference or []],

@@ -166,9 +166,16 @@ class Databases:
     """The model and statistics levels of one model: packs that were given, and what grows in each namespace."""
 
     def __init__(
-        self, packs: Sequence[Pack] = (), namespaces: Namespaces | None = None, calibration_file: Path | None = None
-    ) -> None:
-        """`namespaces` None: nothing is learned beyond a request; `calibration_file`: see `drafting/hierarchy`."""
+        self, packs: Sequence[Pack] = (), namespaces: Namespaces | None = None, calibration_file: Path | None = None,
+        tokenizer: str = "",
+    ) -> None:  # fmt: skip
+        """Nothing is opened yet.
+
+        namespaces        None: nothing is learned beyond a request
+        calibration_file  see `drafting/hierarchy`
+        tokenizer         fingerprint of the tokenizer that all of it was made with, empty where that is not known
+        """
+        self.tokenizer = tokenizer
         self.packs = tuple(packs)
         self.namespaces = namespaces
         self.calibration_file = calibration_file

@@ -1,7 +1,7 @@
 """Databases of fixed-length n-grams keyed by their first token, as the paper of hierarchy drafting has them.
 
 `RecentGrams` is its context level, `frequent_grams` its model level and `continuations_of` its statistics level
-(arXiv 2502.05609, section 3.2). The default drafter does not use them; `drafting/hd/drafter.py` does.
+(arXiv 2502.05609, section 3.2). The default drafter does not use them; `drafting/hd/method.py` does.
 """
 
 from __future__ import annotations

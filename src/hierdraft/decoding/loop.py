@@ -1,25 +1,42 @@
 """The decoding loop: propose, forward, verify, cut, commit, observe. The page to read first.
 
 The order matters: a verdict is cut at the end of the request before anything is committed, so that the cache, the
-drafter's databases, the counts and the stream never disagree about what was said.
+method's databases, the counts and the stream never disagree about what was said.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 
 import numpy as np
 
-from hierdraft.decoding.guard import GuardedDrafter
+from hierdraft.decoding.guard import GuardedSession, check_method
 from hierdraft.drafting.budget import AutoBudget, BudgetLaw
 from hierdraft.errors import ContextLengthError, UsageError
-from hierdraft.protocols import Array, Drafter, Engine, Request, Step, Stop, Verdict, Verifier
+from hierdraft.protocols import (
+    Engine,
+    EngineSequence,
+    Method,
+    Part,
+    Request,
+    Scored,
+    Step,
+    Stop,
+    Verdict,
+    Verifier,
+)
 from hierdraft.tree import DraftTree, Int32
 from hierdraft.verify.constraint import Follower
 from hierdraft.verify.greedy import Greedy
 from hierdraft.verify.stop import EosStop, FirstOf, LengthStop, cut
+
+CHUNK = 2048
+"""Most tokens of a prompt in one forward: all at once could need too much memory."""
+
+Learn = Callable[[str, Int32, Int32], None]
+"""(namespace, prompt, what was said)."""
 
 MAX_ROWS = 512
 """Most rows of one forward, the last committed token included."""
@@ -37,6 +54,8 @@ class Options:
     eos_ids    replaces the engine's own end-of-sequence ids
     unbounded  continue where the model's context is full, as transformers does
     namespace, reference   see `Request`
+    learn      told the namespace, the prompt and what was said when the request is over, whatever drafted
+    keep       shown the engine's sequence when the request is over, before it is closed
     """
 
     limit: int
@@ -48,9 +67,11 @@ class Options:
     unbounded: bool = False
     namespace: str = "default"
     reference: Sequence[Int32] = ()
+    learn: Learn | None = None
+    keep: Callable[[EngineSequence], None] | None = None
 
 
-def decode(engine: Engine, drafter: Drafter, prompt: Sequence[int] | Int32, options: Options) -> Iterator[Step]:
+def decode(engine: Engine, method: Method, prompt: Sequence[int] | Int32, options: Options) -> Iterator[Step]:
     """Decode one request, yielding a `Step` per target forward, the prefill's first.
 
     Raises UsageError for an empty prompt, ids outside the vocabulary or limit < 1, and ContextLengthError where the
@@ -58,7 +79,8 @@ def decode(engine: Engine, drafter: Drafter, prompt: Sequence[int] | Int32, opti
     """
     ids = check_prompt(engine, prompt, options.limit, unbounded=options.unbounded)
     limit = options.limit if options.unbounded else min(options.limit, engine.max_length - len(ids))
-    return _Decoding(engine, drafter, ids, limit, options).run()
+    check_method(method, engine.offers)
+    return _steps(Running(engine, method, ids, limit, options))
 
 
 def check_prompt(engine: Engine, prompt: Sequence[int] | Int32, limit: int, *, unbounded: bool = False) -> Int32:
@@ -83,102 +105,161 @@ def check_prompt(engine: Engine, prompt: Sequence[int] | Int32, limit: int, *, u
     return ids
 
 
-class _Decoding:
-    """One request in flight: the token buffer and the parts that act on it."""
+def _steps(request: Running) -> Iterator[Step]:
+    """One request by itself: the two halves of a step in turn."""
+    engine = request.engine
+    request.begin()
+    try:
+        while True:
+            part = request.chunk(CHUNK) if request.reads else request.part(request.propose())
+            forward = score(engine, [part])
+            if not request.reads:
+                engine.record(1 + len(part.tree), forward.seconds)
+            step = request.settle(forward, 0)
+            if step is not None:
+                yield step
+                if step.finish:
+                    return
+    finally:
+        request.end()
 
-    def __init__(self, engine: Engine, drafter: Drafter, prompt: Int32, limit: int, options: Options) -> None:
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """What a forward brought: for each part its scores and, int32[rows], the highest logit of each of its rows.
+
+    `seconds` includes waiting for them.
+    """
+
+    parts: Sequence[Part]
+    scored: Sequence[Scored]
+    choices: Sequence[Int32]
+    seconds: float
+
+
+def score(engine: Engine, parts: Sequence[Part]) -> Forward:
+    """One forward of all parts."""
+    started = perf_counter()
+    scored = engine.forward(parts)
+    choices = [engine.choices(one.logits) for one in scored]
+    return Forward(parts, scored, choices, perf_counter() - started)
+
+
+class Running:
+    """One request in flight: its token buffer and the parts that act on it.
+
+    A step has two halves around a forward: `chunk` while it `reads` its prompt, or else `propose` and `part`; and
+    `settle`.
+    """
+
+    def __init__(self, engine: Engine, method: Method, prompt: Int32, limit: int, options: Options) -> None:
+        """Nothing is asked of engine and method before `begin`."""
         self.engine = engine
-        self.drafter = GuardedDrafter(drafter, engine.vocab_size, MAX_ROWS)
+        self.method = method
         self.prompt = prompt
         self.limit = limit
         self.options = options
+        self.reads = True
         self.buffer = np.empty(len(prompt) + limit, dtype=np.int32)
         self.buffer[: len(prompt)] = prompt
         self.length = len(prompt)
         eos = engine.eos_ids if options.eos_ids is None else options.eos_ids
         reason = LengthStop(limit, "length" if limit == options.limit else "context")
         self.stop = FirstOf([EosStop(eos), *options.stops, reason])
+        self._seconds = {"draft": 0.0, "forward": 0.0, "rest": 0.0}
 
-    def run(self) -> Iterator[Step]:
-        request = Request(
-            self.prompt, self.limit, self.options.namespace, self.options.reference, self.engine.vocab_size
-        )
-        self.drafter.start(request)
-        try:
-            step = self._prefill()
-            while True:
-                yield step
-                if step.finish:
-                    return
-                step = self._next()
-        finally:
-            self.drafter.finish(self.buffer[: self.length])
+    @property
+    def tokens(self) -> Int32:
+        """int32[L]: the prompt and everything committed, a view."""
+        return self.buffer[: self.length]
 
-    def _prefill(self) -> Step:
-        clock = [perf_counter()]
-        wanted = self.options.budget.prompt_rows(self.drafter.wants.prompt_rows, self.engine.cost)
-        rows = min(max(1, wanted), len(self.prompt))
-        logits = self.engine.prefill(self.prompt, rows)
-        choices = self.engine.choices(logits)
-        clock.append(perf_counter())
-        tree = DraftTree.empty()
-        last = logits[rows - 1 :]
-        verifier = self.options.verifier
-        verdict = self._cut(verifier.verify(last, tree, self.buffer[: self.length], choices[rows - 1 :]))
-        step = self._step(verdict, tree, logits, choices, prefill=True)
-        step.seconds = {"draft": 0.0, "forward": clock[1] - clock[0], "rest": perf_counter() - clock[1]}
-        self._observe(step)
-        return step
+    def begin(self) -> None:
+        """Open a sequence and a session."""
+        options, prompt, engine = self.options, self.prompt, self.engine
+        wanted = options.budget.prompt_rows(self.method.wants.prompt_rows, engine.cost)
+        self._rows = min(max(1, wanted), len(prompt))
+        self.sequence = engine.open(prompt[: len(prompt) - self._rows])
+        request = Request(prompt, self.limit, options.namespace, options.reference, engine.vocab_size)
+        self.session = GuardedSession(self.method, request, engine.vocab_size, MAX_ROWS)
 
-    def _next(self) -> Step:
-        engine, tokens = self.engine, self.buffer[: self.length]
+    def chunk(self, most: int) -> Part:
+        """The next tokens of the prompt, about `most` of them; the last ones, whose rows are wanted, together."""
+        start, rows = self.sequence.length, self._rows
+        left = len(self.prompt) - start
+        count = left if left <= max(most, rows) else min(most, left - rows)
+        return Part(self.sequence, self.prompt[start : start + count], DraftTree.empty(), rows if count == left else 0)
+
+    def propose(self) -> DraftTree:
+        """What the method drafts now, as far as the budget allows."""
         started = perf_counter()
-        tree = self._propose(tokens)
-        drafted = perf_counter()
-        logits = engine.forward(int(tokens[-1]), tree)
-        choices = engine.choices(logits)
-        scored = perf_counter()
-        verdict = self._cut(self.options.verifier.verify(logits, tree, tokens, choices))
-        engine.commit(verdict.path[: len(verdict.tokens) - 1])
-        step = self._step(verdict, tree, logits, choices)
-        engine.record(1 + len(tree), scored - drafted)
-        self.options.budget.observe(tree, verdict.path)
-        step.seconds = {
-            "draft": drafted - started,
-            "forward": scored - drafted,
-            "rest": perf_counter() - scored,
-        }
-        self._observe(step)
-        return step
+        tree = self._proposed(started)
+        self._seconds["draft"] = perf_counter() - started
+        return tree
 
-    def _propose(self, tokens: Int32) -> DraftTree:
+    def _proposed(self, started: float) -> DraftTree:
         remaining = self.limit - (self.length - len(self.prompt))
         law = self.options.budget
         if remaining <= 1:
             return DraftTree.empty()
-        budget = law.plan(remaining - 1, self.drafter.wants, self.engine.cost)
+        budget = law.plan(remaining - 1, self.session.wants, self.engine.cost)
         if budget is None and self.options.constraint is None:
             return DraftTree.empty()
-        started = perf_counter()
-        tree = self.drafter.propose(tokens, budget) if budget is not None else DraftTree.empty()
+        tree = self.session.propose(self.tokens, budget) if budget is not None else DraftTree.empty()
         if self.options.constraint is not None:
-            tree = self.options.constraint.inside(tree, tokens, law.nodes, remaining - 1)
+            tree = self.options.constraint.inside(tree, self.tokens, law.nodes, remaining - 1)
         return law.trim(tree, self.engine.cost, perf_counter() - started)
 
-    def _cut(self, verdict: Verdict) -> Verdict:
+    def part(self, tree: DraftTree) -> Part:
+        """What is to be scored: `tree` below the last token."""
+        return Part(self.sequence, self.tokens[-1:], tree)
+
+    def settle(self, forward: Forward, place: int) -> Step | None:
+        """Verify, cut, commit, observe: what became of this request's part, which is number `place` of the forward.
+
+        None while the prompt is not complete.
+        """
+        started = perf_counter()
+        self._seconds["forward"] += forward.seconds
+        part, choices = forward.parts[place], forward.choices[place]
+        if part.rows == 0:
+            return None
+        first = part.rows - 1
+        logits = forward.scored[place].logits
+        verdict = self.options.verifier.verify(logits[first:], part.tree, self.tokens, choices[first:])
         verdict = cut(verdict, self.buffer, self.length, len(self.prompt), self.stop)
         self.length += len(verdict.tokens)
-        return verdict
+        self.sequence.commit(verdict.path[: len(verdict.tokens) - 1])
+        step = self._step(verdict, forward, place)
+        if not self.reads:
+            self.options.budget.observe(part.tree, verdict.path)
+        self.reads = False
+        self._seconds["rest"] += perf_counter() - started
+        self._observe(step)
+        step.seconds, self._seconds = self._seconds, {"draft": 0.0, "forward": 0.0, "rest": 0.0}
+        return step
 
-    def _step(self, verdict: Verdict, tree: DraftTree, logits: Array, choices: Int32, *, prefill: bool = False) -> Step:
-        first = len(choices) - 1 if prefill else 0
-        for row, token in zip([first, *(node + 1 for node in verdict.path)], verdict.tokens, strict=False):
+    def _step(self, verdict: Verdict, forward: Forward, place: int) -> Step:
+        part, choices = forward.parts[place], forward.choices[place]
+        first = part.rows - 1
+        for row, token in zip([first, *(first + node + 1 for node in verdict.path)], verdict.tokens, strict=False):
             choices[row] = token  # where a token was drawn, it is the target's choice
-        top_k = self.drafter.wants.top_k
-        runner_up = self.engine.top_ids(logits, top_k) if top_k else None
-        return Step(verdict.tokens, tree, verdict.path, choices, runner_up, verdict.finish, prefill)
+        top_k = self.session.wants.top_k
+        runner_up = self.engine.top_ids(forward.scored[place].logits, top_k) if top_k else None
+        return Step(verdict.tokens, part.tree, verdict.path, choices, runner_up, verdict.finish, self.reads)
 
     def _observe(self, step: Step) -> None:
         started = perf_counter()
-        self.drafter.observe(step)
-        step.seconds["draft"] += perf_counter() - started
+        self.session.observe(step)
+        self._seconds["draft"] += perf_counter() - started
+
+    def end(self) -> None:
+        """The request is over: everybody is told, and what was said is learned. Called once after `begin`."""
+        try:
+            if self.options.keep is not None:
+                self.options.keep(self.sequence)
+        finally:
+            self.sequence.close()
+            self.session.finish(self.tokens)
+            said = self.tokens[len(self.prompt) :]
+            if self.options.learn is not None and len(said):
+                self.options.learn(self.options.namespace, self.prompt, said)

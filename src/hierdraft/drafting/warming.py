@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from hierdraft.protocols import Budget, Request, Step
-from hierdraft.registry import make_drafter
+from hierdraft.registry import make_method
 
 
 @contextmanager
@@ -33,11 +33,11 @@ def warming() -> Iterator[Callable[[], None]]:
 
 def _warm_up() -> None:
     """A request of the default method, with all that it calls."""
-    drafter = make_drafter("hierarchy:calibration=none")
+    method = make_method("hierarchy:calibration=none")
     prompt = np.array([1, 2, 1, 2], dtype=np.int32)
-    drafter.start(Request(prompt, 4, reference=[prompt]))
-    tree = drafter.propose(prompt, Budget(2, 2))
+    session = method.open(Request(prompt, 4, reference=[prompt]))
+    tree = session.propose(prompt, Budget(2, 2))
     rows = 1 + len(tree)
-    ids = np.zeros((rows, max(1, drafter.wants.top_k)), dtype=np.int32)
-    drafter.observe(Step([1], tree, [0], np.array([1, 2, 1], dtype=np.int32)[:rows], ids))
-    drafter.finish(prompt)
+    ids = np.zeros((rows, max(1, method.wants.top_k)), dtype=np.int32)
+    session.observe(Step([1], tree, [0], np.array([1, 2, 1], dtype=np.int32)[:rows], ids))
+    session.finish(prompt)

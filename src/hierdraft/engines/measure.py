@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -11,39 +13,47 @@ from numpy.typing import NDArray
 
 from hierdraft.engines.costs import SIZES, StepCosts
 from hierdraft.engines.learned_costs import LearnedCosts
-from hierdraft.protocols import Engine
-from hierdraft.tree import DraftTree
+from hierdraft.protocols import Array, Engine, EngineSequence, Part
+from hierdraft.tree import DraftTree, Int32
+
+_NOTHING = DraftTree.empty()
 
 CHECK = 1
 """Number of the check below, which is remembered: raise it whenever the check becomes stricter."""
 
 
 def attends_as_told(engine: Engine) -> bool:
-    """Whether a tiny tree's rows are scored as each row's own text is. Ends the request in the cache."""
+    """Whether a tiny tree's rows are scored as each row's own text is."""
     a, b, c, d = (engine.vocab_size * part // 7 for part in (1, 2, 4, 5))
     tree = DraftTree.build([b, c, d], [-1, -1, 0])  # siblings b and c, and d below b
     wanted = np.stack([_alone(engine, [a, b], path) for path in ([c], [c, c], [c, b, d])]).astype(np.float64)
-    engine.prefill([a, b])
-    logits = engine.forward(c, tree)
-    rows = np.stack([engine.values(logits, row) for row in (0, 2, 3)])
+    with closing(engine.open(reuse=False)) as sequence:
+        forward(engine, sequence, [a, b])
+        logits = forward(engine, sequence, [c], tree)
+        rows = np.stack([engine.values(logits, row) for row in (0, 2, 3)])
     scale = float(np.abs(wanted).max()) + 1e-6
     return bool(np.abs(rows - wanted).max() <= scale * (1e-3 if engine.exact else 6e-2))
 
 
 def _alone(engine: Engine, prompt: list[int], path: list[int]) -> NDArray[Any]:
     """float[V]: the logits after a path, scored in steps of one token."""
-    engine.prefill(prompt)
-    for token in path:
-        row = engine.values(engine.forward(token, DraftTree.empty()), 0)
-        engine.commit([])
+    with closing(engine.open(reuse=False)) as sequence:
+        forward(engine, sequence, prompt)
+        for token in path:
+            row = engine.values(forward(engine, sequence, [token]), 0)
     return row
+
+
+def forward(engine: Engine, sequence: EngineSequence, tokens: Sequence[int] | Int32, tree: DraftTree = _NOTHING) -> Array:
+    """A forward of one sequence alone: logits[1+n, V] of the last of `tokens` and of every node below it."""
+    return engine.forward([Part(sequence, np.asarray(tokens, dtype=np.int32), tree)])[0].logits
 
 
 def measured_costs(
     engine: Engine, stored: Path | None = None, context: int = 256, sizes: tuple[int, ...] = SIZES, *,
     again: bool = False, device: str = "cpu",
 ) -> LearnedCosts:  # fmt: skip
-    """Time forwards of 1 to 64 rows after `context` cached positions. Ends the request in the cache.
+    """Time forwards of 1 to 64 rows after `context` cached positions.
 
     stored  a file that keeps the costs between starts. What is there is taken without a look, since looking takes
             longer than many an answer, but only as a beginning: see `LearnedCosts`
@@ -54,18 +64,20 @@ def measured_costs(
     if known.as_dict():
         return known
     length = max(1, min(context, engine.max_length // 2))
-    engine.prefill(np.arange(length, dtype=np.int32) % engine.vocab_size)
-
-    def run(rows: int) -> float:
-        started = perf_counter()
-        tree = DraftTree.chain(np.arange(1, rows, dtype=np.int32) % engine.vocab_size)
-        engine.choices(engine.forward(0, tree))
-        return perf_counter() - started
-
     fitting = tuple(n for n in sizes if length + n <= engine.max_length)
     if not fitting:
         return known  # a context of one or two tokens: nothing can be drafted anyway
-    measured = StepCosts.measure(run, sizes=fitting, again=again)
+    with closing(engine.open(reuse=False)) as sequence:
+        forward(engine, sequence, np.arange(length, dtype=np.int32) % engine.vocab_size)
+
+        def run(rows: int) -> float:
+            sequence.rewind(length)
+            started = perf_counter()
+            tree = DraftTree.chain(np.arange(1, rows, dtype=np.int32) % engine.vocab_size)
+            engine.choices(forward(engine, sequence, [0], tree))
+            return perf_counter() - started
+
+        measured = StepCosts.measure(run, sizes=fitting, again=again)
     if stored:
         measured.write(stored)
     return LearnedCosts(device, measured, sizes, stored)

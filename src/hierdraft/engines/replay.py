@@ -12,11 +12,34 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hierdraft.engines.sequences import OneSequence, check_parts
 from hierdraft.errors import UsageError
-from hierdraft.protocols import Array
-from hierdraft.tree import DraftTree, Int32
+from hierdraft.protocols import Array, Offers, Part, Scored
+from hierdraft.tree import Int32
 
 _UNKNOWN = -1
+
+
+class ReplaySequence(OneSequence):
+    """A record that is played; `prompt`: how long its prompt is, 0 while that is read."""
+
+    def __init__(self, engine: ReplayEngine, output: Int32) -> None:
+        super().__init__(engine)
+        self.prompt = 0
+        self._output = output
+
+    def after(self, depth: int) -> int:
+        """What comes `depth` tokens after the text's next one; -1 beyond the record's end."""
+        place = self.length - self.prompt + depth
+        return int(self._output[place]) if place < len(self._output) else _UNKNOWN
+
+    def commit(self, path: Sequence[int]) -> None:
+        """Continue after the accepted tokens."""
+        self.length += len(path)
+
+    def rewind(self, length: int) -> None:
+        """Records are only played forwards."""
+        raise UsageError(f"A record cannot be rewound to {length}.")
 
 
 class ReplayEngine:
@@ -25,12 +48,12 @@ class ReplayEngine:
     eos_ids: tuple[int, ...] = ()
     max_length = 2**31 - 1
     fingerprint = "replay"
+    offers = Offers(scores=False)
     exact = True
 
     def __init__(self, vocab_size: int) -> None:
         self.vocab_size = vocab_size
         self._output: Int32 = np.empty(0, dtype=np.int32)
-        self._at = 0
 
     def play(self, output: Sequence[int] | Int32) -> None:
         """The next request's output. Raises UsageError if it is empty or has ids outside the vocabulary."""
@@ -39,32 +62,32 @@ class ReplayEngine:
             raise UsageError(f"A record's output must hold ids below {self.vocab_size}, at least one.")
         self._output = ids
 
-    def prefill(self, ids: Sequence[int] | Int32, rows: int = 1) -> Array:
-        """Start the record at its first token."""
-        self._at = 0
-        return np.append(np.asarray(ids, dtype=np.int32)[len(ids) - rows + 1 :], self._output[:1])
+    def open(self, ids: Sequence[int] | Int32 = (), *, reuse: bool = True) -> ReplaySequence:  # noqa: ARG002
+        """A text whose answer is what was put on last; the first part with a scored row ends its prompt."""
+        return ReplaySequence(self, self._output)
 
-    def forward(self, last: int, tree: DraftTree) -> Array:  # noqa: ARG002
-        """What the record says after each node that agrees with it."""
-        choices = np.full(1 + len(tree), _UNKNOWN, dtype=np.int32)
-        depths = [0, *tree.depths().tolist()]
-        choices[0] = self._after(0)
-        for row, (token, parent) in enumerate(zip(tree.tokens.tolist(), tree.parents.tolist(), strict=True), start=1):
-            if choices[parent + 1] == token:
-                choices[row] = self._after(depths[row])
+    def forward(self, parts: Sequence[Part]) -> list[Scored]:
+        """What each record says after each node that agrees with it."""
+        check_parts(self, parts)
+        return [Scored(self._score(part)) for part in parts]
+
+    def _score(self, part: Part) -> Int32:
+        sequence, tree = part.sequence, part.tree
+        if not isinstance(sequence, ReplaySequence):
+            raise UsageError("This sequence belongs to another engine.")
+        sequence.length += len(part.tokens)
+        if part.rows == 0:
+            return np.empty(0, dtype=np.int32)
+        if sequence.prompt == 0:
+            sequence.prompt = sequence.length
+        choices = np.full(part.rows + len(tree), _UNKNOWN, dtype=np.int32)
+        first = part.rows - 1
+        choices[:first] = part.tokens[len(part.tokens) - first :]
+        choices[first] = sequence.after(0)
+        for node, (token, parent) in enumerate(zip(tree.tokens.tolist(), tree.parents.tolist(), strict=True)):
+            if choices[first + 1 + parent] == token:
+                choices[first + 1 + node] = sequence.after(int(tree.depths()[node]))
         return choices
-
-    def _after(self, depth: int) -> int:
-        place = self._at + 1 + depth
-        return int(self._output[place]) if place < len(self._output) else _UNKNOWN
-
-    def commit(self, path: Sequence[int]) -> None:
-        """Continue after the accepted tokens."""
-        self._at += len(path) + 1
-
-    def rewind(self, length: int) -> None:
-        """Records are only played forwards."""
-        raise UsageError(f"A record cannot be rewound to {length}.")
 
     def choices(self, logits: Array) -> Int32:
         """The logits, which are choices."""

@@ -7,6 +7,7 @@ record. Together they tell how fast a method would have been on that machine, wi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,10 +15,10 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from hierdraft.engines.hf.engine import HFEngine
 from hierdraft.engines.hf.lean import make_lean
-from hierdraft.engines.replay import ReplayEngine
+from hierdraft.engines.replay import ReplayEngine, ReplaySequence
 from hierdraft.errors import UsageError
-from hierdraft.protocols import Array
-from hierdraft.tree import DraftTree, Int32
+from hierdraft.protocols import EngineSequence, Part, Scored
+from hierdraft.tree import Int32
 
 SHAPES: dict[str, dict[str, int]] = {
     "llama-7b": {
@@ -61,6 +62,24 @@ def random_engine(shape: str, device: str | None = None, least_vocab: int = 0, *
     return engine
 
 
+class TimedSequence(ReplaySequence):
+    """A record, and `runs`, the text that the model has beside it."""
+
+    def __init__(self, engine: TimedReplay, output: Int32, runs: EngineSequence) -> None:
+        super().__init__(engine, output)
+        self.runs = runs
+
+    def commit(self, path: Sequence[int]) -> None:
+        """Keep the accepted rows in both."""
+        self.runs.commit(path)
+        super().commit(path)
+
+    def close(self) -> None:
+        """Close both."""
+        self.runs.close()
+        super().close()
+
+
 class TimedReplay(ReplayEngine):
     """A `ReplayEngine` that also runs every forward on a model whose answers are not looked at."""
 
@@ -70,20 +89,16 @@ class TimedReplay(ReplayEngine):
         self.runner = runner
         self.max_length = runner.max_length
 
-    def prefill(self, ids: Sequence[int] | Int32, rows: int = 1) -> Array:
-        """Fill the model's cache, and start the record."""
-        self.runner.choices(self.runner.prefill(ids, rows))
-        return super().prefill(ids, rows)
+    def open(self, ids: Sequence[int] | Int32 = (), *, reuse: bool = True) -> TimedSequence:
+        """A record, and a text of the model's."""
+        return TimedSequence(self, self._output, self.runner.open(ids, reuse=reuse))
 
-    def forward(self, last: int, tree: DraftTree) -> Array:
-        """Wait for the model's choices, and return the record's."""
-        self.runner.choices(self.runner.forward(last, tree))
-        return super().forward(last, tree)
-
-    def commit(self, path: Sequence[int]) -> None:
-        """Keep the accepted rows in both."""
-        self.runner.commit(path)
-        super().commit(path)
+    def forward(self, parts: Sequence[Part]) -> list[Scored]:
+        """Wait for the model's choices, and return the records'."""
+        ran = [replace(part, sequence=part.sequence.runs) for part in parts if isinstance(part.sequence, TimedSequence)]
+        for scored in self.runner.forward(ran):
+            self.runner.choices(scored.logits)
+        return super().forward(parts)
 
     def cost(self, rows: int) -> float:
         """The model's."""

@@ -7,15 +7,53 @@ on nothing else, which makes text that repeats itself; with `memory=None` on the
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
+from functools import reduce
+from itertools import takewhile
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hierdraft.engines.sequences import OneSequence, check_parts
+from hierdraft.errors import UsageError
+from hierdraft.protocols import Offers, Part, Scored
 from hierdraft.tree import DraftTree, Int32
 
 _TABLE = 4096
 _PRIME = (1 << 61) - 1
+_KEPT, _BLOCK = 4, 4
+
+
+class _Row(NamedTuple):
+    """A place in a cache: its token, what was hashed up to it, and the last tokens of its path."""
+
+    token: int
+    state: int
+    recent: tuple[int, ...]
+
+
+class ToySequence(OneSequence):
+    """The rows of one text, and after them those of the tree that was scored last."""
+
+    def __init__(self, engine: ToyEngine, rows: list[_Row]) -> None:
+        """One that holds `rows` already."""
+        super().__init__(engine)
+        self.rows = list(rows)
+        self.length = len(rows)
+        self._toy = engine
+
+    def commit(self, path: Sequence[int]) -> None:
+        """Gather the accepted nodes' rows after the text; drop the rest."""
+        self.rows[self.length :] = [self.rows[self.length + node] for node in path]
+        self.length = len(self.rows)
+
+    def close(self) -> None:
+        """Leave the text to others that begin alike."""
+        if not self.closed:
+            self._toy.keep(self.rows[: self.length])
+        super().close()
 
 
 class ToyEngine:
@@ -31,6 +69,7 @@ class ToyEngine:
     ) -> None:
         """`memory`: how many tokens back the next one depends on, None for all of them."""
         self.vocab_size = vocab_size
+        self.offers = Offers()
         self.exact = True
         self.eos_ids = tuple(eos_ids)
         self.max_length = max_length
@@ -38,63 +77,54 @@ class ToyEngine:
         self._memory = memory
         self._logits = np.random.default_rng(seed).standard_normal((_TABLE, vocab_size))
         self._salt = seed * 2 + 1
-        self._tokens: list[int] = []
-        self._states: list[int] = []
-        self._length = 0
+        self._kept: deque[list[_Row]] = deque(maxlen=_KEPT)
         self._seen: dict[int, float] = {}
+
+    def open(self, ids: Sequence[int] | Int32 = (), *, reuse: bool = True) -> ToySequence:
+        """A sequence that holds as many of `ids` as one of the last few texts began with, in blocks of tokens."""
+        rows: list[_Row] = []
+        for kept in self._kept if reuse else ():
+            same = sum(1 for _ in takewhile(lambda pair: pair[0].token == pair[1], zip(kept, ids, strict=False)))
+            if same - same % _BLOCK > len(rows):
+                rows = kept[: same - same % _BLOCK]
+        return ToySequence(self, rows)
+
+    def forward(self, parts: Sequence[Part]) -> list[Scored]:
+        """Each part's rows in turn; float64[rows, V]."""
+        check_parts(self, parts)
+        return [Scored(self._logits[self._score(part)]) for part in parts]
+
+    def _score(self, part: Part) -> list[int]:
+        """Write the part's rows after the text, and say where in the table the logits of each are."""
+        sequence = part.sequence
+        if not isinstance(sequence, ToySequence):
+            raise UsageError("This sequence belongs to another engine.")
+        rows = sequence.rows
+        del rows[sequence.length :]
+        for token in part.tokens.tolist():
+            rows.append(self._row(rows[-1] if rows else None, token))
+        sequence.length = len(rows)
+        last = sequence.length - 1
+        for token, parent in zip(part.tree.tokens.tolist(), part.tree.parents.tolist(), strict=True):
+            rows.append(self._row(rows[last + 1 + parent], token))
+        return [self._place(row) for row in rows[sequence.length - part.rows :]]
+
+    def _row(self, above: _Row | None, token: int) -> _Row:
+        window = self._memory or 1
+        recent = (*above.recent, token)[-window:] if above is not None else (token,)
+        return _Row(token, self._extend(above.state if above is not None else 0, token), recent)
 
     def _extend(self, state: int, token: int) -> int:
         return (state * 1_000_003 + token + self._salt) % _PRIME
 
-    def _row(self, position: int, before: Sequence[int]) -> int:
-        """Index into the table for the cache row at `position`, whose earlier path tokens are `before`."""
+    def _place(self, row: _Row) -> int:
         if self._memory is None:
-            return self._states[position] % _TABLE
-        state = self._salt
-        for token in [*before, self._tokens[position]][-self._memory :]:
-            state = self._extend(state, token)
-        return state % _TABLE
+            return row.state % _TABLE
+        return reduce(self._extend, row.recent, self._salt) % _TABLE
 
-    def prefill(self, ids: Sequence[int] | Int32, rows: int = 1) -> NDArray[np.float64]:
-        """Start over with the prompt; float64[rows, V]."""
-        self._tokens = [int(token) for token in ids]
-        self._states = []
-        state = 0
-        for token in self._tokens:
-            state = self._extend(state, token)
-            self._states.append(state)
-        self._length = len(self._tokens)
-        window = self._memory or 1
-        places = range(self._length - rows, self._length)
-        return self._logits[[self._row(p, self._tokens[max(0, p - window) : p]) for p in places]]
-
-    def forward(self, last: int, tree: DraftTree) -> NDArray[np.float64]:
-        """Write row 0 and the nodes after the cache, and read each row's logits along its own path."""
-        del self._tokens[self._length :], self._states[self._length :]
-        base = self._length
-        self._tokens += [last, *tree.tokens.tolist()]
-        self._states.append(self._extend(self._states[-1], last))
-        window = (self._memory or 1) - 1
-        before = [self._tokens[max(0, base - window) : base]]
-        index = [self._row(base, before[0])]
-        for node, parent in enumerate(tree.parents.tolist()):
-            row = base + 1 + node
-            self._states.append(self._extend(self._states[base + 1 + parent], self._tokens[row]))
-            before.append([*before[parent + 1], self._tokens[base + 1 + parent]][-window:] if window else [])
-            index.append(self._row(row, before[node + 1]))
-        return self._logits[index]
-
-    def commit(self, path: Sequence[int]) -> None:
-        """Gather row 0 and the accepted nodes' rows after the cache; drop the rest."""
-        rows = [self._length, *(self._length + 1 + node for node in path)]
-        self._tokens[self._length :] = [self._tokens[row] for row in rows]
-        self._states[self._length :] = [self._states[row] for row in rows]
-        self._length += len(rows)
-
-    def rewind(self, length: int) -> None:
-        """Forget all but the first `length` positions."""
-        del self._tokens[length:], self._states[length:]
-        self._length = length
+    def keep(self, rows: list[_Row]) -> None:
+        """A text is over: the next ones may begin like it."""
+        self._kept.append(rows)
 
     def choices(self, logits: NDArray[np.float64]) -> Int32:
         """The highest logit per row, the lowest id among equals."""

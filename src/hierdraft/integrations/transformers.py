@@ -26,6 +26,7 @@ from hierdraft.databases.pack import Pack, PackInfo
 from hierdraft.decoding.loop import Options
 from hierdraft.decoding.loop import decode as decode_steps
 from hierdraft.drafting.budget import AutoBudget, BudgetLaw, make_budget
+from hierdraft.drafting.single import as_method
 from hierdraft.engines.hf.facts import made_for
 from hierdraft.engines.hf.inputs import check_inputs
 from hierdraft.engines.hf.rules import ProcessorRule
@@ -33,8 +34,8 @@ from hierdraft.engines.learned_costs import LearnedCosts
 from hierdraft.errors import EngineBusyError, UsageError
 from hierdraft.integrations.generate_arguments import most_new_tokens, refuse, refuse_early
 from hierdraft.integrations.generate_caller import given_to_generate, keep_tokenizer
-from hierdraft.protocols import Drafter, Finish, Step, UsesDatabases
-from hierdraft.registry import make_drafter
+from hierdraft.protocols import Finish, Method, Setup, Step
+from hierdraft.registry import make_method
 from hierdraft.tree import Int32
 from hierdraft.verify.greedy import Greedy
 from hierdraft.verify.sampling import Sampler
@@ -46,7 +47,7 @@ _ANY_VOCABULARY = 2**31 - 2
 
 
 def decode(
-    drafter: Drafter | str = "hierarchy",
+    drafter: Method | str = "hierarchy",
     *,
     budget: int | str = "auto",
     streamer: Any = None,
@@ -60,7 +61,7 @@ def decode(
     are, after the same `torch.manual_seed`, those of `decode("none")`; transformers spends its random numbers
     differently.
 
-    drafter   a method's name or a `Drafter`; what it learns about drafting is kept between calls
+    drafter   a method's name or a `Method`; what it learns about drafting is kept between calls
     budget    `auto`, or how many nodes are drafted per step
     streamer  a transformers streamer; one passed to `generate` itself works as well
     packs     databases to draft from; they must have been made with the model's tokenizer, which is not seen here
@@ -72,14 +73,13 @@ def decode(
     """
     law = make_budget(budget)
     opened = [Pack.open(path) for path in packs]
-    made = make_drafter(drafter) if isinstance(drafter, str) else drafter
-    if opened or learn:
-        if not isinstance(made, UsesDatabases):
-            raise UsageError(f"The method {drafter!r} does not draft from databases: leave out packs and learn.")
-        namespaces = Namespaces(None, PackInfo("model", _ANY_VOCABULARY)) if learn else None
-        made.attach(Databases(opened, namespaces))
+    made = as_method(make_method(drafter) if isinstance(drafter, str) else drafter)
+    if (opened or learn) and not getattr(made, "uses_databases", True):
+        raise UsageError(f"The method {drafter!r} does not draft from databases: leave out packs and learn.")
+    databases = Databases(opened, Namespaces(None, PackInfo("model", _ANY_VOCABULARY)) if learn else None)
+    made.attach(Setup(databases))
     arguments = {"budget": budget, "streamer": streamer, "packs": tuple(packs), "learn": learn}
-    return CustomGenerate(made, law, streamer, opened, reference, (drafter, arguments))
+    return CustomGenerate(made, databases, law, streamer, reference, (drafter, arguments))
 
 
 class CustomGenerate:
@@ -90,12 +90,12 @@ class CustomGenerate:
     """
 
     def __init__(
-        self, drafter: Drafter, budget: BudgetLaw, streamer: Any, packs: Sequence[Pack],
-        reference: Sequence[Sequence[int]], made_from: tuple[Drafter | str, dict[str, Any]],
+        self, method: Method, databases: Databases, budget: BudgetLaw, streamer: Any,
+        reference: Sequence[Sequence[int]], made_from: tuple[Method | str, dict[str, Any]],
     ) -> None:  # fmt: skip
-        self.drafter = drafter
+        self.method = method
         self.reference = reference
-        self.packs = packs
+        self.databases = databases
         self.budget = budget
         self.streamer = streamer
         self._made_from = made_from
@@ -132,7 +132,7 @@ class CustomGenerate:
         if found is None or made != now:
             self._engines.pop(model, None)
             found = HFEngine(weakref.proxy(model))
-            for pack in self.packs:
+            for pack in self.databases.packs:
                 pack.require(tokenizer="", vocab_size=found.vocab_size, name=type(model).__name__)
             if isinstance(self.budget, AutoBudget):
                 found.costs = LearnedCosts.begin(found.device, _costs_file(found))
@@ -190,11 +190,13 @@ class CustomGenerate:
                 f"{engine.architecture}: lower max_new_tokens."
             )
         sampler = Greedy() if rule is None else Sampler(engine.values, [rule], _seed() if config.do_sample else None)
+        caches = _Kept(engine.model.config)
         options = Options(
             limit, self.budget, sampler, stops=[stop], eos_ids=(), unbounded=True, namespace=engine.fingerprint,
             reference=[np.asarray(ids, dtype=np.int32).ravel() for ids in self.reference],
+            learn=self.databases.learn, keep=caches.keep if config.return_dict_in_generate else None,
         )  # fmt: skip
-        tokens = _streamed(decode_steps(engine, self.drafter, prompt, options), streamers)
+        tokens = _streamed(decode_steps(engine, self.method, prompt, options), streamers)
         if isinstance(engine.costs, LearnedCosts):
             engine.costs.keep()
         said = torch.tensor([tokens], dtype=torch.int64, device=input_ids.device)
@@ -205,7 +207,7 @@ class CustomGenerate:
             sequences=sequences,
             scores=tuple(rule.scores[: len(tokens)]) if rule and config.output_scores else None,
             logits=tuple(rule.raw[: len(tokens)]) if rule and config.output_logits else None,
-            past_key_values=engine.cache.as_dynamic(engine.model.config),
+            past_key_values=caches.kept,
         )
 
 
@@ -216,7 +218,7 @@ def _costs_file(engine: HFEngine) -> Path:
     return load_settings().cache_dir / "costs" / f"{engine.fingerprint}.learned.json"
 
 
-def _made_again(drafter: Drafter | str, arguments: Mapping[str, Any]) -> CustomGenerate:
+def _made_again(drafter: Method | str, arguments: Mapping[str, Any]) -> CustomGenerate:
     return decode(drafter, **arguments)
 
 
@@ -244,6 +246,18 @@ def _streamed(steps: Iterator[Step], streamers: Sequence[Any]) -> list[int]:
             for token in step.tokens:
                 one.put(torch.tensor([token]))
     return tokens
+
+
+class _Kept:
+    """The cache of a request that is over, as transformers itself would hold it."""
+
+    def __init__(self, config: Any) -> None:
+        self._config = config
+        self.kept: Any = None
+
+    def keep(self, sequence: Any) -> None:
+        """For `Options.keep`."""
+        self.kept = sequence.cache.as_dynamic(self._config)
 
 
 class _Criteria:

@@ -1,7 +1,7 @@
 """One chain for every row of a batch: compiled calls over the state of many requests.
 
 A serving engine verifies chains, so each request gets the path that a tree would have grown along its likeliest
-candidates. What `HierarchyDrafter` keeps in objects lies here in arrays with one entry per slot, a slot being the place
+candidates. What `HierarchyMethod` keeps in objects lies here in arrays with one entry per slot, a slot being the place
 of one request, so that one call without the interpreter's lock serves any part of a batch.
 """
 

@@ -14,9 +14,10 @@ from math import log, sqrt
 
 import numpy as np
 
-from hierdraft.drafting.rivals.datastore import Datastore, RetrievalDrafter
+from hierdraft.drafting.rivals.datastore import Datastore
+from hierdraft.drafting.rivals.text import TextMethod, TextSession
 from hierdraft.levels import code_of
-from hierdraft.protocols import Budget, Request
+from hierdraft.protocols import Budget, Request, Session
 from hierdraft.tree import DraftTree, Int32
 
 Pair = tuple[int, int]
@@ -45,25 +46,33 @@ class _Node:
         return self.score / self.visits + explore
 
 
-class AdedDrafter(RetrievalDrafter):
+class AdedMethod(TextMethod):
     """rounds, depth: of the search; texts: how many of the most visited are drafted."""
 
-    def __init__(self, rounds: int = 150, depth: int = 4, texts: int = 24) -> None:
-        super().__init__(Datastore(["statistics"], 2, 1, 5_000))
-        self._rounds, self._depth, self._texts = rounds, depth, texts
-        self._tables: dict[str, dict[Pair, dict[int, float]]] = {}
-        self._table: dict[Pair, dict[int, float]] = {}
-        self._random = random.Random(0)
+    uses_databases = True
 
-    def start(self, request: Request) -> None:
+    def __init__(self, rounds: int = 150, depth: int = 4, texts: int = 24) -> None:
+        super().__init__()
+        self.rounds, self.depth, self.texts = rounds, depth, texts
+        self.tables: dict[str, dict[Pair, dict[int, float]]] = {}
+
+    def open(self, request: Request) -> Session:
         """Take up the namespace's table."""
-        super().start(request)
-        self._table = self._tables.setdefault(request.namespace, {})
+        return _Session(self, request)
+
+
+class _Session(TextSession):
+    def __init__(self, method: AdedMethod, request: Request) -> None:
+        super().__init__(request)
+        self._rounds, self._depth, self._texts = method.rounds, method.depth, method.texts
+        self._store = Datastore(method.databases, request.namespace, ["statistics"], 2, 1, 5_000)
+        self._table = method.tables.setdefault(request.namespace, {})
+        self._random = random.Random(0)
 
     def _after(self, pair: Pair) -> dict[int, float]:
         """Successors of a pair with their weights, counted in the packs at the first look."""
         if pair not in self._table:
-            size, rows = self.store.find(np.array(pair, dtype=np.int32))
+            size, rows = self._store.find(np.array(pair, dtype=np.int32))
             counts: dict[int, int] = {}
             for token in rows[:, 0].tolist() if size == 2 else []:
                 if token >= 0:

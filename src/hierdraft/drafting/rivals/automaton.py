@@ -59,12 +59,19 @@ class SuffixAutomaton:
 
     def follow(self, state: int, matched: int, token: int) -> tuple[int, int]:
         """The longest suffix of (a string of `matched` tokens at `state`) and `token` that occurs: state and length."""
+        state = self.holding(state, matched)
         while state > 0 and token not in self.next[state]:
             state = self.link[state]
             matched = self.length[state]
         if token == SEPARATOR or token not in self.next[state]:
             return 0, 0
         return self.next[state][token], matched + 1
+
+    def holding(self, state: int, matched: int) -> int:
+        """The state of a string of `matched` tokens that was at `state` before other text came, which splits states."""
+        while state > 0 and matched <= self.length[self.link[state]]:
+            state = self.link[state]
+        return state
 
     @property
     def before(self) -> tuple[int, int]:

@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 from hierdraft.databases.levels import Databases
 from hierdraft.databases.pack import Pack
 from hierdraft.databases.suffixarray import END, first_range, narrow
-from hierdraft.drafting.rivals.text import TextDrafter
-from hierdraft.protocols import Request
 from hierdraft.tree import DraftTree, Int32
 
 Rows = NDArray[np.int32]
@@ -20,15 +18,15 @@ Rows = NDArray[np.int32]
 class Datastore:
     """The packs of some levels, asked for the longest suffix of a text."""
 
-    def __init__(self, levels: Sequence[str], longest: int, width: int, most: int) -> None:
-        """longest: tokens of a suffix; width: of what follows; most: occurrences that are looked at."""
-        self._levels = tuple(levels)
-        self._longest, self._width, self._most = longest, width, most
-        self._packs: tuple[Pack, ...] = ()
+    def __init__(
+        self, databases: Databases, namespace: str, levels: Sequence[str], longest: int, width: int = 0, most: int = 0
+    ) -> None:
+        """Of what a request of this namespace may draft from.
 
-    def open(self, databases: Databases, namespace: str) -> None:
-        """Use what a request of this namespace may draft from."""
-        self._packs = databases.open(namespace, self._levels).packs
+        longest: tokens of a suffix; width: of what follows; most: occurrences that are looked at
+        """
+        self._longest, self._width, self._most = longest, width, most
+        self._packs = databases.open(namespace, levels).packs
 
     def find(self, tokens: Int32) -> tuple[int, Rows]:
         """(length of the longest suffix that occurs in a pack, what followed it int32[m, width] in suffix order).
@@ -59,27 +57,6 @@ class Datastore:
         ended = np.logical_or.accumulate((rows < 0) | (rows >= pack.info.vocab_size), axis=1)
         rows[ended] = END
         return rows
-
-
-class RetrievalDrafter(TextDrafter):
-    """A method that asks one datastore."""
-
-    def __init__(self, store: Datastore) -> None:
-        super().__init__()
-        self.store = store
-        self._databases = Databases()
-
-    def attach(self, databases: Databases) -> None:
-        """Draft from these packs."""
-        self._databases = databases
-
-    def close(self) -> None:
-        """Nothing to store."""
-
-    def start(self, request: Request) -> None:
-        """Open the packs."""
-        super().start(request)
-        self.store.open(self._databases, request.namespace)
 
 
 def _range(pack: Pack, key: Int32) -> tuple[int, int]:

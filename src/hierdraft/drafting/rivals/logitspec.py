@@ -7,9 +7,9 @@ ranks, 3 up to rank 32, 1 beyond; 63 tokens. Branches with equal beginnings shar
 
 from __future__ import annotations
 
-from hierdraft.drafting.rivals.text import TextDrafter
+from hierdraft.drafting.rivals.text import TextMethod, TextSession
 from hierdraft.levels import code_of
-from hierdraft.protocols import Budget, Request, Step, Wants
+from hierdraft.protocols import Budget, Request, Session, Step, Wants
 from hierdraft.tree import DraftTree, Int32
 
 TOP = 64
@@ -19,20 +19,21 @@ LONGEST, BEHIND = 3, 6
 _CAPACITY = TOP - 1
 
 
-class LogitSpecDrafter(TextDrafter):
+class LogitSpecMethod(TextMethod):
     """No settings: the published ones."""
 
     wants = Wants(top_k=TOP)
 
-    def __init__(self) -> None:
-        super().__init__()
+    def open(self, request: Request) -> Session:
+        """Pool the prompt's n-grams."""
+        return _Session(request)
+
+
+class _Session(TextSession):
+    def __init__(self, request: Request) -> None:
+        super().__init__(request)
         self._pool: dict[tuple[int, ...], list[int]] = {}
         self._ranked: list[int] = []
-
-    def start(self, request: Request) -> None:
-        """Pool the prompt's n-grams."""
-        super().start(request)
-        self._pool, self._ranked = {}, []
         self._note(0)
 
     def _note(self, first: int) -> None:

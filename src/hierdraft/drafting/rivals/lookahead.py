@@ -11,33 +11,32 @@ import numpy as np
 
 from hierdraft.databases.ngrams import RecentGrams
 from hierdraft.drafting.hd.window import LookaheadWindow
-from hierdraft.drafting.rivals.text import TextDrafter
-from hierdraft.errors import UsageError
+from hierdraft.drafting.rivals.text import TextMethod, TextSession
 from hierdraft.levels import WINDOW, code_of
-from hierdraft.protocols import Budget, Request, Step, Wants
+from hierdraft.protocols import Budget, Request, Session, Step, Wants
 from hierdraft.tree import DraftTree, Int32
 
 
-class LookaheadDrafter(TextDrafter):
+class LookaheadMethod(TextMethod):
     """level: tokens of an n-gram; window: columns; keep: n-grams of one token that are kept and verified."""
 
     def __init__(self, level: int = 5, window: int = 7, keep: int = 7) -> None:
         super().__init__()
-        self._level, self._columns, self._keep = level, window, keep
-        self._pool = RecentGrams(level - 1, keep)
-        self._window = LookaheadWindow(window, level, [0])
-        self.wants = Wants(probes=self._window.most)
+        self.level, self.columns, self.keep = level, window, keep
+        self.wants = Wants(probes=LookaheadWindow(window, level, [0]).most)
 
-    def text_only(self) -> None:
-        """Raises UsageError: without the target's choices after the window there is no method left."""
-        raise UsageError("lookahead needs the target's choices at nodes that are not accepted: it cannot be replayed.")
-
-    def start(self, request: Request) -> None:
+    def open(self, request: Request) -> Session:
         """A new pool, with the prompt's n-grams, and a new window, drawn from the prompt."""
-        super().start(request)
-        self._pool = RecentGrams(self._level - 1, self._keep)
+        return _Session(self, request)
+
+
+class _Session(TextSession):
+    def __init__(self, method: LookaheadMethod, request: Request) -> None:
+        super().__init__(request)
+        self._level, self._columns = method.level, method.columns
+        self._pool = RecentGrams(method.level - 1, method.keep)
         self._pool.extend(self.text)
-        self._window = LookaheadWindow(self._columns, self._level, self.text)
+        self._window = LookaheadWindow(method.columns, method.level, self.text)
 
     def propose(self, tokens: Int32, budget: Budget) -> DraftTree:
         """The pool's n-grams of the last token, and the window's nodes where the request has room for them."""

@@ -9,19 +9,28 @@ from __future__ import annotations
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from hierdraft.drafting.rivals.text import TextDrafter
+from hierdraft.drafting.rivals.text import TextMethod, TextSession
 from hierdraft.levels import code_of
-from hierdraft.protocols import Budget
+from hierdraft.protocols import Budget, Request, Session
 from hierdraft.tree import DraftTree, Int32
 
 
-class PromptLookupDrafter(TextDrafter):
+class PromptLookupMethod(TextMethod):
     """`longest`: tokens of the longest n-gram looked for; `tokens`: how many are copied."""
 
     def __init__(self, longest: int = 3, tokens: int = 10) -> None:
         super().__init__()
-        self._longest = longest
-        self._tokens = tokens
+        self.longest, self.tokens = longest, tokens
+
+    def open(self, request: Request) -> Session:
+        """Nothing to prepare."""
+        return _Session(self, request)
+
+
+class _Session(TextSession):
+    def __init__(self, method: PromptLookupMethod, request: Request) -> None:
+        super().__init__(request)
+        self._longest, self._tokens = method.longest, method.tokens
 
     def propose(self, tokens: Int32, budget: Budget) -> DraftTree:
         """The chain after the earliest match of the longest n-gram; empty where nothing matches."""

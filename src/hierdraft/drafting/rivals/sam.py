@@ -9,26 +9,35 @@ continuations. A match of n tokens is worth 1 + 4 n drafted ones, at most 60.
 from __future__ import annotations
 
 from hierdraft.drafting.rivals.automaton import SuffixAutomaton
-from hierdraft.drafting.rivals.datastore import Datastore, RetrievalDrafter, frequent_prefixes
+from hierdraft.drafting.rivals.datastore import Datastore, frequent_prefixes
+from hierdraft.drafting.rivals.text import TextMethod, TextSession
 from hierdraft.levels import code_of
-from hierdraft.protocols import Budget, Request, Step
+from hierdraft.protocols import Budget, Request, Session, Step
 from hierdraft.tree import DraftTree, Int32
 
 _LONGEST = 64
 
 
-class SamDrafter(RetrievalDrafter):
+class SamMethod(TextMethod):
     """bias: by how many tokens the model's answers must match longer; most: tokens drafted at most; factor: per
     token of the match."""
 
-    def __init__(self, bias: int = 5, most: int = 60, factor: int = 4) -> None:
-        super().__init__(Datastore(["model"], _LONGEST, most, 512))
-        self._bias, self._most, self._factor = bias, most, factor
-        self._own = SuffixAutomaton()
+    uses_databases = True
 
-    def start(self, request: Request) -> None:
+    def __init__(self, bias: int = 5, most: int = 60, factor: int = 4) -> None:
+        super().__init__()
+        self.bias, self.most, self.factor = bias, most, factor
+
+    def open(self, request: Request) -> Session:
         """Index the prompt."""
-        super().start(request)
+        return _Session(self, request)
+
+
+class _Session(TextSession):
+    def __init__(self, method: SamMethod, request: Request) -> None:
+        super().__init__(request)
+        self._bias, self._most, self._factor = method.bias, method.most, method.factor
+        self._store = Datastore(method.databases, request.namespace, ["model"], _LONGEST, method.most, 512)
         self._own = SuffixAutomaton()
         for token in self.text:
             self._own.extend(token)
@@ -42,7 +51,7 @@ class SamDrafter(RetrievalDrafter):
     def propose(self, tokens: Int32, budget: Budget) -> DraftTree:
         """The chain after the request's own match, or the tree after the answers'."""
         state, matched = self._own.before
-        size, rows = self.store.find(tokens)
+        size, rows = self._store.find(tokens)
         room = min(self._most, budget.nodes)
         if size - self._bias > matched:
             nodes = min(1 + self._factor * size, room)
@@ -52,8 +61,3 @@ class SamDrafter(RetrievalDrafter):
         start = self._own.first[state]
         found = self.text[start : start + min(1 + self._factor * matched, room, budget.depth)]
         return DraftTree.chain(found, level=code_of("context"))
-
-    def finish(self, tokens: Int32) -> None:
-        """Forget the request."""
-        super().finish(tokens)
-        self._own = SuffixAutomaton()

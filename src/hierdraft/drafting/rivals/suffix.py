@@ -14,9 +14,10 @@ import numpy as np
 from hierdraft.databases.pack import Pack
 from hierdraft.databases.suffixarray import narrow, runs
 from hierdraft.drafting.rivals.automaton import SEPARATOR, SuffixAutomaton
-from hierdraft.drafting.rivals.datastore import Datastore, RetrievalDrafter
+from hierdraft.drafting.rivals.datastore import Datastore
+from hierdraft.drafting.rivals.text import TextMethod, TextSession
 from hierdraft.levels import code_of
-from hierdraft.protocols import Budget, Request, Step
+from hierdraft.protocols import Budget, Request, Session, Step
 from hierdraft.tree import DraftTree, Int32
 
 Draft = tuple[float, list[int], list[float], int]
@@ -26,24 +27,50 @@ _CONTINUATIONS = 4096
 """Most different continuations of one match in a pack that are counted."""
 
 
-class SuffixDrafter(RetrievalDrafter):
+class SuffixMethod(TextMethod):
     """depth: longest match and draft; factor, offset: a draft's length per token of its match, and on top; least: its
     lowest probability; kept: tokens of earlier output that are kept, the oldest half leaves when there are more."""
+
+    uses_databases = True
 
     def __init__(
         self, depth: int = 64, factor: float = 1.0, offset: float = 0.0, least: float = 0.1, kept: int = 1_000_000
     ) -> None:
-        super().__init__(Datastore(["model"], depth, 0, 0))
-        self._depth, self._factor, self._offset, self._least, self._kept = depth, factor, offset, least, kept
-        self._own = SuffixAutomaton()
+        super().__init__()
+        self.depth, self.factor, self.offset, self.least = depth, factor, offset, least
+        self._kept = kept
         self._earlier: dict[str, SuffixAutomaton] = {}
-        self._at = (0, 0)
 
-    def start(self, request: Request) -> None:
+    def open(self, request: Request) -> Session:
         """Index the prompt; match its end against earlier output."""
-        super().start(request)
+        return _Session(self, request)
+
+    def earlier(self, namespace: str) -> SuffixAutomaton:
+        """What was said before; `add` may put another one in its place."""
+        return self._earlier.setdefault(namespace, SuffixAutomaton())
+
+    def add(self, namespace: str, output: list[int]) -> None:
+        """A request has ended."""
+        earlier = self.earlier(namespace)
+        if len(earlier.text) + len(output) > self._kept:
+            kept = earlier.text[len(earlier.text) // 2 :]
+            earlier = self._earlier[namespace] = SuffixAutomaton()
+            for token in kept:
+                earlier.extend(token)
+        for token in [*output, SEPARATOR]:
+            earlier.extend(token)
+
+
+class _Session(TextSession):
+    """`_at`: where the text's end stands in `_seen`, which is what was said before."""
+
+    def __init__(self, method: SuffixMethod, request: Request) -> None:
+        super().__init__(request)
+        self._method = method
+        self._depth, self._factor, self._offset, self._least = method.depth, method.factor, method.offset, method.least
+        self._store = Datastore(method.databases, request.namespace, ["model"], method.depth)
         self._own = SuffixAutomaton()
-        self._earlier.setdefault(self.namespace, SuffixAutomaton())
+        self._seen = method.earlier(self.namespace)
         self._at = (0, 0)
         self._prompt = len(self.text)
         self._read(self.text)
@@ -51,7 +78,7 @@ class SuffixDrafter(RetrievalDrafter):
     def _read(self, tokens: list[int]) -> None:
         for token in tokens:
             self._own.extend(token)
-            self._at = self._earlier[self.namespace].follow(*self._at, token)
+            self._at = self._seen.follow(*self._at, token)
 
     def observe(self, step: Step) -> None:
         """Extend both matches."""
@@ -62,7 +89,7 @@ class SuffixDrafter(RetrievalDrafter):
         """The best chain of all match lengths in both structures."""
         most = min(budget.nodes, budget.depth, self._depth)
         own = self._best(self._own, *self._own.before, most, code_of("context"))
-        other = self._best(self._earlier[self.namespace], *self._at, most, code_of("model"))
+        other = self._best(self._seen, self._seen.holding(*self._at), self._at[1], most, code_of("model"))
         packed = self._best_packed(tokens, most, code_of("model"))
         score, ids, probs, level = max(own, other, packed, key=lambda draft: draft[0])
         if score <= 0.0:
@@ -83,7 +110,7 @@ class SuffixDrafter(RetrievalDrafter):
     def _best_packed(self, tokens: Int32, most: int, level: int) -> Draft:
         """The best draft over all suffixes that occur in packs; as many occurrences are the same ones."""
         longest: dict[tuple[int, int], tuple[Pack, int, int, int]] = {}
-        for match in self.store.matches(tokens):
+        for match in self._store.matches(tokens):
             longest[id(match[0]), match[3] - match[2]] = match
         best: Draft = (0.0, [], [], level)
         for pack, size, low, high in longest.values():
@@ -133,13 +160,5 @@ class SuffixDrafter(RetrievalDrafter):
 
     def finish(self, tokens: Int32) -> None:
         """Add the output to the earlier ones."""
-        earlier = self._earlier[self.namespace]
-        if len(earlier.text) + len(tokens) > self._kept:
-            kept = earlier.text[len(earlier.text) // 2 :]
-            earlier = self._earlier[self.namespace] = SuffixAutomaton()
-            for token in kept:
-                earlier.extend(token)
-        for token in [*tokens[self._prompt :].tolist(), SEPARATOR]:
-            earlier.extend(token)
-        self._own = SuffixAutomaton()
+        self._method.add(self.namespace, tokens[self._prompt :].tolist())
         super().finish(tokens)

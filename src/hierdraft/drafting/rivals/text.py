@@ -1,24 +1,39 @@
-"""What the methods have in common: the request's text."""
+"""What the methods have in common: databases, and the request's text."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from hierdraft.protocols import Budget, Request, Step, Wants
+from hierdraft.databases.levels import Databases
+from hierdraft.protocols import Budget, Request, Setup, Step, Wants
 from hierdraft.tree import DraftTree, Int32
 
 
-class TextDrafter:
-    """Keeps the request's tokens in `text`; a method adds `propose`, and may add to the other calls."""
+class TextMethod:
+    """Keeps the databases; a method adds `open`, its settings, and what it keeps from request to request.
+
+    `uses_databases`: whether it asks them.
+    """
 
     q_kind: Literal["one_hot", "full"] = "one_hot"
     wants = Wants()
+    uses_databases = False
 
     def __init__(self) -> None:
-        self.text: list[int] = []
-        self.namespace = ""
+        self.databases = Databases()
 
-    def start(self, request: Request) -> None:
+    def attach(self, setup: Setup) -> None:
+        """Draft from these databases."""
+        self.databases = setup.databases
+
+    def close(self) -> None:
+        """Nothing to store: what was said is in the databases."""
+
+
+class TextSession:
+    """Keeps the request's tokens in `text`; a method adds `propose`, and may add to the other calls."""
+
+    def __init__(self, request: Request) -> None:
         """Begin with the prompt."""
         self.namespace = request.namespace
         self.text = request.prompt.tolist()

@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from hierdraft.drafting.rivals.text import TextDrafter
+from hierdraft.drafting.rivals.text import TextMethod, TextSession
 from hierdraft.levels import code_of
-from hierdraft.protocols import Budget, Request, Step, Wants
+from hierdraft.protocols import Budget, Request, Session, Step, Wants
 from hierdraft.tree import DraftTree, Int32
 
 TOP = 8
@@ -26,31 +26,38 @@ last that has any; a node's children are its best, second best, ... successors."
 _ROOM = 1 << 15
 
 
-class TokenRecyclingDrafter(TextDrafter):
-    """The matrix grows with the tokens that are met; one row of 8 ids each."""
+class TokenRecyclingMethod(TextMethod):
+    """A matrix for each namespace, which grows with the tokens that are met; one row of 8 ids each."""
 
     wants = Wants(top_k=TOP)
 
     def __init__(self) -> None:
         super().__init__()
-        self._matrices: dict[str, NDArray[np.int32]] = {}
-        self._matrix = self._of("")
+        self.matrices: dict[str, NDArray[np.int32]] = {}
 
-    def _of(self, namespace: str) -> NDArray[np.int32]:
-        return self._matrices.setdefault(namespace, np.zeros((_ROOM, TOP), dtype=np.int32))
-
-    def start(self, request: Request) -> None:
+    def open(self, request: Request) -> Session:
         """Take up the namespace's matrix."""
-        super().start(request)
-        self._matrix = self._of(request.namespace)
+        self.matrices.setdefault(request.namespace, np.zeros((_ROOM, TOP), dtype=np.int32))
+        return _Session(self.matrices, request)
+
+
+class _Session(TextSession):
+    def __init__(self, matrices: dict[str, NDArray[np.int32]], request: Request) -> None:
+        super().__init__(request)
+        self._matrices = matrices
+
+    @property
+    def _matrix(self) -> NDArray[np.int32]:
+        return self._matrices[self.namespace]
 
     def propose(self, tokens: Int32, budget: Budget) -> DraftTree:
         """The tree below the last token. Tokens never met have successors 0, as published."""
+        matrix = self._matrix
         ids, parents = [int(tokens[-1])], [-1]
         for node, count in enumerate(CHILDREN):
             if node >= len(ids):
                 break
-            row = self._matrix[ids[node]] if ids[node] < len(self._matrix) else np.zeros(TOP, dtype=np.int32)
+            row = matrix[ids[node]] if ids[node] < len(matrix) else np.zeros(TOP, dtype=np.int32)
             ids += row[:count].tolist()
             parents += [node - 1] * count
         return DraftTree.build(ids[1:], parents[1:], level=code_of("recycled")).prefix(budget.nodes)
@@ -64,5 +71,5 @@ class TokenRecyclingDrafter(TextDrafter):
         if max(rows) >= len(self._matrix):
             more = np.zeros((max(rows) + _ROOM, TOP), dtype=np.int32)
             more[: len(self._matrix)] = self._matrix
-            self._matrix = self._matrices[self.namespace] = more
+            self._matrices[self.namespace] = more
         self._matrix[rows] = step.runner_up[-len(rows) :]

@@ -23,15 +23,42 @@ from hierdraft.engines.hf.inputs import check_inputs
 from hierdraft.engines.hf.lean import ATTENTION, check_packed
 from hierdraft.engines.hf.mask import full_mask, positions, sliding_mask
 from hierdraft.engines.measure import measured_costs
+from hierdraft.engines.sequences import OneSequence, check_parts
 from hierdraft.engines.topids import top_ids
 from hierdraft.errors import UnsupportedModelError, UsageError
+from hierdraft.protocols import Offers, Part, Scored
 from hierdraft.tree import DraftTree, Int32
 
 _ATTENTIONS = ("sdpa", "eager", ATTENTION)
 
 
+class HFSequence(OneSequence):
+    """One text, in a cache of its own."""
+
+    def __init__(self, engine: HFEngine) -> None:
+        """An empty one."""
+        super().__init__(engine)
+        self.length = 0
+        self.cache = TreeCache(len(engine.windows))
+
+    def commit(self, path: Sequence[int]) -> None:
+        """Keep the rows of these nodes."""
+        self.cache.keep(path)
+        self.length = self.cache.length
+
+    def rewind(self, length: int) -> None:
+        """Forget all but the first `length` tokens."""
+        self.cache.rewind(length)
+        self.length = length
+
+    def close(self) -> None:
+        """Give the memory back."""
+        super().close()
+        self.cache = TreeCache(0)
+
+
 class HFEngine:
-    """An `Engine` over a transformers model. One request at a time; the model itself is never changed.
+    """An `Engine` over a transformers model; the model itself is never changed.
 
     `bounded`: nothing can be decoded beyond `max_length`; else the model only was not made for it.
     """
@@ -61,11 +88,11 @@ class HFEngine:
         self.eos_ids = eos_ids(model)
         self._threads = threads
         self.fingerprint = _fingerprint(model, threads or torch.get_num_threads())
+        self.offers = Offers()
         self.exact = model.dtype in (torch.float32, torch.float64)
         self.costs = costs or StepCosts()
         kv_heads = getattr(text_config, "num_key_value_heads", None) or text_config.num_attention_heads
         self._stack = text_config.num_attention_heads // kv_heads if self._attention == ATTENTION else 1
-        self._cache = TreeCache(len(self.windows))
         self._row = torch.empty(self.vocab_size)
         self._zeros = torch.zeros(1, 1, 1, 0)
         self._check_tree_attention()
@@ -75,86 +102,74 @@ class HFEngine:
         """CPU threads that a forward uses."""
         return self._threads or torch.get_num_threads()
 
-    def prefill(self, ids: Sequence[int] | Int32, rows: int = 1) -> torch.Tensor:
-        """Score the prompt from an empty cache; logits[rows, V] of its last positions."""
-        length = len(ids)
-        device = self.model.device
-        self._cache = TreeCache(len(self.windows))
-        with torch.no_grad(), using_threads(self._threads):
-            out = self.model(
-                input_ids=torch.tensor(np.asarray(ids, dtype=np.int64)[None], device=device),
-                position_ids=torch.arange(length, device=device)[None],
-                past_key_values=self._cache,
-                use_cache=True,
-                **({"logits_to_keep": rows} if self.model._supports_logits_to_keep() else {}),
-            )
-        self._cache.settle(length, GROWTH)
-        logits: torch.Tensor = out.logits[0, -rows:]
-        return logits
+    def open(self, ids: Sequence[int] | Int32 = (), *, reuse: bool = True) -> HFSequence:  # noqa: ARG002
+        """An empty sequence: what texts have in common is scored again."""
+        return HFSequence(self)
 
-    def forward(self, last: int, tree: DraftTree) -> torch.Tensor:
-        """Score `last` and every node in one pass; logits[1+n, V]."""
-        return self.run(self.inputs(last, tree))
+    def forward(self, parts: Sequence[Part]) -> list[Scored]:
+        """Score the parts one after another."""
+        check_parts(self, parts)
+        return [Scored(self._score(part)) for part in parts]
+
+    def _score(self, part: Part) -> torch.Tensor:
+        """The part's logits [rows+n, V]; its text is in the cache then."""
+        cache, text = part.sequence.cache, len(part.tokens)  # type: ignore[attr-defined]
+        logits = self.run(self.inputs(part))
+        if cache.length == 0:
+            cache.settle(text + len(part.tree), GROWTH)
+        part.sequence.length = cache.length = part.sequence.length + text
+        return logits[len(logits) - part.rows - len(part.tree) :]
 
     def score(self, cache: TreeCache, last: int, tree: DraftTree) -> torch.Tensor:
-        """`forward` on a cache other than the request's."""
-        self._cache, kept = cache, self._cache
-        try:
-            return self.forward(last, tree)
-        finally:
-            self._cache = kept
+        """logits[1+n, V] of `last` and of every node, after a cache that is left as it is."""
+        sequence = HFSequence(self)
+        sequence.cache = cache
+        return self.run(self.inputs(Part(sequence, np.array([last], dtype=np.int32), tree)))
 
-    def inputs(self, last: int, tree: DraftTree) -> dict[str, Any]:
-        """What the model is given to score a tree: ids and positions [1, 1+n], mask and cache."""
-        cache, device = self._cache, self.model.device
-        cache.reserve(len(tree) + 1)
-        ids = torch.tensor([[last, *tree.tokens.tolist()]], device=device)
-        where = positions(tree, cache.length, device)
-        mask = self._mask(tree, where)
-        return {"input_ids": ids, "position_ids": where, "attention_mask": mask, "past_key_values": cache}
+    def inputs(self, part: Part) -> dict[str, Any]:
+        """What the model is given to score a part: ids and positions [1, m+n], mask and cache."""
+        cache, device = part.sequence.cache, self.model.device  # type: ignore[attr-defined]
+        text, tree = len(part.tokens), part.tree
+        ids = torch.tensor([[*part.tokens.tolist(), *tree.tokens.tolist()]], device=device)
+        where = positions(tree, cache.length, device, text)
+        inputs = {"input_ids": ids, "position_ids": where, "past_key_values": cache}
+        if cache.length or len(tree):
+            cache.reserve(text + len(tree))
+            inputs["attention_mask"] = self._mask(part, cache.length, where)
+        if text > 1 and self.model._supports_logits_to_keep():
+            inputs["logits_to_keep"] = max(1, part.rows + len(tree))
+        return inputs
 
     def run(self, inputs: dict[str, Any]) -> torch.Tensor:
-        """The model's logits[1+n, V] for `inputs`, whose keys and values are written after the cache's."""
+        """The model's logits[rows, V] for `inputs`, whose keys and values are written after the cache's."""
         with torch.no_grad(), using_threads(self._threads):
             out = self.model(**inputs, use_cache=True)
         logits: torch.Tensor = out.logits[0]
         return logits
 
-    def _mask(self, tree: DraftTree, where: torch.Tensor) -> torch.Tensor | dict[str, torch.Tensor]:
+    def _mask(self, part: Part, length: int, where: torch.Tensor) -> torch.Tensor | dict[str, torch.Tensor]:
         """One additive mask, or one per kind of layer where the model mixes full and sliding layers."""
-        full = (
-            self._open_row() if len(tree) == 0 else full_mask(tree, self._cache.length, self.model.dtype, where.device)
-        )
+        tree, text = part.tree, len(part.tokens)
+        if text == 1 and len(tree) == 0:
+            full = self._open_row(length + 1)
+        else:
+            full = full_mask(tree, length, self.model.dtype, where.device, text)
         window = min((w for w in self.windows if w is not None), default=None)
         if window is None:
             return self._stacked(full)
-        sliding = self._stacked(sliding_mask(full, where, self._cache.length, window))
+        sliding = self._stacked(sliding_mask(full, where, length, window))
         if None not in self.windows:
             return sliding
         return {"full_attention": self._stacked(full), "sliding_attention": sliding}
 
-    def _open_row(self) -> torch.Tensor:
+    def _open_row(self, columns: int) -> torch.Tensor:
         """The mask of a single row, which sees everything: a view of zeros that are kept."""
-        columns = self._cache.length + 1
         if self._zeros.shape[-1] < columns:
             self._zeros = torch.zeros(1, 1, 1, 2 * columns, dtype=self.model.dtype, device=self.model.device)
         return self._zeros[..., :columns]
 
     def _stacked(self, mask: torch.Tensor) -> torch.Tensor:
         return mask.repeat(1, 1, self._stack, 1) if self._stack > 1 and mask.shape[2] > 1 else mask
-
-    def commit(self, path: Sequence[int]) -> None:
-        """Keep row 0 and the rows of the accepted nodes."""
-        self._cache.keep([0, *(node + 1 for node in path)])
-
-    def rewind(self, length: int) -> None:
-        """Forget all but the first `length` positions."""
-        self._cache.rewind(length)
-
-    @property
-    def cache(self) -> TreeCache:
-        """Keys and values of everything committed but the last token."""
-        return self._cache
 
     def choices(self, logits: torch.Tensor) -> Int32:
         """The highest logit per row, the lowest id among equals; waits for the device."""

@@ -7,23 +7,25 @@ import torch
 from hierdraft.tree import DraftTree
 
 
-def positions(tree: DraftTree, length: int, device: torch.device) -> torch.Tensor:
-    """int64[1, 1+n]: row 0 stands at `length` (the number of cached positions), every node one below its parent."""
-    rows = torch.empty(1, len(tree) + 1, dtype=torch.long)
-    rows[0, 0] = length
-    rows[0, 1:] = torch.from_numpy(tree.depths()) + length
+def positions(tree: DraftTree, length: int, device: torch.device, text: int = 1) -> torch.Tensor:
+    """int64[1, text+n]: the text's next rows after `length` cached positions, then every node one below its parent."""
+    rows = torch.empty(1, text + len(tree), dtype=torch.long)
+    rows[0, :text] = torch.arange(length, length + text)
+    rows[0, text:] = torch.from_numpy(tree.depths()) + length + text - 1
     return rows.to(device)
 
 
-def full_mask(tree: DraftTree, length: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """[1, 1, 1+n, length+1+n], additive: 0 where a row may attend, -inf elsewhere.
+def full_mask(tree: DraftTree, length: int, dtype: torch.dtype, device: torch.device, text: int = 1) -> torch.Tensor:
+    """[1, 1, text+n, length+text+n], additive: 0 where a row may attend, -inf elsewhere.
 
-    A row sees every cached position, itself and its ancestors.
+    A row sees every cached position, the text up to itself and its ancestors.
     """
-    rows = len(tree) + 1
+    rows = text + len(tree)
     mask = torch.zeros(1, 1, rows, length + rows, dtype=dtype)
     if rows > 1:
-        mask[0, 0, :, length:].masked_fill_(torch.from_numpy(~tree.mask()), float("-inf"))
+        seen = torch.ones(rows, rows, dtype=torch.bool).tril_()
+        seen[text - 1 :, text - 1 :] = torch.from_numpy(tree.mask())
+        mask[0, 0, :, length:].masked_fill_(~seen, float("-inf"))
     return mask.to(device)
 
 

@@ -1,6 +1,6 @@
 """The OpenVINO engine: the same tree verification, without torch between the steps of a forward. CPU only.
 
-Keys and values lie in our own blocks, which OpenVINO's paged attention reads and writes (`Blocks`), or in variables of
+Keys and values lie in our own blocks, which OpenVINO's paged attention reads and writes (`Pool`), or in variables of
 the graph where a model has sliding windows (`Variables`).
 """
 
@@ -21,13 +21,15 @@ from hierdraft.choices import number_type
 from hierdraft.engines.costs import StepCosts
 from hierdraft.engines.measure import CHECK, attends_as_told, measured_costs
 from hierdraft.engines.openvino.files import Facts, graph_file
-from hierdraft.engines.openvino.paged import Blocks, paged
+from hierdraft.engines.openvino.paged import PagedSequence, Pool, paged
+from hierdraft.engines.openvino.rows import rows_of
 from hierdraft.engines.openvino.runtime import openvino
-from hierdraft.engines.openvino.treerows import depth_first
-from hierdraft.engines.openvino.variables import Variables
+from hierdraft.engines.openvino.variables import Variables, VariablesSequence
+from hierdraft.engines.sequences import check_parts
 from hierdraft.engines.topids import top_ids
 from hierdraft.errors import UnsupportedModelError, UsageError
-from hierdraft.tree import DraftTree, Int32
+from hierdraft.protocols import Offers, Part, Scored
+from hierdraft.tree import Int32
 
 Logits = NDArray[np.float32]
 
@@ -38,14 +40,9 @@ step, so a forward gets useless rows beside those that count where that is cheap
 _SHARE = 0.6
 """How much of a change's cost is laid on the step that makes it; those that follow have the benefit too."""
 
-_PART = 2048
-
 
 class OpenVINOEngine:
-    """An `Engine` over a graph that `models/graphs.py` made. One request at a time.
-
-    Logits are a view of the graph's own memory: they hold until the next forward.
-    """
+    """An `Engine` over a graph that `models/graphs.py` made. Logits are a view of the graph's own memory."""
 
     def __init__(self, folder: Path, dtype: str = "float32", threads: int | None = None) -> None:
         """Compile the graph and check, with a tiny tree, that it attends as told, where that was not done before.
@@ -60,13 +57,13 @@ class OpenVINOEngine:
         self.architecture, self.vocab_size, self.windows = facts.architecture, facts.vocab_size, facts.windows
         self.max_length, self.bounded, self.eos_ids = facts.max_length, facts.bounded, facts.eos_ids
         self.name, self.dtype, self.device = "openvino", dtype, "cpu"
+        self.offers = Offers()
         self.exact = number_type(dtype).exact
         self.costs = StepCosts()
         self.fingerprint = _fingerprint(folder, dtype, threads)
         self._cache = _cache(folder, _options(dtype, threads), facts.windows)
         self._sizes = tuple(size for size in SIZES if size >= self._cache.least)
         self._rows = 0
-        self._places = np.zeros(1, dtype=np.int64)
         self._prices: list[float] = []
         self._changed = False
         checked = folder / f"checked-{self.fingerprint}-{CHECK}"
@@ -90,46 +87,22 @@ class OpenVINOEngine:
         """CPU threads that a forward uses."""
         return self._cache.threads
 
-    @property
-    def length(self) -> int:
-        """Positions committed."""
-        return self._cache.length
+    def open(self, ids: Sequence[int] | Int32 = (), *, reuse: bool = True) -> PagedSequence | VariablesSequence:
+        """A sequence that shares the blocks of texts that began with the same tokens, as far as they fill them."""
+        return self._cache.open(self, ids, reuse=reuse)
 
-    def prefill(self, ids: Sequence[int] | Int32, rows: int = 1) -> Logits:
-        """Score the prompt from an empty cache; logits[rows, V] of its last positions."""
-        self._cache.clear()
-        tokens = np.asarray(ids, dtype=np.int64)
-        scored = min(len(tokens), max(rows, self._sizes[0]))
-        last = len(tokens) - scored
-        start = 0
-        while len(tokens) - start > _PART and last > start:  # all rows at once could need too much memory
-            part = min(_PART, last - start)
-            self._score(tokens[start : start + part], np.array([part - 1]))
-            start += part
-        logits = self._score(tokens[start:], np.arange(last - start, len(tokens) - start))
-        return logits[scored - max(rows, 1) :]
-
-    def _score(self, tokens: NDArray[np.int64], wanted: NDArray[np.int64]) -> Logits:
-        """Rows that continue the text."""
-        where = np.arange(self.length, self.length + len(tokens))
-        logits = self._run(tokens, where, None, wanted)
-        self._cache.keep(range(len(tokens)))
-        return logits
-
-    def forward(self, last: int, tree: DraftTree) -> Logits:
-        """Score `last` and every node in one pass; logits[1+n, V].
-
-        The rows go depth first: then those of the likeliest path lie as they would without the others, and are scored
-        in the same arithmetic, to the last bit.
-        """
-        count = len(tree) + 1
-        rows = self._rows_for(count)
-        self._places, depths, seen = np.arange(rows), np.zeros(rows, dtype=np.int64), np.eye(rows, dtype=bool)
-        depth_first(tree.parents, self._places[:count], depths, seen)
-        tokens = np.zeros(rows, dtype=np.int64)
-        tokens[0], tokens[self._places[1:count]] = last, tree.tokens
+    def forward(self, parts: Sequence[Part]) -> list[Scored]:
+        """Score all parts in one pass (with sliding windows one after another)."""
+        check_parts(self, parts)
+        count = sum(len(part.tokens) + len(part.tree) for part in parts)
+        drafts = all(len(part.tokens) == 1 for part in parts)
+        rows = self._rows_for(count) if drafts else max(count, self._sizes[0])
         self._changed = rows != self._rows
-        return self._run(tokens, depths + self.length, seen, self._places)[:count]
+        useless = [0] * (len(parts) - 1) + [rows - count]
+        given = [rows_of(part, more) for part, more in zip(parts, useless, strict=True)]
+        logits = self._cache.score(given)
+        self._rows, self._prices = rows, []
+        return [Scored(one) for one in logits]
 
     def _rows_for(self, count: int) -> int:
         """How many rows a forward has that needs `count`."""
@@ -147,27 +120,6 @@ class OpenVINOEngine:
         for size in reversed(self._sizes):
             found.append(min(found[-1], (self.costs.seconds(size) + (change if size != self._rows else 0.0), size)))
         return found[:0:-1]
-
-    def _run(
-        self, tokens: NDArray[np.int64], where: NDArray[np.int64], seen: NDArray[np.bool_] | None,
-        wanted: NDArray[np.int64],
-    ) -> Logits:  # fmt: skip
-        logits = self._cache.score(tokens, where, seen, wanted)
-        self._rows = len(tokens)
-        self._prices = []
-        return logits
-
-    def commit(self, path: Sequence[int]) -> None:
-        """Keep row 0 and the rows of the accepted nodes."""
-        self._cache.keep(self._places[[0, *(node + 1 for node in path)]].tolist())
-
-    def rewind(self, length: int) -> None:
-        """Forget all but the first `length` positions."""
-        self._cache.rewind(length)
-
-    def cached(self) -> list[tuple[NDArray[Any], NDArray[Any]]]:
-        """Keys and values of every layer, float[1, heads, length, dim]."""
-        return self._cache.cached()
 
     def choices(self, logits: Logits) -> Int32:
         """The highest logit per row, the lowest id among equals."""
@@ -224,14 +176,14 @@ def _options(dtype: str, threads: int | None) -> dict[str, Any]:
     }
 
 
-def _cache(folder: Path, options: dict[str, Any], windows: Sequence[int | None]) -> Blocks | Variables:
+def _cache(folder: Path, options: dict[str, Any], windows: Sequence[int | None]) -> Pool | Variables:
     """The compiled graph, in the cache that suits it. Raises UnsupportedModelError."""
     core = openvino.Core()
     try:
         graph = core.read_model(graph_file(folder))
         if any(windows):
             return Variables(core.compile_model(graph, "CPU", options), windows)
-        return Blocks(core.compile_model(paged(graph), "CPU", options))
+        return Pool(core.compile_model(paged(graph), "CPU", options))
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise UnsupportedModelError(f"OpenVINO cannot compile {folder} ({reason}).") from error

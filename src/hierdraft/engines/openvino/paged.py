@@ -1,6 +1,7 @@
-"""Keys and values in blocks that belong to the caller, for OpenVINO's paged attention.
+"""Keys and values of any number of sequences in one pool of blocks, for OpenVINO's paged attention.
 
-A rejected row costs nothing here: the next forward writes over it. Accepted rows that lie apart are moved together.
+One call of the graph scores rows of many sequences, each against its own blocks, wherever in the pool these lie. A
+rejected row costs nothing here: the next forward writes over it. Accepted rows that lie apart are moved together.
 Models with sliding windows cannot be served this way: the kernel counts a window in rows, and the rows of a tree are
 more than its positions.
 """
@@ -8,21 +9,28 @@ more than its positions.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hierdraft.engines.openvino.blocks import Blocks
 from hierdraft.engines.openvino.files import BEAM, IDS, MASK, POSITIONS, ROWS
+from hierdraft.engines.openvino.rows import Logits, Rows
 from hierdraft.engines.openvino.runtime import openvino, paged_attention_transformation
+from hierdraft.engines.sequences import OneSequence
+from hierdraft.tree import Int32
 
-Logits = NDArray[np.float32]
+if TYPE_CHECKING:
+    from hierdraft.protocols import Engine
 
 _NAMES = {IDS: "input_ids", POSITIONS: "position_ids", MASK: "attention_mask", BEAM: "beam_idx"}
 """Inputs as the transformation expects them to be called."""
 
-_LENGTHS, _BIAS = ("past_lens", "subsequence_begins", "block_indices_begins", "qq_bias_begins"), "qq_bias"
 _FIRST = 8
+
+KEEP = 2048
+"""Tokens that there is room for before texts that are over are forgotten."""
 
 
 def paged(graph: Any) -> Any:
@@ -36,16 +44,55 @@ def paged(graph: Any) -> Any:
     return graph
 
 
-class Blocks:
-    """Keys and values of one request, position after position. `length`: positions that are part of the text."""
+class PagedSequence(OneSequence):
+    """One text. `ids`: its tokens, as far as they are held; `table`: the blocks that they lie in, in order."""
+
+    def __init__(self, engine: Engine, pool: Pool, ids: list[int], table: list[int]) -> None:
+        """One that holds `ids` already, in blocks of others."""
+        super().__init__(engine)
+        self.ids, self.table = ids, table
+        self.length = len(ids)
+        self.last: Rows | None = None
+        self._pool = pool
+
+    def commit(self, path: Sequence[int]) -> None:
+        """Keep the rows of these nodes."""
+        if path and self.last is not None:
+            rows = self.last.places[list(path)]
+            self._pool.move(self, (rows - self.last.text).tolist())
+            self.ids += self.last.tokens[rows].tolist()
+            self.length = len(self.ids)
+        self.last = None
+
+    def rewind(self, length: int) -> None:
+        """Forget all but the first `length` tokens."""
+        super().rewind(length)
+        del self.ids[length:]
+        self.last = None
+        self._pool.shorten(self)
+
+    def close(self) -> None:
+        """Give the blocks back; what fills one whole serves texts that begin alike."""
+        if not self.closed:
+            self._pool.free(self)
+        super().close()
+
+    def cached(self) -> list[tuple[NDArray[Any], NDArray[Any]]]:
+        """Keys and values of every layer, float32[1, heads, length, dim]."""
+        return self._pool.cached(self)
+
+
+class Pool:
+    """The blocks, and the graph that reads and writes them."""
 
     least = 2
     """Rows below which the kernels take other ways: from two rows on, a row is scored in the same arithmetic, to the
     last bit, however many there are. That a row more takes no time to speak of makes it worth while."""
 
+    batch: int | None = None
+
     def __init__(self, compiled: Any) -> None:
-        """An empty cache for a compiled graph that `paged` made."""
-        self.length = 0
+        """An empty pool for a compiled graph that `paged` made."""
         self._request = compiled.create_infer_request()
         self.threads = int(compiled.get_property("INFERENCE_NUM_THREADS"))
         self._kinds: dict[tuple[Any, ...], list[str]] = {}  # inputs of one shape and type share a buffer
@@ -56,103 +103,117 @@ class Blocks:
                 sizes = tuple(shape[axis].get_length() for axis in (1, 2, 3))
                 self._kinds.setdefault((*sizes, given.get_element_type().get_type_name()), []).append(name)
         self._size = next(iter(self._kinds))[1]
-        self._capacity = self._used = 0
-        self._reserve(_FIRST * self._size)
-        self._lengths = [self._bind(name, np.zeros(1 + (at > 0), np.int32)) for at, name in enumerate(_LENGTHS)]
-        self._longest = self._bind("max_context_len", np.zeros((), np.int32))
-        self._shape: tuple[int, int, bool] | None = None
-        self._given: dict[str, NDArray[Any]] = {}
-        self._known: dict[tuple[int, int, bool], dict[str, NDArray[Any]]] = {}
+        self.blocks = Blocks(self._size)
+        self._bound: dict[str, NDArray[Any]] = {}
+        self._grow(_FIRST)
 
-    def _bind(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
-        """The array, which the graph takes this input from until another is bound."""
-        self._request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
-        return array
+    def open(self, engine: Engine, ids: Sequence[int] | Int32, *, reuse: bool) -> PagedSequence:
+        """A sequence in the blocks that hold the beginning of `ids` already."""
+        table = self.blocks.shared(ids) if reuse else []
+        return PagedSequence(engine, self, [int(token) for token in ids[: len(table) * self._size]], table)
 
-    def _reserve(self, positions: int) -> None:
-        """Room for at least `positions` positions; where there is too little, it is at least doubled."""
-        if positions <= self._capacity:
-            return
-        blocks = max(-(-positions // self._size), 2 * self._capacity // self._size)
+    def free(self, sequence: PagedSequence) -> None:
+        """The sequence is over."""
+        self.blocks.remember(sequence.ids, sequence.table)
+        self.blocks.release(sequence.table)
+
+    def shorten(self, sequence: PagedSequence) -> None:
+        """Let go of blocks after the sequence's text."""
+        needed = -(-sequence.length // self._size)
+        table = sequence.table
+        sequence.table, rest = table[:needed], table[needed:]
+        self.blocks.release(rest)
+
+    def _grow(self, blocks: int) -> None:
+        """Room for at least `blocks` blocks in all."""
         for kind, names in self._kinds.items():
             heads, size, dim, type_name = kind
             of = getattr(openvino.Type, type_name)
             grown = np.zeros((len(names), blocks, heads, size, dim), dtype=f"u{of.size}")
             if kind in self._buffers:
-                grown[:, : self._capacity // size] = self._buffers[kind]
+                grown[:, : self.blocks.count] = self._buffers[kind]
             self._buffers[kind] = grown
             for name, part in zip(names, grown, strict=True):
                 self._request.set_tensor(name, openvino.Tensor(part, openvino.Shape(part.shape), of))
-        self._capacity, self._used = blocks * self._size, 0
-        self._table = np.arange(blocks, dtype=np.int32)
+        self.blocks.add(blocks - self.blocks.count)
 
-    def _inputs(self, rows: int, scored: int, seen: bool) -> dict[str, NDArray[Any]]:
-        """Bound arrays for a forward of that shape; those of trees are kept, because their shapes come again."""
-        shape = (rows, scored, seen)
-        if shape != self._shape:
-            self._given = self._known.get(shape) or {
-                _NAMES[IDS]: np.empty(rows, np.int64), _NAMES[POSITIONS]: np.empty(rows, np.int64),
-                ROWS: np.empty(scored, np.int64), _BIAS: np.empty(rows * rows if seen else 0, np.uint8),
-            }  # fmt: skip
-            if seen:
-                self._known[shape] = self._given
-            for name, array in self._given.items():
-                self._bind(name, array)
-            self._shape = shape
-        return self._given
+    def _reserve(self, given: Sequence[Rows]) -> None:
+        """Blocks of its own for every row that is written."""
+        wanted = sum(self.blocks.missing(rows.sequence.table, rows.sequence.length + len(rows.tokens)) for rows in given)
+        wanted += len(given)  # one of each may have to be copied
+        count = self.blocks.count
+        there = self.blocks.free if count * self._size >= KEEP else self.blocks.empty
+        if wanted > there:
+            self._grow(count + max(wanted - there, count))
+        for rows in given:
+            sequence = rows.sequence
+            for old, new in self.blocks.own(sequence.table, sequence.length, sequence.length + len(rows.tokens)):
+                for buffer in self._buffers.values():
+                    buffer[:, new] = buffer[:, old]
 
-    def clear(self) -> None:
-        """The next row is the first of a text."""
-        self.length = 0
+    def _bind(self, name: str, array: NDArray[Any]) -> None:
+        """The graph takes this input from the array's own memory."""
+        self._bound[name] = array
+        self._request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
 
-    def score(
-        self, tokens: NDArray[np.int64], where: NDArray[np.int64], seen: NDArray[np.bool_] | None,
-        wanted: NDArray[np.int64],
-    ) -> Logits:  # fmt: skip
-        """float32[R, V]: logits of the `wanted` rows, of those that now come after the text; see `keep`.
+    def score(self, given: Sequence[Rows]) -> list[Logits]:
+        """float32[R, V] for each: logits of the `wanted` rows. They hold until the next call.
 
-        tokens, where   int64[T], int64[T]: ids, positions
-        seen            bool[T, T]: which of each other the rows see; None: those before them
+        The rows come after the texts; those that are text are committed.
         """
-        rows, length = len(tokens), self.length
-        self._reserve(length + rows)
-        used = -(-(length + rows) // self._size)
-        if used != self._used:
-            self._bind("block_indices", self._table[:used])
-            self._used = used
-        given = self._inputs(rows, len(wanted), seen is not None)
-        given[_NAMES[IDS]][:], given[_NAMES[POSITIONS]][:], given[ROWS][:] = tokens, where, wanted
-        if seen is not None:
-            given[_BIAS][:] = seen.reshape(-1)
-        for array, value in zip(self._lengths, (length, rows, used, len(given[_BIAS])), strict=True):
-            array[-1] = value
-        self._longest[()] = length + rows
+        self._reserve(given)
+        counts = np.array([len(rows.tokens) for rows in given])
+        past = np.array([rows.sequence.length for rows in given], dtype=np.int32)
+        tables = [rows.sequence.table[: -(-(rows.sequence.length + len(rows.tokens)) // self._size)] for rows in given]
+        bias = [rows.seen.reshape(-1).view(np.uint8) if rows.seen is not None else _NOTHING for rows in given]
+        starts = _begins(counts)
+        wanted = [rows.wanted + start for rows, start in zip(given, starts[:-1].tolist(), strict=True)]
+        scored = np.concatenate(wanted)
+        self._bind(_NAMES[IDS], np.concatenate([rows.tokens for rows in given]))
+        self._bind(_NAMES[POSITIONS], np.concatenate([rows.where for rows in given]))
+        self._bind(ROWS, scored if len(scored) else starts[:1].astype(np.int64))
+        self._bind("past_lens", past)
+        self._bind("subsequence_begins", starts)
+        self._bind("block_indices", np.concatenate([np.array(table, dtype=np.int32) for table in tables]))
+        self._bind("block_indices_begins", _begins([len(table) for table in tables]))
+        self._bind("qq_bias", np.concatenate(bias))
+        self._bind("qq_bias_begins", _begins([len(part) for part in bias]))
+        self._bind("max_context_len", np.array((past + counts).max(), dtype=np.int32))
         self._request.infer(share_inputs=True, share_outputs=True)
         logits: Logits = self._request.get_output_tensor(0).data
-        return logits
+        for rows in given:
+            sequence = rows.sequence
+            sequence.ids += rows.tokens[: rows.text].tolist()
+            sequence.length = len(sequence.ids)
+            sequence.last = rows
+            if rows.text > 1:
+                self.blocks.remember(sequence.ids, sequence.table)
+        return np.split(logits[: len(scored)], np.cumsum([len(part) for part in wanted])[:-1])
 
-    def keep(self, rows: Sequence[int]) -> None:
-        """These of the rows scored last continue the text, in order; `rows` ascends."""
-        for to, at in enumerate(rows, start=self.length):
-            source = self.length + at
-            if source != to:
-                (block, row), (to_block, to_row) = divmod(source, self._size), divmod(to, self._size)
+    def move(self, sequence: PagedSequence, rows: Sequence[int]) -> None:
+        """These of the rows after the text continue it, in order; `rows` ascends."""
+        table, length, size = sequence.table, sequence.length, self._size
+        for to, at in enumerate(rows):
+            if to != at:
+                (block, row), (to_block, to_row) = divmod(length + at, size), divmod(length + to, size)
                 for buffer in self._buffers.values():
-                    buffer[:, to_block, :, to_row] = buffer[:, block, :, row]
-        self.length += len(rows)
+                    buffer[:, table[to_block], :, to_row] = buffer[:, table[block], :, row]
 
-    def rewind(self, length: int) -> None:
-        """Forget all but the first `length` positions."""
-        if not 0 <= length <= self.length:
-            raise ValueError(f"cannot rewind from {self.length} to {length} positions")
-        self.length = length
-
-    def cached(self) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    def cached(self, sequence: PagedSequence) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
         """Keys and values of every layer, float32[1, heads, length, dim]."""
         found = {}
         for (heads, _, dim, type_name), names in self._kinds.items():
             for name, part in zip(names, self._buffers[heads, self._size, dim, type_name], strict=True):
-                rows = part.transpose(1, 0, 2, 3).reshape(1, heads, -1, dim)[:, :, : self.length]
+                blocks = part[sequence.table]
+                rows = blocks.transpose(1, 0, 2, 3).reshape(1, heads, -1, dim)[:, :, : sequence.length]
                 wide = rows.astype(np.uint32) << 16 if type_name == "bf16" else np.ascontiguousarray(rows)
                 found[name] = wide.view(np.float32)
         return [(found[f"key_cache.{at}"], found[f"value_cache.{at}"]) for at in range(len(found) // 2)]
+
+
+_NOTHING = np.empty(0, dtype=np.uint8)
+
+
+def _begins(counts: Sequence[int] | NDArray[Any]) -> NDArray[np.int32]:
+    """int32[n+1]: where each of n parts begins, and the last one ends."""
+    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)

@@ -75,7 +75,6 @@ class RowTable:
             self._where[first + row] = self.length
             self._open[first + row] = 0.0
             self.length += 1
-        self._written = 0
 
     def rewind(self, length: int) -> None:
         """Only the first `length` positions are still part of the text."""

@@ -1,22 +1,26 @@
 """Keys and values as variables of an OpenVINO graph, which it appends every row to that it scores.
 
 A `RowTable` knows which of them are still part of the text; the others are masked out, and removed when enough have
-gathered.
+gathered. Each sequence has variables of its own, so a forward of several runs the graph once for each.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hierdraft.engines.openvino.files import BEAM, IDS, MASK, POSITIONS, ROWS, SLIDING_MASK
+from hierdraft.engines.openvino.rows import Logits, Rows
 from hierdraft.engines.openvino.rowtable import RowTable
 from hierdraft.engines.openvino.runtime import openvino
+from hierdraft.engines.sequences import OneSequence
+from hierdraft.tree import Int32
 
-Logits = NDArray[np.float32]
+if TYPE_CHECKING:
+    from hierdraft.protocols import Engine
 
 MOST_DROPPED = 256
 """Rejected rows that are carried along, and as many again as the text is long: a row more in the cache costs a forward
@@ -25,66 +29,55 @@ microseconds, and reading the graph's variables, to move the others together, co
 _ONE_BEAM = np.zeros(1, dtype=np.int32)
 
 
-class Variables:
-    """Keys and values of one request; the methods are those of `Blocks`."""
+class VariablesSequence(OneSequence):
+    """One text, in variables of its own."""
 
-    least = 1
-
-    def __init__(self, compiled: Any, windows: Sequence[int | None]) -> None:
-        """An empty cache for a compiled graph that `convert` made.
-
-        windows   each layer's attention window, None for full attention
-        """
-        self.windows = windows
+    def __init__(self, engine: Engine, owner: Variables, request: Any) -> None:
+        """An empty one."""
+        super().__init__(engine)
         self.table = RowTable()
-        self._request = compiled.create_infer_request()
-        self.threads = int(compiled.get_property("INFERENCE_NUM_THREADS"))
-        self._states = {state.name: state for state in self._request.query_state()}
-        self._names = [given.get_any_name() for given in self._request.model_inputs]
-        self._window = min((window for window in windows if window is not None), default=None)
+        self.last: Rows | None = None
+        self._owner, self._request = owner, request
+        self._states = {state.name: state for state in request.query_state()}
 
-    @property
-    def length(self) -> int:
-        """Positions that are part of the text."""
-        return self.table.length
-
-    def clear(self) -> None:
-        """See `Blocks`."""
-        self._request.reset_state()
-        self.table = RowTable()
-
-    def score(
-        self, tokens: NDArray[np.int64], where: NDArray[np.int64], seen: NDArray[np.bool_] | None,
-        wanted: NDArray[np.int64],
-    ) -> Logits:  # fmt: skip
-        """See `Blocks`."""
+    def score(self, rows: Rows) -> Logits:
+        """float32[R, V]: logits of the `wanted` rows, which come after the text; those that are text are committed."""
         if self.table.dropped > MOST_DROPPED + self.length:
             self._compact()
-        among = np.tri(len(tokens), dtype=bool) if seen is None else seen
-        full, sliding = self.table.masks(where, among, self._window)
-        given = {IDS: tokens[None], POSITIONS: where[None], ROWS: wanted, BEAM: _ONE_BEAM, SLIDING_MASK: sliding}
-        given[MASK] = full if SLIDING_MASK in self._names else sliding
-        self._request.infer([given[name] for name in self._names], share_inputs=True, share_outputs=True)
-        self.table.add(len(tokens))
+        given = self._owner.inputs(rows, self.table)
+        self._request.infer(given, share_inputs=True, share_outputs=True)
+        self.table.add(len(rows.tokens))
+        self.table.keep(range(rows.text))
+        self.length, self.last = self.table.length, rows
         logits: Logits = self._request.get_output_tensor(0).data
-        return logits
+        return logits[: len(rows.wanted)]
 
-    def keep(self, rows: Sequence[int]) -> None:
-        """See `Blocks`."""
-        self.table.keep(rows)
+    def commit(self, path: Sequence[int]) -> None:
+        """Keep the rows of these nodes."""
+        if path and self.last is not None:
+            self.table.keep(self.last.places[list(path)].tolist())
+            self.length = self.table.length
+        self.last = None
 
     def rewind(self, length: int) -> None:
-        """See `Blocks`."""
+        """Forget all but the first `length` tokens."""
         self.table.rewind(length)
+        self.length, self.last = length, None
+
+    def close(self) -> None:
+        """Leave the variables to another text."""
+        if not self.closed:
+            self._owner.free(self._request)
+        super().close()
 
     def _compact(self) -> None:
         """Move what is kept together."""
-        kept = self.table.gather()
+        kept, self.last = self.table.gather(), None
         for state in self._states.values():
             state.state = openvino.Tensor(np.ascontiguousarray(state.state.data[:, :, kept]))
 
     def cached(self) -> list[tuple[NDArray[Any], NDArray[Any]]]:
-        """See `Blocks`."""
+        """Keys and values of every layer, float[1, heads, length, dim]."""
         self._compact()
         parts = {name: state.state.data[:, :, : self.length] for name, state in self._states.items()}
 
@@ -92,4 +85,46 @@ class Variables:
             found: NDArray[Any] = next(part for name, part in parts.items() if name.startswith(f"{kind}.{layer}new."))
             return found
 
-        return [(of("key", layer), of("value", layer)) for layer in range(len(self.windows))]
+        return [(of("key", layer), of("value", layer)) for layer in range(len(self._owner.windows))]
+
+
+class Variables:
+    """The graph, and the variables of texts that are over; the methods are those of `Pool`."""
+
+    least = 1
+    batch: int | None = None
+
+    def __init__(self, compiled: Any, windows: Sequence[int | None]) -> None:
+        """Without sequences, for a compiled graph that `convert` made.
+
+        windows   each layer's attention window, None for full attention
+        """
+        self.windows = windows
+        self.threads = int(compiled.get_property("INFERENCE_NUM_THREADS"))
+        self._compiled = compiled
+        self._names = [given.get_any_name() for given in compiled.inputs]
+        self._window = min((window for window in windows if window is not None), default=None)
+        self._unused: list[Any] = []
+
+    def open(self, engine: Engine, ids: Sequence[int] | Int32, *, reuse: bool) -> VariablesSequence:  # noqa: ARG002
+        """An empty sequence: variables are not shared."""
+        request = self._unused.pop() if self._unused else self._compiled.create_infer_request()
+        request.reset_state()
+        return VariablesSequence(engine, self, request)
+
+    def free(self, request: Any) -> None:
+        """A text is over."""
+        self._unused.append(request)
+
+    def inputs(self, rows: Rows, table: RowTable) -> list[Any]:
+        """What the graph is given."""
+        among = np.tri(len(rows.tokens), dtype=np.bool_) if rows.seen is None else rows.seen
+        full, sliding = table.masks(rows.where, among, self._window)
+        wanted = rows.wanted if len(rows.wanted) else np.zeros(1, dtype=np.int64)
+        given = {IDS: rows.tokens[None], POSITIONS: rows.where[None], ROWS: wanted, BEAM: _ONE_BEAM}
+        given |= {SLIDING_MASK: sliding, MASK: full if SLIDING_MASK in self._names else sliding}
+        return [given[name] for name in self._names]
+
+    def score(self, given: Sequence[Rows]) -> list[Logits]:
+        """See `Pool`."""
+        return [rows.sequence.score(rows) for rows in given]

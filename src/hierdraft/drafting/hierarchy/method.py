@@ -1,4 +1,4 @@
-"""The default drafter: every level is asked, what they say is weighed, one tree grows best-first."""
+"""The default method: every level is asked, what they say is weighed, one tree grows best-first."""
 
 from __future__ import annotations
 
@@ -15,27 +15,30 @@ from hierdraft.databases.recycled import TOP, RecycledLevel, make_successors, no
 from hierdraft.databases.suffixarray import LONGEST, follow_all
 from hierdraft.drafting.hierarchy.calibration import Calibration, file_of
 from hierdraft.drafting.hierarchy.further import FurtherLevels
-from hierdraft.drafting.hierarchy.grow import Sources, grow, make_space
+from hierdraft.drafting.hierarchy.grow import Sources, Space, grow, make_space
 from hierdraft.errors import UsageError
 from hierdraft.levels import askable_levels, asked_levels, code_of
-from hierdraft.protocols import Budget, Request, Step, Wants
+from hierdraft.protocols import Budget, Request, Setup, Step, Wants
 from hierdraft.tree import DraftTree, Int32
 
 _MODEL = code_of("model")
 _ALL = asked_levels()
 
+_NODES = 64
+
 PROMPT_ROWS = 128
 """How many of the last prompt positions teach the recycled level."""
 
 
-class HierarchyDrafter:
+class HierarchyMethod:
     """Calibrated best-first drafting (hierdraft's own; the levels are those of arXiv 2502.05609, and two more).
 
-    The calibration outlives a request: what was learned about the value of a match serves the next one. The text of
-    a request does so only in its own namespace.
+    The calibration outlives a request: what was learned about the value of a match serves the next one, and those
+    beside it. The text of a request does so only in its own namespace.
     """
 
     q_kind: Literal["one_hot", "full"] = "one_hot"
+    uses_databases = True
 
     def __init__(self, levels: tuple[str, ...] = _ALL, least: float = 0.002, calibration: str = "default") -> None:
         """Raises UsageError for unknown levels.
@@ -48,65 +51,86 @@ class HierarchyDrafter:
             levels = tuple(dict.fromkeys((*_ALL, *(level for level in levels if level != "default"))))
         if not set(levels) <= set(askable_levels()):
             raise UsageError(f"The levels are {', '.join(askable_levels())}, not {'+'.join(levels)}.")
-        self._further = FurtherLevels(levels)
         if calibration not in ("default", "none"):
             raise UsageError(f"The calibration is 'default' or 'none', not {calibration!r}.")
-        self.wants = Wants(TOP, PROMPT_ROWS) if "recycled" in levels else Wants()
+        self.levels = frozenset(levels)
+        self.least = least
         self.calibration = Calibration(levels)
+        self.databases = Databases()
+        self.recycled = RecycledLevel()
+        self.further = [FurtherLevels(levels)]
+        """Those that no request uses now."""
+        self.spaces: list[Space] = []
+        """Likewise."""
+        self._order = levels
         self._stored: Path | None = None
         self._learns = calibration == "default"
         if self._learns:
             self.calibration.read_default()
-        self._levels = frozenset(levels)
-        self._least = least
-        self._databases = Databases()
-        self._recycled = RecycledLevel()
-        self._space = make_space(64, 0)
-        self._begin(Request(np.zeros(1, dtype=np.int32), 1))
 
-    def attach(self, databases: Databases) -> None:
-        """Draft from these packs and namespaces too, and continue from the calibration that lies with them."""
-        self._databases = databases
-        shared = databases.calibration_file
-        self._stored = file_of(shared, self._levels) if shared is not None else None
+    @property
+    def wants(self) -> Wants:
+        """Runner-ups for the recycled level."""
+        return Wants(TOP, PROMPT_ROWS) if "recycled" in self.levels else Wants()
+
+    def attach(self, setup: Setup) -> None:
+        """Draft from these databases too, and continue from the calibration that lies with them.
+
+        A target that does not show its runner-ups is drafted for without the recycled level.
+        """
+        self.databases = setup.databases
+        shared = self.databases.calibration_file
+        self._stored = file_of(shared, self.levels) if shared is not None else None
+        if not setup.offers.scores:
+            self.levels -= {"recycled"}
         if self._learns and self._stored is not None:
             self.calibration.read(self._stored)
-            self._weights = self.calibration.weights(self._request.namespace)
+
+    def open(self, request: Request) -> HierarchySession:
+        """Index the prompt and the reference."""
+        return HierarchySession(self, request)
 
     def close(self) -> None:
         """Store what was learned about drafting, where there is a place for it; a failure is a warning."""
         if self._stored is not None and self._learns:
             self.calibration.save(self._stored)
 
-    def text_only(self) -> None:
-        """Do without the recycled level, which needs the target's logits."""
-        self.wants = Wants()
-        self._levels -= {"recycled"}
+    def take_space(self, nodes: int, packs: int) -> Space:
+        """Room for a tree, which its request gives back when it is over."""
+        for place, space in enumerate(self.spaces):
+            if len(space.tokens) >= nodes and space.rows.longest.shape[1] == packs:
+                return self.spaces.pop(place)
+        self.spaces.clear()  # of other sizes than are wanted now
+        return make_space(nodes, packs)
 
-    def _begin(self, request: Request) -> None:
-        self._request = request
-        self._shelves = self._databases.open(request.namespace, self._levels)
+    def take_further(self) -> FurtherLevels:
+        """The levels beside the five, likewise."""
+        return self.further.pop() if self.further else FurtherLevels(self._order)
+
+
+class HierarchySession:
+    """One request: its own text, and where it stands in every database."""
+
+    def __init__(self, method: HierarchyMethod, request: Request) -> None:
+        """Index the prompt and the reference."""
+        self._method, self._request, self._levels = method, request, method.levels
+        self._shelves = method.databases.open(request.namespace, self._levels)
         packs = len(self._shelves.packs)
-        if self._space.rows.longest.shape[1] != packs:
-            self._space = make_space(len(self._space.tokens), packs)
+        self._space = method.take_space(_NODES, packs)
         self._low, self._high = np.zeros((2, 2, packs, LONGEST + 1), dtype=np.int32)
         self._useful: list[set[int]] = [set() for _ in range(self._shelves.grown)]
-        self._weights = self.calibration.weights(request.namespace)
+        self._weights = method.calibration.weights(request.namespace)
         recycles = "recycled" in self._levels
-        self._successors = self._recycled.table(request.namespace) if recycles else make_successors(0)
+        self._successors = method.recycled.table(request.namespace) if recycles else make_successors(0)
         self._reference = ReferenceLevel(request.reference if "reference" in self._levels else ())
-        self._context = ContextLevel()
+        asks = "context" in self._levels
+        self._context = ContextLevel(request.prompt, room=min(request.limit, 4096)) if asks else ContextLevel()
+        self._further = method.take_further()
+        self._further.start(request)
         self._shelve_texts({})
         self._last = request.prompt[-ORDERS:]
         self._asked = False
         self._proposed = 0
-
-    def start(self, request: Request) -> None:
-        """Index the prompt and the reference; the request before is forgotten."""
-        self._begin(request)
-        if "context" in self._levels:
-            self._context = ContextLevel(request.prompt, room=min(request.limit, 4096))
-        self._further.start(request)
         self._follow(request.prompt[-LONGEST:].copy())
 
     def _shelve_texts(self, more: Mapping[str, Chains]) -> None:
@@ -135,8 +159,8 @@ class HierarchyDrafter:
             self._successors, self._texts, shelves.shelf, self._low, self._high,
         )  # fmt: skip
         self._last = tokens[-ORDERS:].copy()  # writable, as everywhere else: one compiled signature
-        self._asked = True
-        n = self._proposed = grow(sources, self._last, self._weights, space, budget.nodes, budget.depth, self._least)
+        self._asked, least = True, self._method.least
+        n = self._proposed = grow(sources, self._last, self._weights, space, budget.nodes, budget.depth, least)
         return DraftTree(
             space.tokens[:n].copy(),
             space.parents[:n].copy(),
@@ -150,7 +174,7 @@ class HierarchyDrafter:
         if self._asked:
             rows = np.array([0, *(node + 1 for node in step.path)])
             asked = self._own_rows(step)
-            self.calibration.learn(self._space.evidence, self._weights, asked, step.choices[rows[: len(asked)]])
+            self._method.calibration.learn(self._space.evidence, self._weights, asked, step.choices[rows[: len(asked)]])
             self._asked = False
         if step.runner_up is not None and "recycled" in self._levels:
             self._recycle(step, step.runner_up)
@@ -199,12 +223,12 @@ class HierarchyDrafter:
             if order > 1:
                 useful.add(int(self._shelves.packs[pack].index.suffixes[self._low[0, pack, order]]))
 
-    def finish(self, tokens: Int32) -> None:
-        """Learn the answer; forget the rest of the request's text."""
-        prompt, namespace = self._request.prompt, self._request.namespace
+    def finish(self, tokens: Int32) -> None:  # noqa: ARG002 - the loop teaches what was said
+        """Note which learned texts were useful; forget the request's own."""
         for pack, places in zip(self._shelves.packs, self._useful, strict=False):
-            self._databases.touch(namespace, pack, places)
-        self._databases.learn(namespace, prompt, tokens[len(prompt) :])
+            self._method.databases.touch(self._request.namespace, pack, places)
         self._context.close()
         self._reference.close()
         self._further.close()
+        self._method.further.append(self._further)
+        self._method.spaces.append(self._space)

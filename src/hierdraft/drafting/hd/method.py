@@ -17,16 +17,17 @@ from hierdraft.databases.ngrams import Gram, RecentGrams, continuations_of, freq
 from hierdraft.drafting.hd.window import LookaheadWindow
 from hierdraft.errors import UsageError
 from hierdraft.levels import CODES, GRAMMAR, WINDOW, code_of
-from hierdraft.protocols import Budget, Request, Step, Wants
+from hierdraft.protocols import Budget, Request, Setup, Step, Wants
 from hierdraft.tree import DraftTree, Int32
 
 ORDER = ("context", "model", "statistics")
 
 
-class HdDrafter:
+class HdMethod:
     """The paper's procedure, every setting of it adjustable."""
 
     q_kind: Literal["one_hot", "full"] = "one_hot"
+    uses_databases = True
 
     def __init__(
         self, order: tuple[str, ...] = ORDER, drafts: int = 7, length: int = 4, width: int = 7,
@@ -46,58 +47,66 @@ class HdDrafter:
             raise UsageError(f"The order of hd names some of {', '.join(ORDER)}, each once, not {'+'.join(order)}.")
         if min(drafts, length, width, grams, key) < 1 or window < 0 or level < 2:
             raise UsageError("The numbers of hd are at least 1; window may be 0, and level is at least 2.")
-        self._order, self._drafts, self._length, self._width = order, drafts, length, width
-        self._grams, self._key, self._columns, self._ngram = grams, key, window, level
+        self.order, self.drafts, self.length, self.width = order, drafts, length, width
+        self.key, self.columns, self.ngram = key, window, level
         self.wants = Wants(probes=window * (level - 1))
-        self._databases = Databases()
+        self.databases = Databases()
+        self.tried = np.full((CODES, length), 2.0)
+        self.accepted = np.full((CODES, length), 1.0)
+        self._grams = grams
         self._built: tuple[object, ...] | None = None
         self._frequent: dict[int, list[Gram]] = {}
-        self._tried = np.full((CODES, length), 2.0)
-        self._accepted = np.full((CODES, length), 1.0)
-        self._begin(Request(np.zeros(1, dtype=np.int32), 1))
 
-    def attach(self, databases: Databases) -> None:
-        """Draft from these packs too. What is learned while running counts once it is in a pack."""
-        self._databases = databases
+    def attach(self, setup: Setup) -> None:
+        """Draft from these packs too. What is learned while running counts once it is in a pack.
+
+        Without the target's choices after nodes that are not accepted there is no lookahead window.
+        """
+        self.databases = setup.databases
         self._built = None
+        if not setup.offers.scores:
+            self.columns, self.wants = 0, Wants()
+
+    def open(self, request: Request) -> HdSession:
+        """Note the prompt's n-grams, and those of packs that are new."""
+        return HdSession(self, request)
 
     def close(self) -> None:
         """Nothing to store: what was said is in the databases."""
 
-    def text_only(self) -> None:
-        """Do without the lookahead window, which needs the target's choices after nodes that are not accepted."""
-        self._columns = 0
-        self.wants = Wants()
-
-    def _begin(self, request: Request) -> None:
-        self._request = request
-        self._shelves = self._databases.open(request.namespace)
-        self._context = RecentGrams(self._length, self._width)
-        self._window: LookaheadWindow | None = None
-
-    def start(self, request: Request) -> None:
-        """Note the prompt's n-grams, and those of packs that are new."""
-        self._begin(request)
-        self._context.extend(request.prompt.tolist())
-        if self._columns:
-            self._window = LookaheadWindow(self._columns, self._ngram, request.prompt.tolist())
-        packs = [pack for pack in self._shelves.packs if pack.info.level == "model"]
-        if self._built != (*packs,) and "model" in self._order:
+    def frequent(self, shelves: Shelves) -> dict[int, list[Gram]]:
+        """The most frequent n-grams of all model packs, by their first token."""
+        packs = [pack for pack in shelves.packs if pack.info.level == "model"]
+        if self._built != (*packs,) and "model" in self.order:
             self._built = (*packs,)
-            self._frequent = frequent_grams([pack.index for pack in packs], self._length, self._grams)
+            self._frequent = frequent_grams([pack.index for pack in packs], self.length, self._grams)
+        return self._frequent
+
+
+class HdSession:
+    """One request: the context level and the lookahead window are its own."""
+
+    def __init__(self, method: HdMethod, request: Request) -> None:
+        self._method = method
+        self._shelves = method.databases.open(request.namespace)
+        self._frequent = method.frequent(self._shelves)
+        self._context = RecentGrams(method.length, method.width)
+        self._context.extend(request.prompt.tolist())
+        prompt = request.prompt.tolist()
+        self._window = LookaheadWindow(method.columns, method.ngram, prompt) if method.columns else None
 
     def propose(self, tokens: Int32, budget: Budget) -> DraftTree:
         """At most `budget.nodes` nodes of drafts, equal beginnings shared, and the window's nodes besides."""
-        drafts = DraftTree.merge(self._found(tokens[-self._key :].tolist()), budget.nodes, budget.depth)
+        drafts = DraftTree.merge(self._found(tokens[-self._method.key :].tolist()), budget.nodes, budget.depth)
         ids, parents, levels = drafts.tokens.tolist(), drafts.parents.tolist(), drafts.level.tolist()
         probs: list[float] = []
-        for node, (parent, depth) in enumerate(zip(parents, drafts.depths().tolist(), strict=True)):
-            cell = levels[node], depth - 1
-            probs.append((probs[parent] if parent >= 0 else 1.0) * float(self._accepted[cell] / self._tried[cell]))
+        right = self._method.accepted / self._method.tried
+        for level, parent, depth in zip(levels, parents, drafts.depths().tolist(), strict=True):
+            probs.append((probs[parent] if parent >= 0 else 1.0) * float(right[level, depth - 1]))
         probes = 0
         if self._window and budget.probes < self._window.most:
             self._window.restart()
-        elif self._window and self._columns + self._ngram <= budget.depth:
+        elif self._window and self._method.columns + self._method.ngram <= budget.depth:
             window, above = self._window.nodes(len(ids))
             probes = len(window)
             ids, parents = ids + window, parents + above
@@ -108,9 +117,9 @@ class HdDrafter:
     def _found(self, text: list[int]) -> list[tuple[int, Gram]]:
         """The drafts that follow `text`, each with its level: the levels in their order until there are enough."""
         found: dict[Gram, int] = {}
-        for name in self._order:
+        for name in self._method.order:
             for draft in self._ask(name, text, self._shelves):
-                if len(found) >= self._drafts:
+                if len(found) >= self._method.drafts:
                     break
                 found.setdefault(draft, WINDOW if self._is_probed(name, text[-1], draft) else code_of(name))
         return [(level, draft) for draft, level in found.items()]
@@ -127,8 +136,8 @@ class HdDrafter:
             for size in range(len(text), 0, -1):
                 for pack, held in enumerate(shelves.packs):
                     if held.info.level == name:
-                        most = 2 * self._drafts  # as many may be known already
-                        yield from continuations_of(shelves.shelf, pack, text[-size:], self._length, most)
+                        most = 2 * self._method.drafts  # as many may be known already
+                        yield from continuations_of(shelves.shelf, pack, text[-size:], self._method.length, most)
 
     def observe(self, step: Step) -> None:
         """Learn the new text's n-grams, all of them, and the window's."""
@@ -137,7 +146,7 @@ class HdDrafter:
         probes = np.flatnonzero(step.tree.probe)
         if self._window and len(probes) == len(self._window):
             for key, *continuation in self._window.advance(step.choices[probes + 1], len(step.tokens)):
-                self._context.add(key, tuple(continuation[: self._length]), probed=True)
+                self._context.add(key, tuple(continuation[: self._method.length]), probed=True)
 
     def _count(self, step: Step) -> None:
         """How often drafts of each level and depth are right, for `prob`."""
@@ -147,11 +156,8 @@ class HdDrafter:
             ours = not step.tree.probe[node] and step.tree.level[node] != GRAMMAR
             if parent in on_path and ours:
                 cell = int(step.tree.level[node]), int(depths[node]) - 1
-                self._tried[cell] += 1.0
-                self._accepted[cell] += node in on_path
+                self._method.tried[cell] += 1.0
+                self._method.accepted[cell] += node in on_path
 
     def finish(self, tokens: Int32) -> None:
-        """Keep the answer for the model level's next pack; forget the rest of the request's text."""
-        prompt, namespace = self._request.prompt, self._request.namespace
-        self._databases.learn(namespace, prompt, tokens[len(prompt) :])
-        self._begin(Request(np.zeros(1, dtype=np.int32), 1))
+        """Nothing to keep: the loop teaches what was said."""
