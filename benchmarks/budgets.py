@@ -21,11 +21,6 @@ from hierdraft.text import encode_prompt
 BUDGETS = (8, 16, 28, 60)
 
 
-def drafters_of(model: hierdraft.LanguageModel) -> dict[int, HierarchyMethod]:
-    """One for each budget: what one of them has seen the target say, another must not know."""
-    return {nodes: HierarchyMethod() for nodes in BUDGETS}
-
-
 def answer(
     model: hierdraft.LanguageModel, drafters: dict[int, HierarchyMethod], prompt: str, tokens: int
 ) -> dict[str, Any]:
@@ -69,7 +64,7 @@ def main() -> None:
     run = {"machine": machine(), "answers": 0}
     runs.append(run)
     model = hierdraft.load("smollm2-135m", engine="hf", dtype="float32", learn=False, threads=args.threads)
-    drafters = drafters_of(model)
+    drafters = {nodes: HierarchyMethod() for nodes in BUDGETS}  # what one has seen, another must not know
     for question in load_questions(f"spec-bench:{args.questions}", args.limit):
         if question.id in rows:
             continue

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from hierdraft.drafting.hierarchy.drafter import HierarchyDrafter
 from smollm2_prompts import prompts
 
 import hierdraft
@@ -23,7 +24,6 @@ from hierdraft.databases.pack import Pack, PackInfo, join
 from hierdraft.databases.suffixsort import build
 from hierdraft.decoding.loop import Options, decode
 from hierdraft.drafting.budget import FixedBudget
-from hierdraft.drafting.hierarchy.drafter import HierarchyDrafter
 from hierdraft.engines.replay import ReplayEngine
 from hierdraft.holdings import embedded_pack
 from hierdraft.text import encode_prompt

@@ -21,15 +21,18 @@ _CONSTRAINT = ("ban", "advance", "rewind", "forced")
 
 def check_options(
     *, method: Any, budget: Any, chat: Any, ignore_eos: Any, namespace: Any, schema: Any, lenient: Any,
-    schema_folders: Any, constraint: Any,
+    schema_folders: Any, constraint: Any, background: Any,
 ) -> None:  # fmt: skip
     """Raise UsageError for an option of the wrong type."""
-    drafts = isinstance(method, str) or (not isinstance(method, type) and (_has(method, _METHOD) or _has(method, _DRAFTER)))
+    drafts = isinstance(method, str) or (
+        not isinstance(method, type) and (_has(method, _METHOD) or _has(method, _DRAFTER))
+    )
     fits = {
         "method": (drafts, "the name of a drafting method or a Method"),
         "budget": (isinstance(budget, str) or _whole(budget), "'auto' or a number of nodes"),
         "chat": (isinstance(chat, bool | str) and chat != "", "True, False or the name of a chat template"),
         "ignore_eos": (isinstance(ignore_eos, bool), "True or False"),
+        "background": (isinstance(background, bool), "True or False"),
         "namespace": (isinstance(namespace, str), "a text"),
         "schema": (
             schema is None or isinstance(schema, str | Path | Mapping),
@@ -41,7 +44,7 @@ def check_options(
     }
     given = {"method": method, "budget": budget, "chat": chat, "ignore_eos": ignore_eos, "namespace": namespace,
              "schema": schema, "lenient": lenient, "schema_folders": schema_folders,
-             "constraint": constraint}  # fmt: skip
+             "constraint": constraint, "background": background}  # fmt: skip
     for name, (right, wanted) in fits.items():
         if not right:
             raise UsageError(f"{name} must be {wanted}, not {_shown(given[name])}.")

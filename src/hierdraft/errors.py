@@ -63,7 +63,7 @@ class DraftError(HierdraftError):
 
 
 class EngineBusyError(HierdraftError):
-    """One engine decodes one request at a time and is in use."""
+    """What serves one request at a time is in use."""
 
     exit_code = 10
 
@@ -102,6 +102,12 @@ class OutputError(HierdraftError):
     """What a command prints cannot be written, for example because the disk is full."""
 
     exit_code = 16
+
+
+class QueueFullError(HierdraftError):
+    """As many requests as may are running and waiting."""
+
+    exit_code = 17
 
 
 class DemoDiffersError(HierdraftError):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from numpy.typing import NDArray
 
@@ -25,11 +25,9 @@ class Offers:
     """What an engine can do.
 
     scores  show the target's choice and its runner-ups at every scored row, rejected ones too
-    batch   most sequences that can be open at a time, None: any number
     """
 
     scores: bool = True
-    batch: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +158,7 @@ class Session(Protocol):
         ...
 
 
+@runtime_checkable
 class Method(Protocol):
     """A way to draft: lives as long as the model, and serves any number of requests at a time, each with a session.
 
@@ -167,8 +166,11 @@ class Method(Protocol):
     from the distributions in its trees' `law`, which the verifier must know). `wants` is read when a request begins.
     """
 
-    q_kind: Literal["one_hot", "full"]
-    wants: Wants
+    @property
+    def q_kind(self) -> Literal["one_hot", "full"]: ...
+
+    @property
+    def wants(self) -> Wants: ...
 
     def attach(self, setup: Setup) -> None:
         """Called once, before the first request. Raises UsageError for a target that the method cannot do with."""
@@ -268,12 +270,15 @@ class Engine(Protocol):
         """int32[rows, k]: the ids of the k highest logits of each row, best first."""
         ...
 
-    def cost(self, rows: int) -> float:
-        """Seconds that a forward of `rows` rows takes, measured on this engine; 0.0 where nothing is known."""
+    def cost(self, rows: int, plain: int = 1) -> float:
+        """Seconds that a forward of `rows` rows takes, measured on this engine; 0.0 where nothing is known.
+
+        plain  how many of them are no drafts. Infinite for more, where the next forward has to do without drafts
+        """
         ...
 
-    def record(self, rows: int, seconds: float) -> None:
-        """Told after every step how long its forward of `rows` rows took."""
+    def record(self, rows: int, seconds: float, plain: int = 1) -> None:
+        """Told how long a forward of `rows` rows took, `plain` of which were no drafts and none part of a prompt."""
         ...
 
 

@@ -1,16 +1,15 @@
-"""An answer as it comes: pieces of certain text, the account of what it took, and whose turn it is on a model."""
+"""An answer as it comes: pieces of certain text, and the account of what it took."""
 
 from __future__ import annotations
 
 import threading
-import weakref
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
-from hierdraft.errors import EngineBusyError, HierdraftError, UsageError
+from hierdraft.decoding.front import Steps
 from hierdraft.levels import level_name
 from hierdraft.protocols import Finish, Step
 from hierdraft.text import StopStrings, VisibleText
@@ -92,20 +91,19 @@ _ALIVE = ("not begun", "running")
 
 
 class Stream:
-    """The pieces of an answer as they come, for one loop; `result` is the `Generation` so far.
+    """The pieces of an answer as they come; `result` is the `Generation` so far.
 
-    The request begins with the first piece that is asked for. It ends by itself, with `close`, at the end of a `with`
-    block, or when the stream is dropped; what was said until then is learned. A loop that is left early (by `break`,
-    an error, Ctrl-C) only pauses it: another loop continues where it stopped. As soon as no loop reads a stream, the
-    model's next request ends it, and reading on raises EngineBusyError; while one does, the next request raises it.
+    Unless it runs in the background, the request begins with the first piece that is asked for, and stands still while
+    nobody asks. It ends by itself, with `close`, at the end of a `with` block, or when the stream is dropped; what was
+    said until then is learned. A loop that is left early (by `break`, an error, Ctrl-C) only pauses it: another loop
+    continues where it stopped. Other requests of the model may run meanwhile.
 
     Loops in several threads share the pieces: each goes to one of them.
     """
 
     def __init__(
         self,
-        turns: Turns,
-        steps: Iterator[Step],
+        steps: Steps,
         tokenizer: Any,
         stop: StopStrings | None,
         model: object = None,
@@ -115,21 +113,22 @@ class Stream:
         self._look = look
         self.result = Generation()
         self._model = model
-        self._steps = turns.taken(weakref.ref(self), steps)
+        self._steps = steps
         self._visible = VisibleText(tokenizer, stop)
         self._pieces: deque[Piece] = deque()
         self._using = threading.RLock()
-        self._readers: weakref.WeakSet[_Reader] = weakref.WeakSet()
         self._state = "not begun"
-        self._stepping = False
-        self._ending: tuple[HierdraftError | None] | None = None
-        self._why: HierdraftError | None = None
+        self._stepping = self._closing = False
 
-    def __iter__(self) -> Iterator[Piece]:
-        """A new loop over the pieces that nobody has read yet."""
-        reader = _Reader(self)
-        self._readers.add(reader)
-        return reader
+    def __iter__(self) -> Stream:
+        """Itself: a loop continues where the last one stopped."""
+        return self
+
+    def __next__(self) -> Piece:
+        piece = self.take()
+        if piece is None:
+            raise StopIteration
+        return piece
 
     def __enter__(self) -> Stream:
         return self
@@ -141,35 +140,44 @@ class Stream:
         return f"<Stream: {self._state}, {len(self.result.token_ids)} tokens>"
 
     def close(self) -> None:
-        """End the request early and free the engine; reading on gives nothing. Waits for a step of another thread."""
-        self.end(None)
-
-    def end(self, why: HierdraftError | None, *, wait: bool = True) -> bool:
-        """End the request; reading on raises `why`. False, and nothing is done, where it runs and `wait` is not set."""
-        if wait:
-            self._ending = self._ending or (why,)  # a thread that reads sees it after its step
-        if not self._using.acquire(blocking=wait):
-            return False
-        try:
-            self._ending = self._ending or (why,)
+        """End the request early; reading on gives nothing. Waits for a step that another thread makes for it."""
+        self._closing = True  # a thread that reads sees it after its step
+        with self._using:
             self._settle()
-            return True
-        finally:
-            self._using.release()
 
-    def leave(self, why: HierdraftError) -> bool:
-        """End the request if no loop reads it; False where one does, and nothing is done."""
-        return not self._readers and self.end(why, wait=False)
+    def wait(self) -> Generation:
+        """Read to the end. Raises what ended the request, if anything but itself or `close` did."""
+        while self.take() is not None:
+            pass
+        return self.result
+
+    def __aiter__(self) -> Stream:
+        """For `async for`: of a request that runs in the background."""
+        return self
+
+    async def __anext__(self) -> Piece:
+        while not self._pieces and self._state in _ALIVE and not self._closing:
+            await self._steps.arrival()
+            with self._using:
+                self._advance()
+        piece = self.take()
+        if piece is None:
+            raise StopAsyncIteration
+        return piece
+
+    async def wait_async(self) -> Generation:
+        """As `wait`, without blocking the event loop."""
+        async for _ in self:
+            pass
+        return self.result
 
     def take(self) -> Piece | None:
-        """The next piece, None at the end."""
+        """The next piece, None at the end; raises what ended the request, if it was anything else."""
         with self._using:
             self._settle()
             while not self._pieces and self._state in _ALIVE:
                 self._advance()
                 self._settle()
-            if self._why is not None:
-                raise type(self._why)(*self._why.args)
             if not self._pieces:
                 if self._look is not None and self._state.startswith("ended"):
                     self._look(self.result)
@@ -187,6 +195,7 @@ class Stream:
             step = next(self._steps, None)
         except BaseException:  # whatever it was, Ctrl-C included: the request is over
             self._state = "failed"
+            self._steps.close()
             raise
         finally:
             self._stepping = False
@@ -205,71 +214,7 @@ class Stream:
 
     def _settle(self) -> None:
         """End the request if that was asked for; from within a step nothing is done, but after it."""
-        if self._ending is not None and self._state in _ALIVE and not self._stepping:
-            self._state, (self._why,) = "closed", self._ending
+        if self._closing and self._state in _ALIVE and not self._stepping:
+            self._state = "closed"
             self._pieces.clear()
             self._steps.close()
-
-
-class _Reader:
-    """One loop over a stream. The stream knows it by a weak reference only: a loop that was left is gone."""
-
-    __slots__ = ("__weakref__", "_stream")
-
-    def __init__(self, stream: Stream) -> None:
-        self._stream = stream
-
-    def __iter__(self) -> _Reader:
-        return self
-
-    def __next__(self) -> Piece:
-        piece = self._stream.take()
-        if piece is None:
-            raise StopIteration
-        return piece
-
-
-class Turns:
-    """One request at a time: which stream has its turn on a model."""
-
-    def __init__(self) -> None:
-        self._guard = threading.Lock()
-        self._busy = threading.Lock()
-        self._current: weakref.ref[Stream] | None = None
-        self.closed = False
-
-    def taken(self, stream: weakref.ref[Stream], steps: Iterator[Step]) -> Generator[Step]:
-        """The steps of `stream`, in its turn: from the first step to the end, or until the generator is closed.
-
-        Raises EngineBusyError in another's turn, UsageError once the model is closed.
-        """
-        self._take(stream)
-        try:
-            yield from steps
-        finally:
-            self._busy.release()
-
-    def _take(self, stream: weakref.ref[Stream]) -> None:
-        with self._guard:
-            self.check_open()
-            if not self._busy.acquire(blocking=False):
-                current = self._current() if self._current is not None else None
-                ended = EngineBusyError("The model began another request after this stream was left: it is ended.")
-                if current is None or not current.leave(ended) or not self._busy.acquire(blocking=False):
-                    raise EngineBusyError(
-                        "This model is decoding another request: wait for it, close its stream, or load it once more."
-                    )
-            self._current = stream
-
-    def check_open(self) -> None:
-        """Raises UsageError once the model is closed."""
-        if self.closed:
-            raise UsageError("This model is closed: load it again.")
-
-    def close(self) -> None:
-        """End the request that runs, after its present step, and begin no other."""
-        with self._guard:
-            self.closed = True
-            current = self._current() if self._current is not None else None
-        if current is not None:
-            current.end(UsageError("The model was closed before this answer ended."))

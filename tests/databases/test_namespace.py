@@ -15,7 +15,10 @@ from hierdraft.databases.namespace import Namespaces, expire, forget, model_key
 from hierdraft.databases.pack import PackInfo
 from hierdraft.databases.store import StoreOptions
 from hierdraft.databases.writer import take_lock
+from hierdraft.decoding.loop import Options, decode
 from hierdraft.drafting.hierarchy.method import HierarchyMethod
+from hierdraft.drafting.plain import PlainMethod
+from hierdraft.engines.replay import ReplayEngine
 from hierdraft.errors import DraftWarning, StoreError, UsageError
 from hierdraft.levels import code_of
 from hierdraft.protocols import Budget, Request, Setup
@@ -66,8 +69,10 @@ def test_a_request_teaches_its_own_namespace_only(tmp_path: Path) -> None:
     method = HierarchyMethod()
     method.attach(Setup(databases))
     prompt, said = np.array([5, 6, 7], dtype=np.int32), np.array([8, 9, 10, 11], dtype=np.int32)
-    session = method.open(Request(prompt, 10, "a"))
-    session.finish(np.concatenate([prompt, said]))
+    engine = ReplayEngine(100)
+    engine.play(said)
+    for _ in decode(engine, PlainMethod(), prompt, Options(4, namespace="a", learn=databases.learn)):
+        pass
     for namespace, expected in (("a", [8, 9, 10, 11]), ("b", [])):
         session = method.open(Request(prompt, 10, namespace))
         assert session.propose(prompt, Budget(4, 4)).tokens.tolist() == expected

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from hierdraft.decoding.loop import Options, decode
 from hierdraft.drafting.budget import FixedBudget
 from hierdraft.drafting.hierarchy.method import HierarchyMethod
@@ -16,9 +14,7 @@ from hierdraft.protocols import Engine, Method, Step
 from tests.lossless.drafters import HARMLESS
 
 
-def run(
-    engine: Engine, drafter: Method, prompt: Sequence[int] | Any, options: Options
-) -> tuple[list[int], list[Step]]:
+def run(engine: Engine, drafter: Method, prompt: Sequence[int] | Any, options: Options) -> tuple[list[int], list[Step]]:
     """All output tokens and all steps."""
     steps = list(decode(engine, drafter, prompt, options))
     return [token for step in steps for token in step.tokens], steps
@@ -89,7 +85,4 @@ def kept(sequences: list[Any]) -> Any:
 def teacher_forced(engine: Engine, prompt: Sequence[int], output: Sequence[int]) -> list[int]:
     """The target's choice after the prompt and after each output token but the last, each from a fresh prefill."""
     everything = [*map(int, prompt), *map(int, output)]
-    return [
-        int(engine.choices(fresh(engine, everything[:end]))[-1])
-        for end in range(len(prompt), len(everything))
-    ]
+    return [int(engine.choices(fresh(engine, everything[:end]))[-1]) for end in range(len(prompt), len(everything))]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +12,7 @@ import pytest
 from hierdraft.decoding.loop import Options, decode
 from hierdraft.drafting.budget import FixedBudget
 from hierdraft.drafting.plain import PlainMethod
+from hierdraft.drafting.together import Draft, trim_together
 from hierdraft.engines.toy import ToyEngine
 from hierdraft.errors import ContextLengthError, UsageError
 from hierdraft.protocols import Budget, Request, Step, Wants
@@ -48,22 +48,24 @@ class Costed(ToyEngine):
         super().__init__(2, VOCABULARY)
         self.told: list[tuple[int, float]] = []
 
-    def record(self, rows: int, seconds: float) -> None:
+    def record(self, rows: int, seconds: float, plain: int = 1) -> None:
+        assert plain == 1
         self.told.append((rows, seconds))
 
 
 def test_what_a_step_takes_is_accounted_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a clock that ticks once whenever it is read, every second belongs to what was done between two readings."""
     clock = itertools.count()
-    monkeypatch.setattr("hierdraft.decoding.loop.perf_counter", lambda: float(next(clock)))
+    for module in ("request", "forwards"):
+        monkeypatch.setattr(f"hierdraft.decoding.{module}.perf_counter", lambda: float(next(clock)))
     truth = plain(30, [5])
     engine = Costed()
     _, steps = run(engine, Oracle(VOCABULARY, [5, *truth], 0), [5], Options(30, budget=FixedBudget(8)))
     assert steps[0].seconds == {"draft": 1.0, "forward": 1.0, "rest": 1.0}
     drafted = [step for step in steps[1:] if len(step.tree)]
     assert drafted
-    for step in drafted:  # proposing reads the clock twice itself, observing once before and once after
-        assert step.seconds == {"draft": 4.0, "forward": 1.0, "rest": 1.0}
+    for step in drafted:  # proposing and observing, once each
+        assert step.seconds == {"draft": 2.0, "forward": 1.0, "rest": 1.0}
     assert engine.told == [(1 + len(step.tree), 1.0) for step in steps[1:]]
 
 
@@ -123,24 +125,18 @@ def test_a_constraint_is_asked_within_the_same_bounds() -> None:
     assert constraint.asked == [(budget.nodes, budget.depth) for budget in drafter.budgets]
 
 
-class Trimming(FixedBudget):
-    """Notes how long drafting took."""
-
-    def __init__(self) -> None:
-        super().__init__(6)
-        self.drafting: list[float] = []
-
-    def trim(self, tree: DraftTree, cost: Callable[[int], float], drafting: float) -> DraftTree:
-        self.drafting.append(drafting)
-        return super().trim(tree, cost, drafting)
-
-
 def test_the_budget_is_told_how_long_drafting_took(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = itertools.count(100)
-    monkeypatch.setattr("hierdraft.decoding.loop.perf_counter", lambda: float(next(clock)))
-    law = Trimming()
-    run(ToyEngine(2, VOCABULARY), Asked(VOCABULARY, [5, *plain(12, [5])], 0), [5], Options(12, budget=law))
-    assert law.drafting == [1.0] * 4
+    clock, told = itertools.count(100), []
+
+    def trim(drafts: list[Draft], cost: Any) -> None:
+        told.append([draft.seconds for draft in drafts])
+        trim_together(drafts, cost)
+
+    drafter = Asked(VOCABULARY, [5, *plain(12, [5])], 0)
+    monkeypatch.setattr("hierdraft.decoding.request.perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr("hierdraft.decoding.forwards.trim_together", trim)
+    run(ToyEngine(2, VOCABULARY), drafter, [5], Options(12, budget=FixedBudget(6)))
+    assert told == [[1.0]] * 4
 
 
 @pytest.mark.parametrize("sampling", [Sampling(), Sampling(temperature=1.3, seed=4)])

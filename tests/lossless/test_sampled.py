@@ -207,9 +207,7 @@ PROMPT = [5, 9, 11, 5, 9, 60, 61, 5, 9, 11, 8, 3]
 def test_families(name: str) -> None:
     engine = HFEngine(tiny(name, dtype=torch.float64 if name not in TOLERANCE else torch.float32))
     for seed, settings in enumerate(SETTINGS[1::2]):
-        expected, _ = run(
-            engine, PlainMethod(), PROMPT, Options(24, verifier=verifier(engine, settings, PROMPT, seed))
-        )
+        expected, _ = run(engine, PlainMethod(), PROMPT, Options(24, verifier=verifier(engine, settings, PROMPT, seed)))
         for kind in ("OracleInATree", "OracleWithOneError"):
             drafter = HARMLESS[kind](VOCABULARY, PROMPT + expected, seed)
             options = Options(24, FixedBudget(9), verifier(engine, settings, PROMPT, seed))

@@ -6,6 +6,7 @@ import itertools
 import os
 import warnings
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -171,7 +172,9 @@ def test_a_rewound_engine_says_the_same_again() -> None:
     sequences: list[Any] = []
     got, _ = run(engine, drafter, [1, 2, 3], Options(40, keep=kept(sequences)))
     sequences[0].rewind(10)
-    tail = [int(engine.choices(sequences[0].forward(got[7], drafter.propose(np.array([1], dtype=np.int32), _none())))[0])]
+    tail = [
+        int(engine.choices(sequences[0].forward(got[7], drafter.propose(np.array([1], dtype=np.int32), _none())))[0])
+    ]
     assert tail == got[8:9]
 
 

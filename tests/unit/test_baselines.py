@@ -199,7 +199,7 @@ def pack(level: str, *texts: list[int]) -> Pack:
 def test_suffix_drafts_from_packs_of_earlier_output_as_from_what_it_saw_itself() -> None:
     answers = [[1, 2, 3, 5, 7], [1, 2, 3, 6], [8, 1, 2, 3, 5], [1, 2, 4, 9], [2, 4, 9]]
     method, packed = SuffixMethod(), SuffixMethod()
-    packed.attach(Databases([pack("model", *answers), pack("statistics", [50, 1, 2, 9, 9])]))
+    packed.attach(Setup(Databases([pack("model", *answers), pack("statistics", [50, 1, 2, 9, 9])])))
     for answer in answers:
         session = method.open(Request(ids(90), 50))
         session.observe(Step(answer, DraftTree.empty(), [], ids(1)))
@@ -215,8 +215,8 @@ def test_suffix_drafts_from_packs_of_earlier_output_as_from_what_it_saw_itself()
 
 
 def test_the_datastore_finds_the_longest_suffix_and_what_followed_it() -> None:
-    store = Datastore(["statistics"], 16, 3, 100)
-    store.open(Databases([pack("statistics", [1, 2, 3, 4, 5], [9, 2, 3, 6], [2, 3])]), "x")
+    held = pack("statistics", [1, 2, 3, 4, 5], [9, 2, 3, 6], [2, 3])
+    store = Datastore(Databases([held]), "x", ["statistics"], 16, 3, 100)
     size, rows = store.find(ids(7, 2, 3))
     assert size == 2
     assert sorted(rows.tolist()) == [[END] * 3, [4, 5, END], [6, END, END]]
@@ -224,8 +224,8 @@ def test_the_datastore_finds_the_longest_suffix_and_what_followed_it() -> None:
     assert (size, rows.tolist()) == (3, [[4, 5, END]])
     assert store.find(ids(50))[0] == 0
     assert store.find(ids(500))[0] == 0
-    store.open(Databases([pack("model", [1, 2, 3])]), "x")
-    assert store.find(ids(2))[0] == 0
+    other = Datastore(Databases([pack("model", [1, 2, 3])]), "x", ["statistics"], 16, 3, 100)
+    assert other.find(ids(2))[0] == 0
 
 
 @given(st.lists(st.lists(st.integers(-1, 2), min_size=4, max_size=4), min_size=1, max_size=30), st.integers(1, 12))

@@ -36,7 +36,10 @@ class Noisy(ToyEngine):
     noise = 0.05
 
     def forward(self, parts: Sequence[Part]) -> list[Scored]:
-        return [self._noised(len(part.tree), scored.logits) for part, scored in zip(parts, super().forward(parts), strict=True)]
+        return [
+            self._noised(len(part.tree), scored.logits)
+            for part, scored in zip(parts, super().forward(parts), strict=True)
+        ]
 
     def _noised(self, nodes: int, logits: NDArray[np.float64]) -> Scored:
         rng = np.random.default_rng([nodes, int(np.abs(logits[0, 0]) * 1e6)])
@@ -51,7 +54,7 @@ class MixedSequence(ToySequence):
 
 
 class Mixed(Noisy):
-    def open(self, ids: Any = (), *, reuse: bool = True) -> ToySequence:  # noqa: ARG002
+    def open(self, ids: Any = (), *, reuse: bool = True) -> ToySequence:
         return MixedSequence(self, [])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hierdraft.drafting.budget import AutoBudget, FixedBudget
+from hierdraft.drafting.budget import AutoBudget, BudgetLaw, FixedBudget
+from hierdraft.drafting.together import Draft, trim_together
 from hierdraft.engines.costs import SIZES, StepCosts
 from hierdraft.engines.measure import measured_costs
 from hierdraft.engines.toy import ToyEngine
@@ -23,32 +25,39 @@ def tree_of(probs: list[float]) -> DraftTree:
     return DraftTree.build([1] * len(probs), [-1] * len(probs), prob=probs)
 
 
+def trimmed(law: BudgetLaw, tree: DraftTree, cost: Callable[[int], float], drafting: float) -> DraftTree:
+    """What is scored of a tree where one request is alone."""
+    draft = Draft(law, tree, drafting)
+    trim_together([draft], cost)
+    return draft.tree
+
+
 @given(PROBS, st.floats(0.1, 10.0), st.floats(0.0, 2.0), st.floats(0.0, 0.5))
 def test_the_best_size_by_trying_all(probs: list[float], base: float, slope: float, drafting: float) -> None:
     def cost(rows: int) -> float:
         return base + slope * rows
 
-    trimmed = AutoBudget().trim(tree_of(probs), cost, drafting)
+    best = trimmed(AutoBudget(), tree_of(probs), cost, drafting)
     value = [(1 + sum(np.float32(probs[:n]))) / (drafting + cost(1 + n)) for n in range(len(probs) + 1)]
-    assert value[len(trimmed)] == pytest.approx(max(value), rel=1e-5)
+    assert value[len(best)] == pytest.approx(max(value), rel=1e-5)
 
 
 def test_nothing_is_drafted_where_it_does_not_pay() -> None:
-    assert len(AutoBudget().trim(tree_of([0.3, 0.2]), lambda rows: float(rows), 0.0)) == 0
-    assert len(AutoBudget().trim(tree_of([0.3, 0.2]), lambda rows: 1.0, 0.0)) == 2
+    assert len(trimmed(AutoBudget(), tree_of([0.3, 0.2]), lambda rows: float(rows), 0.0)) == 0
+    assert len(trimmed(AutoBudget(), tree_of([0.3, 0.2]), lambda rows: 1.0, 0.0)) == 2
 
 
 def test_a_step_that_costs_less_with_more_rows_is_used() -> None:
     costs = {1: 1.0, 2: 2.0, 3: 1.5}
-    assert len(AutoBudget().trim(tree_of([0.9, 0.9]), lambda rows: costs[rows], 0.0)) == 2
+    assert len(trimmed(AutoBudget(), tree_of([0.9, 0.9]), lambda rows: costs[rows], 0.0)) == 2
 
 
 def test_unknown_costs_and_probes_keep_the_tree() -> None:
-    assert len(AutoBudget(nodes=3).trim(tree_of([0.5] * 5), lambda _: 0.0, 0.0)) == 3
+    assert len(trimmed(AutoBudget(nodes=3), tree_of([0.5] * 5), lambda _: 0.0, 0.0)) == 3
     probes = DraftTree.build([1, 2], [-1, 0], probe=True)
-    assert len(AutoBudget().trim(probes, lambda rows: float(rows), 0.0)) == 2
-    assert len(FixedBudget(2).trim(probes, lambda rows: float(rows), 0.0)) == 2
-    assert len(FixedBudget(2).trim(tree_of([0.5] * 5), lambda _: 0.0, 0.0)) == 2
+    assert len(trimmed(AutoBudget(), probes, lambda rows: float(rows), 0.0)) == 2
+    assert len(trimmed(FixedBudget(2), probes, lambda rows: float(rows), 0.0)) == 2
+    assert len(trimmed(FixedBudget(2), tree_of([0.5] * 5), lambda _: 0.0, 0.0)) == 2
 
 
 def test_costs_between_and_beyond_the_measured_sizes() -> None:
@@ -135,7 +144,7 @@ def test_broken_promises_are_trusted_less_and_forgiven_in_time() -> None:
     for _ in range(50):
         law.observe(promise, [])
     assert law.trust < 0.2
-    assert len(law.trim(promise, lambda rows: 1.0 + 0.2 * rows, 0.0)) == 0
+    assert len(trimmed(law, promise, lambda rows: 1.0 + 0.2 * rows, 0.0)) == 0
     for _ in range(1000):
         law.observe(tree_of([]), [])
     assert law.trust > 0.95
@@ -154,5 +163,5 @@ def test_the_prompts_rows_are_scored_as_far_as_they_are_worth_it() -> None:
 
 def test_probe_nodes_come_on_top_of_a_budget() -> None:
     tree = DraftTree.build([1, 2, 3], [-1, -1, 1], probe=[False, True, True])
-    assert len(FixedBudget(1).trim(tree, lambda rows: rows * 1.0, 0.0)) == 3
-    assert len(AutoBudget(1).trim(tree, lambda rows: rows * 1.0, 0.0)) == 3
+    assert len(trimmed(FixedBudget(1), tree, lambda rows: rows * 1.0, 0.0)) == 3
+    assert len(trimmed(AutoBudget(1), tree, lambda rows: rows * 1.0, 0.0)) == 3

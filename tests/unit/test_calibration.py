@@ -32,7 +32,6 @@ from hierdraft.drafting.hierarchy.cells import (
     source_of,
     strength_of,
 )
-from hierdraft.drafting.hierarchy.method import HierarchyMethod
 from hierdraft.drafting.hierarchy.evidence import (
     BRANCHES,
     LOOKS,
@@ -45,6 +44,7 @@ from hierdraft.drafting.hierarchy.evidence import (
     note,
     worth_of,
 )
+from hierdraft.drafting.hierarchy.method import HierarchyMethod
 from hierdraft.errors import DraftWarning
 from hierdraft.levels import asked_levels
 from hierdraft.protocols import Setup

@@ -8,7 +8,7 @@ import pytest
 
 from hierdraft.drafting.plain import PlainMethod
 from hierdraft.engines.toy import ToyEngine
-from hierdraft.errors import ContextLengthError, EngineBusyError, UsageError
+from hierdraft.errors import ContextLengthError, UsageError
 from hierdraft.generation import LanguageModel
 from hierdraft.protocols import Budget
 from hierdraft.tree import DraftTree, Int32
@@ -78,17 +78,6 @@ def test_reasons_to_end() -> None:
     assert len(on.token_ids) == 500
 
 
-def test_one_request_at_a_time() -> None:
-    toy = model()
-    first = toy.stream("ab", max_new_tokens=50)
-    iterator = iter(first)
-    next(iterator)
-    with pytest.raises(EngineBusyError):
-        toy.generate("cd", max_new_tokens=5)
-    first.close()
-    assert len(toy.generate("cd", max_new_tokens=5).token_ids) == 5
-
-
 def test_ids_are_taken_as_they_are() -> None:
     toy = model()
     assert toy.generate([97, 98], max_new_tokens=9).prompt_tokens == 2
@@ -121,10 +110,10 @@ def test_bad_requests(prompt: Any, options: dict[str, Any], error: type[Exceptio
 
 def test_what_a_method_learns_outlives_the_request() -> None:
     toy = model()
-    toy.generate("ab", max_new_tokens=100)
+    toy.generate("ab", max_new_tokens=100, budget=8)
     method = toy._method("hierarchy")
     learned = method.calibration.tried.sum()  # type: ignore[attr-defined]
-    toy.generate("ab", max_new_tokens=100)
+    toy.generate("ab", max_new_tokens=100, budget=8)
     assert toy._method("hierarchy") is method
     assert method.calibration.tried.sum() > learned  # type: ignore[attr-defined]
 

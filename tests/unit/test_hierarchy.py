@@ -15,9 +15,9 @@ from hierdraft.databases.recycled import TOP, make_successors, note_successors
 from hierdraft.databases.suffixarray import END, LONGEST, Index, follow_all, shelve
 from hierdraft.databases.suffixsort import build
 from hierdraft.drafting.hierarchy.cells import CELLS
-from hierdraft.drafting.hierarchy.method import HierarchyMethod
 from hierdraft.drafting.hierarchy.evidence import TOKENS, Weights, initial_weights
 from hierdraft.drafting.hierarchy.grow import LAZY, Sources, grow, make_space
+from hierdraft.drafting.hierarchy.method import HierarchyMethod
 from hierdraft.errors import UsageError
 from hierdraft.levels import code_of
 from hierdraft.protocols import Budget, Request, Step

@@ -121,8 +121,7 @@ def test_custom_generate_takes_packs_and_learns_in_memory(tmp_path: Path) -> Non
         for _ in range(2):
             out = model.generate(ids, do_sample=False, max_new_tokens=40, pad_token_id=0, custom_generate=decode)
             assert out.tolist() == plain.tolist()
-        levels = decode.drafter._shelves
-        assert len(levels.packs) == ("packs" in options)
+        assert len(decode.databases.open("default").packs) == ("packs" in options)
     too_large = pack_of(tmp_path / "b.safetensors", [1], vocab=VOCABULARY + 1)
     decode = hierdraft.hf.decode(packs=[too_large])
     with pytest.raises(PackError, match="too many ids for"):

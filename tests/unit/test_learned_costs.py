@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from hierdraft.drafting.budget import AutoBudget
+from hierdraft.drafting.together import Draft, trim_together
 from hierdraft.engines.costs import SIZES, StepCosts
 from hierdraft.engines.learned_costs import LearnedCosts
 from hierdraft.tree import DraftTree
+from tests.unit.test_budget import trimmed
 
 FLAT = dict(zip(SIZES, (1.0, 1.0, 1.02, 1.05, 1.1, 1.2, 1.4), strict=True))
 CLIFF = dict(zip(SIZES, (1.0, 1.6, 1.55, 1.6, 1.95, 2.7, 4.2), strict=True))
@@ -35,7 +37,9 @@ def decode(curve: dict[int, float], accept: float, costs: StepCosts, tokens: int
     seconds, expected, written, steps = 0.0, 0.0, 0, 0
     while written < tokens:
         tree = chain((accept ** np.arange(1, 25)).tolist())
-        tree = law.trim(tree, costs, 1e-4)
+        draft = Draft(law, tree, 1e-4)
+        trim_together([draft], costs)
+        tree = draft.tree
         wrong = np.flatnonzero(rng.random(len(tree)) > accept)
         kept = int(wrong[0]) if len(wrong) else len(tree)
         rows = 1 + len(tree)
@@ -47,7 +51,7 @@ def decode(curve: dict[int, float], accept: float, costs: StepCosts, tokens: int
         steps += 1
         noise = abs(rng.normal(0.0, 0.05)) + (1.0 if steps < 3 else 0.0) + (2.0 if rng.random() < 0.02 else 0.0)
         costs.record(rows, took * (1.0 + noise))
-        law.observe(tree, range(kept))
+        law.observe(tree, range(kept), draft.slowdown)
         written += kept + 1
     return seconds / (0.02 * expected)
 
@@ -99,9 +103,9 @@ def test_the_first_steps_are_plain() -> None:
     tree = chain([0.99] * 24)
     for _ in range(2):
         assert AutoBudget().prompt_rows(8, costs) == 1
-        assert len(AutoBudget().trim(tree, costs, 0.0)) == 0
+        assert len(trimmed(AutoBudget(), tree, costs, 0.0)) == 0
         costs.record(1, 0.02)
-    assert len(AutoBudget().trim(tree, costs, 0.0)) > 4
+    assert len(trimmed(AutoBudget(), tree, costs, 0.0)) > 4
 
 
 def test_a_look_at_one_row_comes_now_and_then_and_ever_more_rarely() -> None:

@@ -278,7 +278,7 @@ def test_what_is_no_level_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_default_stands_for_what_is_asked_anyhow(notes: str) -> None:
     method = make_method("hierarchy:levels=default+notes")
     assert isinstance(method, HierarchyMethod)
-    assert method._levels == {*levels.asked_levels(), "notes"}
+    assert method.levels == {*levels.asked_levels(), "notes"}
     with pytest.raises(UsageError, match="The levels are"):
         make_method("hierarchy:levels=default+nothing")
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hierdraft.errors import HierdraftError, MissingDependencyError, UsageError
-from hierdraft.registry import METHODS, method_names, make_method, read_arguments
+from hierdraft.registry import METHODS, make_method, method_names, read_arguments
 
 PLUGIN = """
 from __future__ import annotations

@@ -21,7 +21,7 @@ from hierdraft.databases.pack import PackInfo
 from hierdraft.databases.store import StoreOptions
 from hierdraft.drafting.plain import PlainMethod
 from hierdraft.engines.toy import ToyEngine
-from hierdraft.errors import DraftWarning, EngineBusyError, UsageError
+from hierdraft.errors import DraftWarning, UsageError
 from hierdraft.generation import LanguageModel
 from hierdraft.protocols import Budget, Setup
 from hierdraft.stream import Stream
@@ -97,36 +97,77 @@ def leave_with_a_failed_method(model: LanguageModel) -> None:
 @pytest.mark.usefixtures("no_collector")
 def test_a_stream_that_is_gone_frees_the_model(toy: LanguageModel, how: Any) -> None:
     how(toy)
-    assert not toy._turns._busy.locked()
+    assert not toy._front._tickets()
     assert len(toy.generate("ab", **ASKED).token_ids) == 30
 
 
-@pytest.mark.usefixtures("no_collector")
-def test_a_stream_that_was_left_goes_on_until_another_request(toy: LanguageModel) -> None:
+def test_a_stream_that_was_left_continues_whatever_came_between(toy: LanguageModel) -> None:
     whole = toy.generate("ab", **ASKED).text
     stream = toy.stream("ab", **ASKED)
     first = "".join(piece.text for piece in islice(stream, 4))
+    assert repr(stream) == f"<Stream: running, {len(stream.result.token_ids)} tokens>"
+    assert toy.generate("ab", **ASKED).text == whole
+    other = toy.generate("cd", **ASKED).text
     rest = "".join(piece.text for piece in stream)
     assert first + rest == whole == stream.result.text
     assert list(stream) == []  # read to its end
-
-    left = toy.stream("ab", **ASKED)
-    list(islice(left, 4))
-    assert repr(left) == f"<Stream: running, {len(left.result.token_ids)} tokens>"
-    assert toy.generate("ab", **ASKED).text == whole
-    for _ in range(2):
-        with pytest.raises(EngineBusyError, match="began another request after this stream was left"):
-            list(left)
-    assert whole.startswith(left.result.text)
+    assert toy.generate("cd", **ASKED).text == other
 
 
-def test_a_stream_that_is_read_is_not_taken_over(toy: LanguageModel) -> None:
-    stream = toy.stream("ab", **ASKED)
-    for number, _ in enumerate(stream):
-        if number == 2:
-            with pytest.raises(EngineBusyError, match="close its stream"):
-                toy.generate("ab", **ASKED)
-    assert stream.result.finish == "length"
+def test_requests_of_one_model_take_turns_in_one_thread(toy: LanguageModel) -> None:
+    alone = [toy.generate(text, **ASKED).text for text in ("ab", "cd", "ef")]
+    streams = [toy.stream(text, **ASKED) for text in ("ab", "cd", "ef")]
+    found = ["", "", ""]
+    while any(stream.result.finish is None for stream in streams):
+        for number, stream in enumerate(streams):
+            found[number] += "".join(piece.text for piece in islice(stream, 1 + number))
+    assert found == alone
+
+
+def test_threads_share_the_forwards_of_a_model() -> None:
+    """Each answer is as it is alone, and there are fewer forwards than their steps."""
+    engine = Counting()
+    model = LanguageModel(engine, Bytes(), "toy")
+    texts = [chr(97 + number) * 2 for number in range(8)]
+    alone = [model.generate(text, method="none", **ASKED).token_ids for text in texts]
+    engine.parts.clear()
+    ready, found = threading.Barrier(8), {}
+
+    def ask(text: str) -> None:
+        ready.wait(60)
+        found[text] = model.generate(text, method="none", **ASKED).token_ids
+
+    threads = [threading.Thread(target=ask, args=(text,)) for text in texts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert [found[text] for text in texts] == alone
+    assert sum(engine.parts) == 8 * 30
+    assert len(engine.parts) < 0.7 * 8 * 30
+
+
+class Counting(ToyEngine):
+    """Counts the parts of its forwards, which take a while."""
+
+    def __init__(self) -> None:
+        super().__init__(3, 257, memory=1)
+        self.parts: list[int] = []
+
+    def forward(self, parts: Any) -> Any:
+        self.parts.append(len(parts))
+        sleep(0.002)
+        return super().forward(parts)
+
+
+def test_a_request_within_a_step_of_another_is_refused(toy: LanguageModel) -> None:
+    class Nested(PlainMethod):
+        def propose(self, tokens: Int32, budget: Budget) -> DraftTree:
+            toy.generate("cd", **ASKED)
+            return super().propose(tokens, budget)
+
+    with pytest.warns(DraftWarning, match="from within a step of another"):
+        assert len(toy.generate("ab", method=Nested(), budget=4, **ASKED).token_ids) == 30
     toy.generate("ab", **ASKED)
 
 
@@ -197,8 +238,6 @@ def test_closing_waits_for_the_step_of_another_thread(what: str, tmp_path: Path)
     thread = threading.Thread(target=read)
     thread.start()
     assert engine.inside.wait(60)
-    with pytest.raises(EngineBusyError):  # it runs, whether or not anybody reads it
-        model.generate("ab", **ASKED)
     threading.Timer(0.05, engine.on.set).start()
     (stream if what == "stream" else model).close()
     thread.join(60)
@@ -282,7 +321,11 @@ def test_a_method_that_is_an_object_is_attached_once_and_closed(toy: LanguageMod
     toy.close()
     for setup, closed in (one.events, two.events):
         assert closed == "closed"
-        assert (setup.databases, setup.offers, setup.vocab_size) == (toy.databases, toy.engine.offers, toy.engine.vocab_size)
+        assert (setup.databases, setup.offers, setup.vocab_size) == (
+            toy.databases,
+            toy.engine.offers,
+            toy.engine.vocab_size,
+        )
 
 
 def test_a_namespace_that_is_no_text_is_refused(toy: LanguageModel) -> None:

@@ -7,10 +7,12 @@ import pytest
 
 from hierdraft.decoding.loop import Options
 from hierdraft.drafting.budget import AutoBudget
+from hierdraft.drafting.together import Draft, trim_together
 from hierdraft.drafting.worth import DepthWorth, Resting, WindowWorth
 from hierdraft.levels import GRAMMAR, WINDOW, code_of
 from hierdraft.protocols import Budget, Wants
 from hierdraft.tree import DraftLaw, DraftTree
+from tests.unit.test_budget import trimmed
 
 CONTEXT = code_of("context")
 
@@ -32,10 +34,10 @@ def mixed() -> DraftTree:
 
 
 def test_drafts_are_trimmed_and_probes_stay() -> None:
-    trimmed = AutoBudget().trim(mixed(), dear, 0.0)
-    assert trimmed.tokens.tolist() == [1, 2, 7, 8, 9]
-    assert trimmed.parents.tolist() == [-1, 0, -1, 2, 3]
-    assert trimmed.probe.tolist() == [False, False, True, True, True]
+    found = trimmed(AutoBudget(), mixed(), dear, 0.0)
+    assert found.tokens.tolist() == [1, 2, 7, 8, 9]
+    assert found.parents.tolist() == [-1, 0, -1, 2, 3]
+    assert found.probe.tolist() == [False, False, True, True, True]
 
 
 def test_bounds_hold_for_drafts_and_probes_apart() -> None:
@@ -101,9 +103,10 @@ def test_long_drafts_without_probabilities_end_where_they_do_not_pay() -> None:
     chain = DraftTree.build(list(range(20)), list(range(-1, 19)), level=CONTEXT)
     sizes = []
     for _ in range(300):
-        tree = law.trim(chain, dear, 0.0)
-        sizes.append(len(tree))
-        law.observe(tree, [0][: len(tree)])
+        draft = Draft(law, chain, 0.0)
+        trim_together([draft], dear)
+        sizes.append(len(draft.tree))
+        law.observe(draft.tree, [0][: len(draft.tree)], draft.slowdown)
     assert max(sizes[-100:]) == 1
 
 
@@ -111,15 +114,13 @@ def test_a_drafter_that_brings_nothing_is_asked_now_and_then() -> None:
     resting = Resting()
     asked = 0
     for _ in range(2000):
-        if not resting.rests():
-            asked += 1
-            resting.asked(1.02)
-        resting.observe(0)
+        rests = resting.rests()
+        asked += not rests
+        resting.observe(0, 0.0 if rests else 1.02)
     assert 40 < asked < 160
     while resting.rests():
         pass
-    resting.asked(1.0)
-    resting.observe(2)
+    resting.observe(2, 1.0)
     assert not any(resting.rests() for _ in range(20))
 
 
@@ -127,10 +128,9 @@ def test_one_good_step_in_many_keeps_a_cheap_drafter_awake() -> None:
     resting = Resting()
     asked = 0
     for step in range(2000):
-        if not resting.rests():
-            asked += 1
-            resting.asked(1.02)
-        resting.observe(1 if step % 10 == 0 else 0)
+        rests = resting.rests()
+        asked += not rests
+        resting.observe(1 if step % 10 == 0 else 0, 0.0 if rests else 1.02)
     assert asked == 2000
 
 
@@ -143,8 +143,10 @@ def test_drawn_drafts_are_scored_whole_and_not_asked_for_where_they_lose() -> No
             law.observe(DraftTree.empty(), [])
             continue
         asked += 1
-        assert law.trim(drawn, dear, 0.01) is drawn
-        law.observe(drawn, [])
+        draft = Draft(law, drawn, 0.01)
+        trim_together([draft], dear)
+        assert draft.tree is drawn
+        law.observe(drawn, [], draft.slowdown)
     assert asked < 100
 
 

@@ -11,8 +11,8 @@ import typer
 from hierdraft.cli import options
 from hierdraft.cli.bench_report import report
 from hierdraft.cli.bench_run import audit, run, split_methods
-from hierdraft.cli.progress import counting
 from hierdraft.errors import MissingDependencyError, UsageError
+from hierdraft.progress import counting
 
 if TYPE_CHECKING:
     from rich.table import Table

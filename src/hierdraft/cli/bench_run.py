@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hierdraft.cli import options
-from hierdraft.cli.progress import counting
 from hierdraft.errors import AuditError, UsageError
+from hierdraft.progress import counting
 
 if TYPE_CHECKING:
     from hierdraft.bench.audit import Audit

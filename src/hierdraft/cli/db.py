@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from hierdraft.cli import db_build, options
-from hierdraft.cli.progress import counting
 from hierdraft.errors import CorpusError, UsageError
+from hierdraft.progress import counting
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Databases to draft from.")
 app.command("build")(db_build.build)

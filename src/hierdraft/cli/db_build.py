@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hierdraft.cli import options
-from hierdraft.cli.progress import counting
 from hierdraft.errors import CorpusError, UsageError
 from hierdraft.levels import packed_levels
+from hierdraft.progress import counting
 
 if TYPE_CHECKING:
     from hierdraft.corpus.rendering import Turns

@@ -213,7 +213,8 @@ def _learned_before(run: Generation, said: SaidBefore) -> bool:
 def _plain(model: LanguageModel, prompt: Any, options: dict[str, Any]) -> Generation:
     """Plain decoding with the same engine, after a short warm-up so that neither run pays for first calls."""
     model.generate(prompt, method="none", **{**options, "max_new_tokens": 4})
-    return model.generate(prompt, method="none", **options)
+    plain: Generation = model.generate(prompt, method="none", **options)
+    return plain
 
 
 def as_record(run: Generation, plain: Generation | None, *, learned_before: bool = False) -> dict[str, Any]:

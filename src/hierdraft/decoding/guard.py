@@ -42,7 +42,8 @@ class GuardedSession:
         self._name = method_name(method)
         self._vocab_size = vocab_size
         self._max_rows = max_rows
-        self._session: Session = self._safely(lambda: method.open(request), PlainMethod())
+        otherwise: Session = PlainMethod()
+        self._session = self._safely(lambda: method.open(request), otherwise)
 
     def propose(self, tokens: Int32, budget: Budget) -> DraftTree:
         """A checked tree within the budget; the empty tree if the method failed, now or before."""

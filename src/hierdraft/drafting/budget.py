@@ -47,16 +47,28 @@ class BudgetLaw(Protocol):
         """What a drafter may propose now, at most `depth` deep; None: it is not asked."""
         ...
 
-    def trim(self, tree: DraftTree, cost: Callable[[int], float], drafting: float) -> DraftTree:
-        """The part of `tree` worth scoring; `cost(rows)` and `drafting` in seconds."""
+    def kept(self, tree: DraftTree) -> DraftTree:
+        """The most of `tree` that may be scored, probe nodes included."""
+        ...
+
+    def gains(self, tree: DraftTree) -> NDArray[np.float64] | None:
+        """float64[n]: tokens that each node is expected to bring; None where the tree must be scored whole."""
+        ...
+
+    def decided(self, tree: DraftTree, kept: int, more: float, plain: float, *, alone: bool) -> float:
+        """Told how many drafts of `tree` are scored; returns by what a step is slower for them than a plain one.
+
+        more, plain  seconds that this request's drafts add, and that the step would take without any
+        alone        whether no other request has a part in it
+        """
         ...
 
     def prompt_rows(self, wanted: int, cost: Callable[[int], float]) -> int:
         """How many of the `wanted` prompt positions are worth scoring."""
         ...
 
-    def observe(self, tree: DraftTree, path: Sequence[int]) -> None:
-        """Told after every step what was scored and which of its nodes were accepted."""
+    def observe(self, tree: DraftTree, path: Sequence[int], slowdown: float = 0.0) -> None:
+        """Told after every step what was scored, which of its nodes were accepted, and what `decided` returned."""
         ...
 
 
@@ -71,15 +83,23 @@ class FixedBudget:
         """The same as ever, and all probes."""
         return Budget(self.nodes, depth, wants.probes) if self.nodes else None
 
-    def trim(self, tree: DraftTree, cost: Callable[[int], float], drafting: float) -> DraftTree:  # noqa: ARG002
+    def kept(self, tree: DraftTree) -> DraftTree:
         """The first `nodes` nodes and all probes."""
         return tree.bounded(self.nodes, len(tree))
+
+    def gains(self, tree: DraftTree) -> None:  # noqa: ARG002
+        """It is scored whole."""
+        return
+
+    def decided(self, tree: DraftTree, kept: int, more: float, plain: float, *, alone: bool) -> float:  # noqa: ARG002
+        """Nothing to learn."""
+        return 0.0
 
     def prompt_rows(self, wanted: int, cost: Callable[[int], float]) -> int:  # noqa: ARG002
         """All of them."""
         return wanted
 
-    def observe(self, tree: DraftTree, path: Sequence[int]) -> None:
+    def observe(self, tree: DraftTree, path: Sequence[int], slowdown: float = 0.0) -> None:
         """Nothing to learn."""
 
 
@@ -123,7 +143,7 @@ class AutoBudget:
             wanted -= 1
         return wanted
 
-    def observe(self, tree: DraftTree, path: Sequence[int]) -> None:
+    def observe(self, tree: DraftTree, path: Sequence[int], slowdown: float = 0.0) -> None:
         """Follow what came of the promise; older steps count less and less."""
         drafts = tree.only(~tree.probe)
         keep = _MEMORY if len(drafts) else _IDLE
@@ -131,29 +151,30 @@ class AutoBudget:
         self._kept = keep * self._kept + len(path)
         self._by_depth.observe(tree, path)
         self._window.observe(tree, path)
-        self._resting.observe(len(path))
+        self._resting.observe(len(path), slowdown)
 
-    def trim(self, tree: DraftTree, cost: Callable[[int], float], drafting: float) -> DraftTree:
-        """The best prefix and the probes; trees with a law, and all while costs are unknown, are kept whole."""
-        plain = self._settled_plain(cost(1))
+    def kept(self, tree: DraftTree) -> DraftTree:
+        """Trees with a law whole, of others the first nodes and the probes."""
+        return tree if tree.law is not None else tree.bounded(self.nodes, len(tree))
+
+    def gains(self, tree: DraftTree) -> NDArray[np.float64] | None:
+        """What was promised, as far as it is trusted; None for trees with a law."""
         if tree.law is not None:
-            self._resting.asked((cost(1 + len(tree)) + drafting) / plain if plain > 0.0 else 0.0)
-            return tree
-        probes = int(tree.probe.sum())
-        drafts = tree.only(~tree.probe) if probes else tree
-        n = min(len(drafts), self.nodes)
+            return None
+        found = np.zeros(len(tree))
+        drafts = ~tree.probe
+        found[drafts] = self.trust * self._by_depth.prob(tree.only(drafts)).astype(np.float64)
+        return found
+
+    def decided(self, tree: DraftTree, kept: int, more: float, plain: float, *, alone: bool) -> float:
+        """Ask for as many nodes as were lately worth scoring; 0.0 where costs are unknown or a window was scored."""
         if plain <= 0.0:
-            return tree.bounded(n, probes)
-        expected = 1.0 + self.trust * np.concatenate(([0.0], np.cumsum(self._by_depth.prob(drafts)[:n], dtype=float)))
-        rows = range(1 + probes, 2 + probes + n)
-        rate = expected / (drafting + np.fromiter(map(cost, rows), np.float64, n + 1))
-        best = int(np.argmax(rate))
-        if not probes:
-            self._resting.asked((drafting + cost(1 + best)) / plain)
-        if n:
-            self._worth = max(best, _EASE * self._worth)
+            return 0.0
+        settled = self._settled_plain(plain) if alone else plain
+        if tree.law is None and bool((~tree.probe).any()):
+            self._worth = max(kept, _EASE * self._worth)
             self.nodes = min(self._most, max(_FEW, math.ceil(2.0 * self._worth)))
-        return tree.bounded(best, probes)
+        return 0.0 if tree.probe.any() else (plain + more) / settled
 
     def _settled_plain(self, seconds: float) -> float:
         """What plain steps take that follow one another, from what one would take now.

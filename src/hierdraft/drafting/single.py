@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol
 
 from hierdraft.drafting.plain import PlainMethod
 from hierdraft.errors import DraftWarning
@@ -11,7 +11,6 @@ from hierdraft.protocols import Budget, Method, Request, Session, Setup, Step, W
 from hierdraft.tree import DraftTree, Int32
 
 
-@runtime_checkable
 class Drafter(Protocol):
     """What a method is that keeps its request in itself. It may have `attach(databases)` and `close()` besides."""
 
@@ -105,7 +104,7 @@ class _Turn:
 
 def as_method(given: Method | Drafter) -> Method:
     """A method as it is, a drafter wrapped."""
-    return OneAtATime(given) if isinstance(given, Drafter) and not hasattr(given, "open") else given
+    return given if isinstance(given, Method) else OneAtATime(given)
 
 
 def method_name(method: Method) -> str:

@@ -134,7 +134,6 @@ class Resting:
         """With some hope."""
         self._gain = _HOPE
         self._left, self._patience = 0, _SOON
-        self._slowdown = 0.0
 
     def rests(self) -> bool:
         """Whether this step goes without; told once a step."""
@@ -143,16 +142,12 @@ class Resting:
         self._left -= 1
         return True
 
-    def asked(self, slowdown: float) -> None:
-        """The drafter was asked, and the step takes `slowdown` times a plain one's time; `observe` is told the rest."""
-        self._slowdown = slowdown
-
-    def observe(self, accepted: int) -> None:
-        """A step is over; if the drafter was asked, learn from it."""
-        if self._slowdown > 0.0:
-            self._gain += _RATE * ((1 + accepted) / self._slowdown - 1.0 - self._gain)
-            if self._gain >= -_TOLERATED:
-                self._patience = max(_SOON, self._patience // 2)
-            else:
-                self._left, self._patience = self._patience, min(_RARELY, 2 * self._patience)
-        self._slowdown = 0.0
+    def observe(self, accepted: int, slowdown: float) -> None:
+        """A step is over. If the drafter was asked, it took `slowdown` times a plain one's time; else that is 0."""
+        if slowdown <= 0.0:
+            return
+        self._gain += _RATE * ((1 + accepted) / slowdown - 1.0 - self._gain)
+        if self._gain >= -_TOLERATED:
+            self._patience = max(_SOON, self._patience // 2)
+        else:
+            self._left, self._patience = self._patience, min(_RARELY, 2 * self._patience)

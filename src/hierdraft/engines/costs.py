@@ -82,7 +82,7 @@ class StepCosts:
         """Whether anything was measured."""
         return len(self._sizes) > 0
 
-    def __call__(self, rows: int) -> float:
+    def __call__(self, rows: int, plain: int = 1) -> float:  # noqa: ARG002 - nothing is to be found out
         """Seconds of a forward of `rows` >= 1 rows, for deciding how many it gets; 0.0 while nothing is known."""
         return self.seconds(rows)
 
@@ -103,10 +103,10 @@ class StepCosts:
         """Whether the next forward has to have as few rows as possible, to learn what that costs."""
         return False
 
-    def record(self, rows: int, seconds: float) -> None:
+    def record(self, rows: int, seconds: float, plain: int = 1) -> None:
         """A forward was timed: what was measured stays as it is."""
 
-    def record_change(self, rows: int, seconds: float) -> None:
+    def record_change(self, rows: int, seconds: float, plain: int = 1) -> None:
         """A forward with another number of rows than the one before was timed: the same."""
 
     def _between(self, rows: int) -> tuple[int, float]:

@@ -92,14 +92,17 @@ class LearnedCosts(StepCosts):
         if self._file is not None and self._timed >= _WORTH_KEEPING:
             self.write(self._file)
 
-    def __call__(self, rows: int) -> float:
-        """Seconds of a forward of `rows` rows; infinite for more than the fewest where the next must be plain."""
-        if rows > self._sizes[0] and self.must_be_plain:
+    def __call__(self, rows: int, plain: int = 1) -> float:
+        """Seconds of a forward of `rows` rows; infinite for more than the fewest where the next must be plain.
+
+        plain  rows that it has without drafts
+        """
+        if rows > max(plain, self._sizes[0]) and self.must_be_plain:
             return math.inf
         return self.seconds(rows)
 
-    def record(self, rows: int, seconds: float) -> None:
-        """Learn from a forward that was just timed."""
+    def record(self, rows: int, seconds: float, plain: int = 1) -> None:
+        """Learn from a forward that was just timed; `plain`: rows that it would have had without drafts."""
         if seconds <= 0.0 or rows > self._sizes[-1]:
             return
         share = self._share(rows)
@@ -108,7 +111,7 @@ class LearnedCosts(StepCosts):
             self._mean += error
             self._has_level, error = True, 0.0
         self._learn(share, error)
-        self._look(plain=bool(share[0] > 0.5))
+        self._look(plain=rows <= plain or bool(share[0] > 0.5))
         if self.change:  # one that is too dear is never made: in time it is taken to cost what is usual
             self.change += _EASE * (_USUAL_CHANGE * math.exp(self._mean[0]) - self.change)
         if self._timed >= self._next_bold:
@@ -142,12 +145,12 @@ class LearnedCosts(StepCosts):
             self._patience *= 4
         self._since = 0
 
-    def record_change(self, rows: int, seconds: float) -> None:
+    def record_change(self, rows: int, seconds: float, plain: int = 1) -> None:
         """Learn from a forward that had another number of rows than the one before."""
         usual = math.exp(float(self._share(rows) @ self._mean))
         before = min(self.change, 0.5 * seconds)
         self.change += _CHANGE * (min(max(0.0, seconds - usual), usual) - self.change)
-        self.record(rows, seconds - before)
+        self.record(rows, seconds - before, plain)
 
     def _settle(self) -> None:
         """The optimist's price of every size: by how uncertain it is against the size that is known best."""

@@ -44,7 +44,9 @@ def _alone(engine: Engine, prompt: list[int], path: list[int]) -> NDArray[Any]:
     return row
 
 
-def forward(engine: Engine, sequence: EngineSequence, tokens: Sequence[int] | Int32, tree: DraftTree = _NOTHING) -> Array:
+def forward(
+    engine: Engine, sequence: EngineSequence, tokens: Sequence[int] | Int32, tree: DraftTree = _NOTHING
+) -> Array:
     """A forward of one sequence alone: logits[1+n, V] of the last of `tokens` and of every node below it."""
     return engine.forward([Part(sequence, np.asarray(tokens, dtype=np.int32), tree)])[0].logits
 

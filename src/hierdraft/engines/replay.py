@@ -101,9 +101,9 @@ class ReplayEngine:
         """Not known from a record."""
         raise UsageError(f"Recorded output has no {k} runner-up tokens: this method cannot be replayed.")
 
-    def cost(self, rows: int) -> float:  # noqa: ARG002
+    def cost(self, rows: int, plain: int = 1) -> float:  # noqa: ARG002
         """Unknown."""
         return 0.0
 
-    def record(self, rows: int, seconds: float) -> None:
+    def record(self, rows: int, seconds: float, plain: int = 1) -> None:
         """Nothing to learn."""

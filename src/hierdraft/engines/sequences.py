@@ -65,4 +65,6 @@ def check_parts(engine: Engine, parts: Sequence[Part]) -> None:
             raise UsageError("A sequence can be in one part of a forward only.")
         seen.add(id(sequence))
         if not min(1, len(part.tree)) <= part.rows <= len(part.tokens) or len(part.tokens) == 0:
-            raise ValueError(f"{part.rows} rows cannot be scored of {len(part.tokens)} tokens and {len(part.tree)} nodes")
+            raise ValueError(
+                f"{part.rows} rows cannot be scored of {len(part.tokens)} tokens and {len(part.tree)} nodes"
+            )

@@ -100,13 +100,13 @@ class TimedReplay(ReplayEngine):
             self.runner.choices(scored.logits)
         return super().forward(parts)
 
-    def cost(self, rows: int) -> float:
+    def cost(self, rows: int, plain: int = 1) -> float:
         """The model's."""
-        return self.runner.cost(rows)
+        return self.runner.cost(rows, plain)
 
-    def record(self, rows: int, seconds: float) -> None:
+    def record(self, rows: int, seconds: float, plain: int = 1) -> None:
         """The model's."""
-        self.runner.record(rows, seconds)
+        self.runner.record(rows, seconds, plain)
 
     @property
     def about(self) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from hierdraft.engines.sequences import OneSequence, check_parts
 from hierdraft.errors import UsageError
 from hierdraft.protocols import Offers, Part, Scored
-from hierdraft.tree import DraftTree, Int32
+from hierdraft.tree import Int32
 
 _TABLE = 4096
 _PRIME = (1 << 61) - 1
@@ -141,10 +141,10 @@ class ToyEngine:
         order: NDArray[np.intp] = np.argsort(-logits, axis=1, kind="stable")
         return order[:, :k].astype(np.int32)
 
-    def cost(self, rows: int) -> float:
+    def cost(self, rows: int, plain: int = 1) -> float:  # noqa: ARG002
         """The mean time of forwards with as many rows; 0.0 before the first."""
         return self._seen.get(rows, 0.0)
 
-    def record(self, rows: int, seconds: float) -> None:
+    def record(self, rows: int, seconds: float, plain: int = 1) -> None:  # noqa: ARG002
         """Keep a running mean per number of rows."""
         self._seen[rows] = 0.9 * self._seen.get(rows, seconds) + 0.1 * seconds

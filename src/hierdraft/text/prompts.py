@@ -34,6 +34,13 @@ def prompt_ids(tokenizer: Any, prompt: Prompt, *, chat: bool | str = True) -> ND
     return token_ids(prompt, "prompt")
 
 
+def are_prompts(given: Any) -> bool:
+    """Whether this is a list of prompts: of texts, of lists of messages, or of lists or arrays of token ids."""
+    if not isinstance(given, list | tuple) or not given:
+        return False
+    return isinstance(given[0], str | list | tuple | np.ndarray) or hasattr(given[0], "detach")
+
+
 def encode_prompt(
     tokenizer: Any, prompt: str, history: Sequence[tuple[str, str]] = (), *, chat: bool | str
 ) -> list[int]:

@@ -194,13 +194,13 @@ class HFEngine:
             return top_ids((self._wide(row) for row in logits), len(logits), k)
         return logits.topk(k, dim=-1).indices.to("cpu", torch.int32).numpy()
 
-    def cost(self, rows: int) -> float:
+    def cost(self, rows: int, plain: int = 1) -> float:
         """Seconds of a forward of `rows` rows; 0.0 before `measure_costs`."""
-        return self.costs(rows)
+        return self.costs(rows, plain)
 
-    def record(self, rows: int, seconds: float) -> None:
+    def record(self, rows: int, seconds: float, plain: int = 1) -> None:
         """Follow the running engine's own timings."""
-        self.costs.record(rows, seconds)
+        self.costs.record(rows, seconds, plain)
 
     def measure_costs(self, stored: Path | None = None, context: int = 256) -> StepCosts:
         """See `measured_costs`, whose figures are used from now on."""

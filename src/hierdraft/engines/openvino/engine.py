@@ -94,11 +94,13 @@ class OpenVINOEngine:
     def forward(self, parts: Sequence[Part]) -> list[Scored]:
         """Score all parts in one pass (with sliding windows one after another)."""
         check_parts(self, parts)
-        count = sum(len(part.tokens) + len(part.tree) for part in parts)
-        drafts = all(len(part.tokens) == 1 for part in parts)
-        rows = self._rows_for(count) if drafts else max(count, self._sizes[0])
+        own = [len(part.tokens) + len(part.tree) for part in parts]
+        useless = [max(0, self._cache.least - count) for count in own]
+        count = sum(own) + sum(useless)
+        reads = any(len(part.tokens) > 1 for part in parts)
+        rows = count if reads else self._rows_for(count)
         self._changed = rows != self._rows
-        useless = [0] * (len(parts) - 1) + [rows - count]
+        useless[-1] += rows - count
         given = [rows_of(part, more) for part, more in zip(parts, useless, strict=True)]
         logits = self._cache.score(given)
         self._rows, self._prices = rows, []
@@ -134,10 +136,10 @@ class OpenVINOEngine:
         """The ids of the k highest logits per row, best first."""
         return top_ids(logits, len(logits), k)
 
-    def cost(self, rows: int) -> float:
+    def cost(self, rows: int, plain: int = 1) -> float:
         """Seconds of a forward of `rows` rows now; 0.0 before `measure_costs`."""
         if self.costs.must_be_plain:
-            return self.costs(rows)
+            return self.costs(rows, plain)
         if rows > SIZES[-1]:
             return self.costs(rows) + _SHARE * self.costs.change
         if not self._prices:
@@ -145,13 +147,17 @@ class OpenVINOEngine:
             self._prices = [found[bisect_left(self._sizes, count)][0] for count in range(SIZES[-1] + 1)]
         return self._prices[rows]
 
-    def record(self, rows: int, seconds: float) -> None:  # noqa: ARG002 - the useless rows cost as much
+    def record(self, rows: int, seconds: float, plain: int = 1) -> None:
         """Follow the running engine's own timings."""
         if self._changed:
-            self.costs.record_change(self._rows, seconds)
+            self.costs.record_change(self._rows, seconds, self._without_drafts(rows, plain))
         else:
-            self.costs.record(self._rows, seconds)
+            self.costs.record(self._rows, seconds, self._without_drafts(rows, plain))
         self._prices = []
+
+    def _without_drafts(self, rows: int, plain: int) -> int:
+        """How many of the rows that were scored would have been without drafts; useless ones cost as much as others."""
+        return self._rows if rows == plain else plain
 
     def measure_costs(self, stored: Path | None = None, context: int = 256) -> StepCosts:
         """See `measured_costs`, whose figures are used from now on."""

@@ -86,10 +86,9 @@ class Pool:
     """The blocks, and the graph that reads and writes them."""
 
     least = 2
-    """Rows below which the kernels take other ways: from two rows on, a row is scored in the same arithmetic, to the
-    last bit, however many there are. That a row more takes no time to speak of makes it worth while."""
-
-    batch: int | None = None
+    """Rows of a sequence below which the kernels take other ways: from two rows on, each is scored in the same
+    arithmetic, to the last bit, however many there are, of whatever sequences. That a row more takes hardly any time
+    makes it worth while."""
 
     def __init__(self, compiled: Any) -> None:
         """An empty pool for a compiled graph that `paged` made."""
@@ -139,7 +138,9 @@ class Pool:
 
     def _reserve(self, given: Sequence[Rows]) -> None:
         """Blocks of its own for every row that is written."""
-        wanted = sum(self.blocks.missing(rows.sequence.table, rows.sequence.length + len(rows.tokens)) for rows in given)
+        wanted = sum(
+            self.blocks.missing(rows.sequence.table, rows.sequence.length + len(rows.tokens)) for rows in given
+        )
         wanted += len(given)  # one of each may have to be copied
         count = self.blocks.count
         there = self.blocks.free if count * self._size >= KEEP else self.blocks.empty

@@ -92,7 +92,6 @@ class Variables:
     """The graph, and the variables of texts that are over; the methods are those of `Pool`."""
 
     least = 1
-    batch: int | None = None
 
     def __init__(self, compiled: Any, windows: Sequence[int | None]) -> None:
         """Without sequences, for a compiled graph that `convert` made.

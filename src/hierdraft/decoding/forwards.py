@@ -1,0 +1,75 @@
+"""One forward for any number of requests: propose, trim together, score, settle each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from time import perf_counter
+
+from hierdraft.decoding.request import Forward, Running
+from hierdraft.drafting.together import trim_together
+from hierdraft.protocols import Engine, Part
+
+Failed = Callable[[Running, BaseException], None]
+"""Told of a request that cannot continue, and why."""
+
+
+def score(engine: Engine, parts: Sequence[Part]) -> Forward:
+    """One forward of all parts."""
+    started = perf_counter()
+    scored = engine.forward(parts)
+    choices = [engine.choices(one.logits) for one in scored]
+    return Forward(parts, scored, choices, perf_counter() - started)
+
+
+def advance(engine: Engine, requests: Sequence[Running], chunk: int, failed: Failed) -> None:
+    """Bring every request one step further, in one forward; `step` of each is what that brought.
+
+    requests  that were begun and are not over, those that read their prompts in the order in which they came
+    chunk     most tokens of prompts in all; who comes too late for them waits for the next forward
+
+    What fails in a request itself (a constraint, a stop, a verifier) ends that request alone. What the engine raises is
+    raised here, and no request has changed.
+    """
+    reading, writing = _reading(requests, chunk), [request for request in requests if not request.reads]
+    read = sum(len(part.tokens) for part in reading.values())
+    writing = _proposed(writing, read, failed)
+    base = read + len(writing)
+    if writing:
+        trim_together([request.draft for request in writing], lambda rows: engine.cost(read + rows, base))
+    parts = {**reading, **{request: request.part() for request in writing}}
+    if not parts:
+        return
+    forward = score(engine, [*parts.values()])
+    if not reading:
+        engine.record(sum(1 + len(part.tree) for part in parts.values()), forward.seconds, base)
+    for place, request in enumerate(parts):
+        try:
+            request.settle(forward, place)
+        except Exception as error:  # noqa: BLE001 - callers' own stops and processors may raise anything
+            failed(request, error)
+        except BaseException as error:  # an interrupt: the others can continue, this one may be in two minds
+            failed(request, error)
+            raise
+
+
+def _reading(requests: Sequence[Running], chunk: int) -> dict[Running, Part]:
+    """The next parts of prompts, as far as there is room."""
+    parts: dict[Running, Part] = {}
+    for request in requests:
+        request.step = None
+        if request.reads and chunk > 0:
+            parts[request] = request.chunk(chunk)
+            chunk -= len(parts[request].tokens)
+    return parts
+
+
+def _proposed(requests: Sequence[Running], read: int, failed: Failed) -> list[Running]:
+    """Those that have proposed something, if only nothing."""
+    done = []
+    for request in requests:
+        try:
+            request.propose(read + len(requests) - 1)
+            done.append(request)
+        except Exception as error:  # noqa: BLE001 - a caller's own constraint may raise anything
+            failed(request, error)
+    return done

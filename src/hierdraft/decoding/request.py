@@ -1,0 +1,206 @@
+"""One request in flight: what it was asked with, and the two halves of its steps around a forward.
+
+The order matters: a verdict is cut at the end of the request before anything is committed, so that the cache, the
+method's databases, the counts and the stream never disagree about what was said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+
+import numpy as np
+
+from hierdraft.decoding.guard import GuardedSession
+from hierdraft.drafting.budget import AutoBudget, BudgetLaw
+from hierdraft.drafting.together import Draft
+from hierdraft.protocols import (
+    Engine,
+    EngineSequence,
+    Method,
+    Part,
+    Request,
+    Scored,
+    Step,
+    Stop,
+    Verdict,
+    Verifier,
+)
+from hierdraft.tree import DraftTree, Int32
+from hierdraft.verify.constraint import Follower
+from hierdraft.verify.greedy import Greedy
+from hierdraft.verify.stop import EosStop, FirstOf, LengthStop, cut
+
+MAX_ROWS = 512
+"""Most rows that one request has in a forward, the last committed token included."""
+
+Learn = Callable[[str, Int32, Int32], None]
+"""(namespace, prompt, what was said)."""
+
+
+@dataclass(slots=True)
+class Options:
+    """How a request is decoded.
+
+    limit      most new tokens, >= 1
+    budget     how many nodes are scored per step
+    verifier   what is kept of a tree: greedy, or a `Sampler` of this request's own
+    constraint what the output must stay in: drafts that leave it are not scored (the verifier has it as a rule)
+    stops      further reasons to end, after end-of-sequence ids and the token limit
+    eos_ids    replaces the engine's own end-of-sequence ids
+    unbounded  continue where the model's context is full, as transformers does
+    namespace, reference   see `Request`
+    learn      told the namespace, the prompt and what was said when the request is over, whatever drafted
+    keep       shown the engine's sequence when the request is over, before it is closed
+    """
+
+    limit: int
+    budget: BudgetLaw = field(default_factory=AutoBudget)
+    verifier: Verifier = field(default_factory=Greedy)
+    constraint: Follower | None = None
+    stops: Sequence[Stop] = ()
+    eos_ids: Sequence[int] | None = None
+    unbounded: bool = False
+    namespace: str = "default"
+    reference: Sequence[Int32] = ()
+    learn: Learn | None = None
+    keep: Callable[[EngineSequence], None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """What a forward brought: for each part its scores and, int32[rows], the highest logit of each of its rows.
+
+    `seconds` includes waiting for them.
+    """
+
+    parts: Sequence[Part]
+    scored: Sequence[Scored]
+    choices: Sequence[Int32]
+    seconds: float
+
+
+class Running:
+    """One request in flight: its token buffer and the parts that act on it.
+
+    A step has two halves around a forward: `chunk` while it `reads` its prompt, or else `propose` and `part`; and
+    `settle`, after which `step` is what the forward brought, None while the prompt is not complete.
+    """
+
+    def __init__(self, engine: Engine, method: Method, prompt: Int32, limit: int, options: Options) -> None:
+        """Nothing is asked of engine and method before `begin`."""
+        self.engine = engine
+        self.method = method
+        self.prompt = prompt
+        self.limit = limit
+        self.options = options
+        self.reads = True
+        self.step: Step | None = None
+        self.buffer = np.empty(len(prompt) + limit, dtype=np.int32)
+        self.buffer[: len(prompt)] = prompt
+        self.length = len(prompt)
+        eos = engine.eos_ids if options.eos_ids is None else options.eos_ids
+        reason = LengthStop(limit, "length" if limit == options.limit else "context")
+        self.stop = FirstOf([EosStop(eos), *options.stops, reason])
+        self._seconds = {"draft": 0.0, "forward": 0.0, "rest": 0.0}
+
+    @property
+    def tokens(self) -> Int32:
+        """int32[L]: the prompt and everything committed, a view."""
+        return self.buffer[: self.length]
+
+    def begin(self) -> None:
+        """Open a sequence and a session."""
+        options, prompt, engine = self.options, self.prompt, self.engine
+        wanted = options.budget.prompt_rows(self.method.wants.prompt_rows, engine.cost)
+        self._rows = min(max(1, wanted), len(prompt))
+        self.sequence = engine.open(prompt[: len(prompt) - self._rows])
+        request = Request(prompt, self.limit, options.namespace, options.reference, engine.vocab_size)
+        self.session = GuardedSession(self.method, request, engine.vocab_size, MAX_ROWS)
+
+    def chunk(self, most: int) -> Part:
+        """The next tokens of the prompt, about `most` of them; the last ones, whose rows are wanted, together."""
+        rows = self._rows
+        start = self._held(len(self.prompt) - rows)
+        left = len(self.prompt) - start
+        count = left if left <= max(most, rows) else min(most, left - rows)
+        return Part(self.sequence, self.prompt[start : start + count], DraftTree.empty(), rows if count == left else 0)
+
+    def propose(self, others: int = 0) -> Draft:
+        """What the method drafts now, not yet trimmed to what pays; `others`: rows that the forward has besides."""
+        started = perf_counter()
+        tree = self._proposed(others)
+        self._seconds["draft"] = perf_counter() - started
+        self.draft = Draft(self.options.budget, tree, self._seconds["draft"])
+        return self.draft
+
+    def _proposed(self, others: int) -> DraftTree:
+        remaining = self.limit - (self.length - len(self.prompt))
+        law, constraint, engine = self.options.budget, self.options.constraint, self.engine
+        if remaining <= 1:
+            return DraftTree.empty()
+        budget = law.plan(remaining - 1, self.session.wants, lambda rows: engine.cost(others + rows, others + 1))
+        if budget is None and constraint is None:
+            return DraftTree.empty()
+        tree = self.session.propose(self.tokens, budget) if budget is not None else DraftTree.empty()
+        return tree if constraint is None else constraint.inside(tree, self.tokens, law.nodes, remaining - 1)
+
+    def part(self) -> Part:
+        """What is to be scored: what was left of the draft, below the last token."""
+        return Part(self.sequence, self.tokens[self._held(self.length - 1) :], self.draft.tree)
+
+    def _held(self, most: int) -> int:
+        """How many tokens the sequence holds, at most `most`: after an interrupted step it may hold too many or few."""
+        if self.sequence.length > most:
+            self.sequence.rewind(most)
+        return self.sequence.length
+
+    def settle(self, forward: Forward, place: int) -> None:
+        """Verify, cut, commit, observe: what became of this request's part, which is number `place` of the forward."""
+        started = perf_counter()
+        self._seconds["forward"] += forward.seconds
+        part, choices = forward.parts[place], forward.choices[place]
+        self.step = None
+        if part.rows == 0:
+            return
+        first = part.rows - 1
+        logits = forward.scored[place].logits
+        verdict = self.options.verifier.verify(logits[first:], part.tree, self.tokens, choices[first:])
+        verdict = cut(verdict, self.buffer, self.length, len(self.prompt), self.stop)
+        self.length += len(verdict.tokens)
+        self.sequence.commit(verdict.path[: len(verdict.tokens) - 1])
+        step = self._step(verdict, forward, place)
+        if not self.reads:
+            self.options.budget.observe(part.tree, verdict.path, self.draft.slowdown)
+        self.reads = False
+        self._seconds["rest"] += perf_counter() - started
+        self._observe(step)
+        step.seconds, self._seconds = self._seconds, {"draft": 0.0, "forward": 0.0, "rest": 0.0}
+        self.step = step
+
+    def _step(self, verdict: Verdict, forward: Forward, place: int) -> Step:
+        part, choices = forward.parts[place], forward.choices[place]
+        first = part.rows - 1
+        for row, token in zip([first, *(first + node + 1 for node in verdict.path)], verdict.tokens, strict=False):
+            choices[row] = token  # where a token was drawn, it is the target's choice
+        top_k = self.session.wants.top_k
+        runner_up = self.engine.top_ids(forward.scored[place].logits, top_k) if top_k else None
+        return Step(verdict.tokens, part.tree, verdict.path, choices, runner_up, verdict.finish, self.reads)
+
+    def _observe(self, step: Step) -> None:
+        started = perf_counter()
+        self.session.observe(step)
+        self._seconds["draft"] += perf_counter() - started
+
+    def end(self) -> None:
+        """The request is over: everybody is told, and what was said is learned. Called once after `begin`."""
+        try:
+            if self.options.keep is not None:
+                self.options.keep(self.sequence)
+        finally:
+            self.sequence.close()
+            self.session.finish(self.tokens)
+            said = self.tokens[len(self.prompt) :]
+            if self.options.learn is not None and len(said):
+                self.options.learn(self.options.namespace, self.prompt, said)
