@@ -21,12 +21,14 @@ from hierdraft.engines.generation_config import GenerationDefaults
 from hierdraft.engines.learned_costs import LearnedCosts
 from hierdraft.errors import DraftWarning, HierdraftError, UsageError
 from hierdraft.progress import counting
-from hierdraft.protocols import Constraint, Engine, Method, Setup
+from hierdraft.protocols import Engine, Method, Setup
 from hierdraft.registry import make_method
 from hierdraft.request_rules import make_verifier
 from hierdraft.stream import Generation, Stream
 from hierdraft.text import Prompt, StopStrings, are_prompts, encode_prompt, encode_references, prompt_ids
+from hierdraft.tree import Int32
 from hierdraft.verify.constraint import Follower
+from hierdraft.verify.contracts import Constraint
 
 if TYPE_CHECKING:
     from hierdraft.text.grammars import Grammars
@@ -135,10 +137,10 @@ class LanguageModel:
         background: bool = False,
         **sampling: Any,
     ) -> Stream:
-        """Start a request and return its pieces as they come: those of plain decoding, with the same seed if drawn.
+        """Start a request; its pieces as they come are those of plain decoding, with the same seed if drawn.
 
-        prompt          text; chat messages, each {"role": ..., "content": ...}; or token ids, taken as they are: a
-                        list, an array or tensor of shape [L] or [1, L], or what a tokenizer returns
+        prompt          text; chat messages, each {"role": ..., "content": ...}; or token ids: a list, an array or
+                        tensor of shape [L] or [1, L], or what a tokenizer returns
         method          a drafting method's name (`none`: plain decoding) or a `Method`, attached and closed alike
         max_new_tokens  None: as the model's folder says, else 256
         budget          `auto`: chosen every step from measured costs; or a number of nodes
@@ -151,9 +153,9 @@ class LanguageModel:
         lenient, schema_folders   check at the end what cannot be kept of it; where files lie that it may refer to
         constraint      any other language that the answer must stay in; made for this request
         processors      transformers logits processors, applied after the penalties and before the temperature
-        background      as with `submit`
         sampling        temperature, top_k, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty,
                         logit_bias, banned, seed: see `hierdraft.verify.sampling.Sampling`
+        background      as with `submit`
 
         Raises UsageError for a prompt, chat template or option that cannot be used and on a closed model,
         ContextLengthError where nothing fits after the prompt; the first piece QueueFullError.
@@ -163,28 +165,34 @@ class LanguageModel:
             method=method, budget=budget, chat=chat, ignore_eos=ignore_eos, namespace=namespace, schema=schema,
             lenient=lenient, schema_folders=schema_folders, constraint=constraint, background=background,
         )  # fmt: skip
-        strings = (*stop_strings(stop), *self.defaults.stop_strings)
+        stopper = self._stopper(stop)
         chosen = sampling_of(self.defaults.sampling(sampling), self.engine.vocab_size)
-        given = prompt_ids(self.tokenizer, prompt, chat=chat)
-        limit = token_limit(self.defaults.limit(len(given), 256) if max_new_tokens is None else max_new_tokens)
-        ids = check_prompt(self.engine, given, limit)
-        stopper = StopStrings(self.tokenizer, strings) if strings else None
+        ids, limit = self._checked(prompt_ids(self.tokenizer, prompt, chat=chat), max_new_tokens)
         options = Options(
             limit, self._law(method, budget), stops=[stopper] if stopper else [], eos_ids=() if ignore_eos else None,
             namespace=namespace, reference=encode_references(self.tokenizer, reference, self.engine.vocab_size),
-            learn=self.databases.learn,
             constraint=self._follower(schema, constraint, lenient, schema_folders, len(ids), ends=not ignore_eos),
         )  # fmt: skip
-        applied = processor_list(processors)
-        options.verifier = make_verifier(self.engine, self.defaults, chosen, options, applied, len(ids))
+        options.verifier = make_verifier(self.engine, self.defaults, chosen, options, processor_list(processors), len(ids))
         stream = self._stream(ids, method, options, stopper, background=background)
         stream.result.prompt_tokens, stream.result.seed = len(ids), chosen.seed
         return stream
 
+    def _stopper(self, stop: str | Sequence[str] | None) -> StopStrings | None:
+        """What ends an answer at a text, the caller's or those of the model's folder. Raises UsageError."""
+        strings = (*stop_strings(stop), *self.defaults.stop_strings)
+        return StopStrings(self.tokenizer, strings) if strings else None
+
+    def _checked(self, given: Any, max_new_tokens: int | None) -> tuple[Int32, int]:
+        """A prompt's ids, and how many may follow. Raises UsageError and ContextLengthError."""
+        limit = token_limit(self.defaults.limit(len(given), 256) if max_new_tokens is None else max_new_tokens)
+        return check_prompt(self.engine, given, limit), limit
+
     def _stream(
         self, ids: Any, method: str | Method, options: Options, stop: StopStrings | None, *, background: bool
     ) -> Stream:
-        """The stream of a request whose options were checked."""
+        """The stream of a request whose options were checked; what it says is learned."""
+        options.learn = self.databases.learn
         look = getattr(options.constraint.machine, "look", None) if options.constraint is not None else None
         request = open_request(self.engine, self._method(method), ids, options)
         return Stream(Steps(self._front, request, background=background), self.tokenizer, stop, self, look)

@@ -1,4 +1,4 @@
-"""The interfaces on one page: Method and Session, Engine, Verifier, and the records that pass between them.
+"""The interfaces on one page: Method and Session, Engine, and the records that pass between them.
 
 Anything that satisfies one of these can be plugged in; nothing here runs.
 """
@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
+import numpy as np
 from numpy.typing import NDArray
 
 from hierdraft.tree import DraftTree, Int32
@@ -130,15 +131,6 @@ class Step:
         return drafted + [255] * (len(self.tokens) - len(drafted))
 
 
-@dataclass(slots=True)
-class Verdict:
-    """Accepted nodes in order, the tokens to commit (theirs, then one more), and why the request ends, if it does."""
-
-    path: list[int]
-    tokens: list[int]
-    finish: Finish | None = None
-
-
 class Session(Protocol):
     """What a method does for one request. Whatever that is, the output stays the target's."""
 
@@ -147,15 +139,12 @@ class Session(Protocol):
 
         `tokens` is a view that the loop grows: do not write to it and do not keep it.
         """
-        ...
 
     def observe(self, step: Step) -> None:
         """What became of the proposal; called once for every step, the prefill's first."""
-        ...
 
     def finish(self, tokens: Int32) -> None:
         """The request is over; `tokens` int32[L] is its prompt and all output. Let go of its text."""
-        ...
 
 
 @runtime_checkable
@@ -174,15 +163,12 @@ class Method(Protocol):
 
     def attach(self, setup: Setup) -> None:
         """Called once, before the first request. Raises UsageError for a target that the method cannot do with."""
-        ...
 
     def open(self, request: Request) -> Session:
         """A request begins. Nothing of one namespace may be drafted from in another."""
-        ...
 
     def close(self) -> None:
         """Called after the last request: store what was learned about drafting."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,14 +187,33 @@ class Part:
     rows: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """How far the rows of a forward are those of plain decoding.
+
+    plain   bool[rows]: scored in the very arithmetic of plain decoding. Row 0 of a tree always is
+    margin  by which a choice must lead at the other rows to be the same there
+    """
+
+    plain: NDArray[np.bool_]
+    margin: float
+
+    def after(self, first: int) -> Doubt | None:
+        """Of the rows from number `first` on; None where all of these are plain."""
+        plain = self.plain[first:]
+        return None if plain.all() else Doubt(plain, self.margin)
+
+
 @dataclass(slots=True)
 class Scored:
     """What a forward found out about one part. It holds until the engine's next forward, of whatever sequences.
 
     logits  [rows + n, V]: of the last `rows` tokens of the text, then of every node
+    doubt   where a row may differ from what plain decoding would score there, None where none does
     """
 
     logits: Array
+    doubt: Doubt | None = None
 
 
 class EngineSequence(Protocol):
@@ -220,17 +225,15 @@ class EngineSequence(Protocol):
     def commit(self, path: Sequence[int]) -> None:
         """These nodes of the tree that was scored last continue the text, in order; the others are dropped.
 
-        Every forward drops what was not committed before it.
+        Every forward drops what was not committed before it. Of the nodes, a part from the first on may be held, where
+        the others have to be scored again: see `length`.
         """
-        ...
 
     def rewind(self, length: int) -> None:
         """Forget all but the first `length` tokens. Raises ValueError where there are not so many."""
-        ...
 
     def close(self) -> None:
         """The text is over; a sequence that is used after that raises UsageError. May be called again."""
-        ...
 
 
 class Engine(Protocol):
@@ -249,81 +252,27 @@ class Engine(Protocol):
 
         It is empty, unless other texts began alike and `reuse` is set: then it holds some of `ids` already.
         """
-        ...
 
     def forward(self, parts: Sequence[Part]) -> list[Scored]:
         """Score all parts in one pass, each as if it were alone.
 
         Raises UsageError for a sequence that is closed or in two parts. If it raises, no sequence has changed.
         """
-        ...
 
     def choices(self, logits: Array) -> Int32:
         """int32[rows]: the highest logit of each row, the lowest id where several are equal."""
-        ...
 
     def values(self, logits: Array, row: int) -> NDArray[Any]:
         """A copy of one row of logits in the computer's own memory: float[V], float64 only where the engine's are."""
-        ...
 
     def top_ids(self, logits: Array, k: int) -> Int32:
         """int32[rows, k]: the ids of the k highest logits of each row, best first."""
-        ...
 
     def cost(self, rows: int, plain: int = 1) -> float:
         """Seconds that a forward of `rows` rows takes, measured on this engine; 0.0 where nothing is known.
 
         plain  how many of them are no drafts. Infinite for more, where the next forward has to do without drafts
         """
-        ...
 
     def record(self, rows: int, seconds: float, plain: int = 1) -> None:
         """Told how long a forward of `rows` rows took, `plain` of which were no drafts and none part of a prompt."""
-        ...
-
-
-class Verifier(Protocol):
-    """Decides what is kept of a tree: greedily, or by what is drawn from the processed distributions."""
-
-    def verify(self, logits: Array, tree: DraftTree, tokens: Int32, choices: Int32) -> Verdict:
-        """The accepted path and one more token.
-
-        logits   [1+n, V] of the last committed token and of every node
-        tokens   int32[L] prompt and everything committed; a view, not to be kept
-        choices  int32[1+n] the highest logit of each row
-        """
-        ...
-
-
-class Constraint(Protocol):
-    """A language that the output must stay in, as a machine that reads tokens and can go back."""
-
-    def ban(self, scores: NDArray[Any]) -> None:
-        """Set every token that may not come next to -inf in `scores` float[V]."""
-        ...
-
-    def advance(self, token: int) -> bool:
-        """Read a token; False, and nothing changes, where it may not come next.
-
-        Raises UsageError, and nothing changes, where that cannot be told: a draft ends there, an answer too.
-        """
-        ...
-
-    def rewind(self, count: int) -> None:
-        """Forget the last `count` tokens that were read."""
-        ...
-
-    def forced(self) -> list[int]:
-        """Tokens that must come next whatever the target thinks, in order; may be empty."""
-        ...
-
-
-class Stop(Protocol):
-    """Says after each token whether the request ends there."""
-
-    def check(self, tokens: Int32, prompt_length: int) -> Finish | None:
-        """`tokens` int32[L] is the prompt and all output up to and including the token in question.
-
-        Called exactly once for every output token, in order.
-        """
-        ...

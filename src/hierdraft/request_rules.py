@@ -7,7 +7,8 @@ from typing import Any
 
 from hierdraft.decoding.loop import Options
 from hierdraft.engines.generation_config import GenerationDefaults
-from hierdraft.protocols import Engine, Verifier
+from hierdraft.protocols import Engine
+from hierdraft.verify.contracts import Verifier
 from hierdraft.verify.greedy import Greedy
 from hierdraft.verify.rules import Rule
 from hierdraft.verify.sampling import Sampler, Sampling
@@ -27,13 +28,15 @@ def make_verifier(
     options      the request's limit and constraint count
     processors   transformers logits processors, applied after the penalties and before the temperature
     """
-    found = defaults.first_rules(prompt_length) + sampling.penalties(prompt_length)
-    found += defaults.rules(prompt_length, options.limit, engine.eos_ids, engine.vocab_size)
-    found += _processed(engine, processors)
+    first, last = defaults.first_rules(prompt_length), _processed(engine, defaults.last_processors)
+    others = defaults.rules(prompt_length, options.limit, engine.eos_ids, engine.vocab_size)
+    others += _processed(engine, processors)
+    gain = sampling.gain if not (first or others or last) else None  # what the others make of a difference: unknown
+    found = [*first, *sampling.penalties(prompt_length), *others]
     if options.constraint is not None:
         found.append(options.constraint.rule)
-    found += sampling.filters() + _processed(engine, defaults.last_processors)
-    return Sampler(engine.values, found, sampling.seed) if found or sampling.draws else Greedy()
+    found += [*sampling.filters(), *last]
+    return Sampler(engine.values, found, sampling.seed, gain) if found or sampling.draws else Greedy()
 
 
 def _processed(engine: Engine, processors: Sequence[Any]) -> list[Rule]:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hierdraft.protocols import Verdict
 from hierdraft.tree import DraftLaw, DraftTree
+from hierdraft.verify.contracts import Verdict
 
 Law = NDArray[np.float64]
 Text = tuple[int, ...]

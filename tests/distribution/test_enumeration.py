@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hierdraft.protocols import Verdict
 from hierdraft.tree import DraftTree
+from hierdraft.verify.contracts import Verdict
 from hierdraft.verify.greedy import walk
 from hierdraft.verify.rejection import reject
 from tests.distribution.exact import Branching, Target, branches, drawn, error, looked_up, text_at

@@ -11,8 +11,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from hierdraft.protocols import Verdict
 from hierdraft.tree import DraftTree
+from hierdraft.verify.contracts import Verdict
 from hierdraft.verify.rejection import reject
 from tests.distribution.exact import Branching, Law, Target, branches, drawn, error, text_at
 

@@ -18,10 +18,10 @@ from hierdraft.engines.toy import ToyEngine
 from hierdraft.errors import MissingDependencyError, UsageError
 from hierdraft.generation import LanguageModel
 from hierdraft.levels import GRAMMAR
-from hierdraft.protocols import Constraint
 from hierdraft.text.grammars import Grammars
 from hierdraft.tree import DraftLaw, DraftTree
 from hierdraft.verify.constraint import Follower
+from hierdraft.verify.contracts import Constraint
 from hierdraft.verify.sampling import Sampler, Sampling
 from tests.lossless.drafters import HARMLESS, REAL
 from tests.lossless.harness import check_steps, run

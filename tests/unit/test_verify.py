@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hierdraft.protocols import Verdict
 from hierdraft.tree import DraftTree
+from hierdraft.verify.contracts import Verdict
 from hierdraft.verify.greedy import walk
 from hierdraft.verify.stop import EosStop, FirstOf, LengthStop, cut
 

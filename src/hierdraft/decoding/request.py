@@ -15,20 +15,10 @@ import numpy as np
 from hierdraft.decoding.guard import GuardedSession
 from hierdraft.drafting.budget import AutoBudget, BudgetLaw
 from hierdraft.drafting.together import Draft
-from hierdraft.protocols import (
-    Engine,
-    EngineSequence,
-    Method,
-    Part,
-    Request,
-    Scored,
-    Step,
-    Stop,
-    Verdict,
-    Verifier,
-)
+from hierdraft.protocols import Engine, EngineSequence, Method, Part, Request, Scored, Step
 from hierdraft.tree import DraftTree, Int32
 from hierdraft.verify.constraint import Follower
+from hierdraft.verify.contracts import Stop, Verdict, Verifier
 from hierdraft.verify.greedy import Greedy
 from hierdraft.verify.stop import EosStop, FirstOf, LengthStop, cut
 
@@ -164,9 +154,7 @@ class Running:
         self.step = None
         if part.rows == 0:
             return
-        first = part.rows - 1
-        logits = forward.scored[place].logits
-        verdict = self.options.verifier.verify(logits[first:], part.tree, self.tokens, choices[first:])
+        verdict = self._verified(part, forward.scored[place], choices)
         verdict = cut(verdict, self.buffer, self.length, len(self.prompt), self.stop)
         self.length += len(verdict.tokens)
         self.sequence.commit(verdict.path[: len(verdict.tokens) - 1])
@@ -178,6 +166,13 @@ class Running:
         self._observe(step)
         step.seconds, self._seconds = self._seconds, {"draft": 0.0, "forward": 0.0, "rest": 0.0}
         self.step = step
+
+    def _verified(self, part: Part, scored: Scored, choices: Int32) -> Verdict:
+        first = part.rows - 1
+        given = scored.logits[first:], part.tree, self.tokens, choices[first:]
+        doubt = scored.doubt.after(first) if scored.doubt is not None else None
+        verifier = self.options.verifier
+        return verifier.verify(*given) if doubt is None else verifier.verify(*given, doubt)
 
     def _step(self, verdict: Verdict, forward: Forward, place: int) -> Step:
         part, choices = forward.parts[place], forward.choices[place]

@@ -99,7 +99,7 @@ class Scheduler:
 
         try:
             advance(self.engine, [*chosen], self._chunk(sum(not request.reads for request in chosen)), failed)
-        except Exception as error:
+        except Exception as error:  # the engine's: nobody knows whose part it was
             for ticket in chosen.values():
                 self.end(ticket, error)
             raise

@@ -11,8 +11,8 @@ import numpy as np
 
 from hierdraft.errors import UsageError
 from hierdraft.levels import GRAMMAR
-from hierdraft.protocols import Constraint
 from hierdraft.tree import DraftTree, Int32
+from hierdraft.verify.contracts import Constraint
 from hierdraft.verify.rules import Scores
 
 _FORCED = 0.95

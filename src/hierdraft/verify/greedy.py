@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hierdraft.protocols import Array, Verdict
+from hierdraft.protocols import Array, Doubt
 from hierdraft.tree import DraftTree, Int32
+from hierdraft.verify.contracts import Verdict
 
 
-def walk(tree: DraftTree, choose: Callable[[int], int]) -> Verdict:
+def walk(tree: DraftTree, choose: Callable[[int], int | None]) -> Verdict:
     """Follow the target's choices from row 0 through `tree`; `choose` gives its token at a row.
+
+    None where that cannot be told for certain: the walk ends there, without another token.
 
     It is asked at most once for each row, parents first, and only for rows whose whole prefix is the target's own
     text: row 0, then the rows of the accepted nodes.
@@ -33,6 +36,8 @@ def walk(tree: DraftTree, choose: Callable[[int], int]) -> Verdict:
     node = -1
     while True:
         token = choose(node + 1)
+        if token is None:
+            return Verdict(path, tokens)
         tokens.append(token)
         child = child_of.get((node, token))
         if child is None:
@@ -44,7 +49,25 @@ def walk(tree: DraftTree, choose: Callable[[int], int]) -> Verdict:
 class Greedy:
     """Greedy decoding: the target's token is the highest logit, the lowest id among equals."""
 
-    def verify(self, logits: Array, tree: DraftTree, tokens: Int32, choices: Int32) -> Verdict:  # noqa: ARG002
+    def verify(
+        self,
+        logits: Array,
+        tree: DraftTree,
+        tokens: Int32,  # noqa: ARG002
+        choices: Int32,
+        doubt: Doubt | None = None,
+    ) -> Verdict:
         """The walk along the highest logits. Exact for any tree."""
         best: list[int] = choices.tolist()
-        return walk(tree, best.__getitem__)
+        if doubt is None:
+            return walk(tree, best.__getitem__)
+
+        def choose(row: int) -> int | None:
+            return best[row] if doubt.plain[row] or leads(logits[row], doubt.margin) else None
+
+        return walk(tree, choose)
+
+
+def leads(scores: Array, margin: float) -> bool:
+    """Whether the highest of some scores [V] is more than `margin` above all others."""
+    return int((scores >= scores.max() - margin).sum()) == 1

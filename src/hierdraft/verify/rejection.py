@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hierdraft.errors import DraftError
-from hierdraft.protocols import Verdict
 from hierdraft.tree import DraftTree
+from hierdraft.verify.contracts import Verdict
 from hierdraft.verify.noise import Dice
 
 Law = NDArray[np.float64]

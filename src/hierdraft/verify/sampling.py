@@ -17,11 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hierdraft.errors import UsageError
-from hierdraft.protocols import Array, Verdict
+from hierdraft.protocols import Array, Doubt
 from hierdraft.tree import DraftTree, Int32
 from hierdraft.verify import rules
-from hierdraft.verify.greedy import walk
-from hierdraft.verify.noise import KeyedDice, race
+from hierdraft.verify.contracts import Verdict
+from hierdraft.verify.greedy import leads, walk
+from hierdraft.verify.noise import KeyedDice, gumbel, race
 from hierdraft.verify.rejection import reject
 from hierdraft.verify.rules import Rule
 
@@ -105,6 +106,17 @@ class Sampling:
             found.append(rules.ban(self.banned))
         return found
 
+    @property
+    def gain(self) -> float | None:
+        """By how much at most these enlarge a difference of two logits; None with filters, which have edges."""
+        if self.top_k or self.top_p < 1.0 or self.min_p:
+            return None if self.draws else self._spread
+        return self._spread / self.temperature if self.draws else self._spread
+
+    @property
+    def _spread(self) -> float:
+        return max(self.repetition_penalty, 1.0 / self.repetition_penalty)
+
     def filters(self) -> list[Rule]:
         """What applies after them, only where tokens are drawn."""
         found: list[Rule] = []
@@ -132,14 +144,31 @@ def _whole(value: object) -> bool:
 class Sampler:
     """The verifier of processed scores: what is highest, or drawn, after every rule has seen the row's own prefix."""
 
-    def __init__(self, values: Values, applied: Sequence[Rule], seed: int | None) -> None:
-        """`values`: the engine's; `applied`: rules in order; `seed`: None chooses the highest score, without a draw."""
+    def __init__(self, values: Values, applied: Sequence[Rule], seed: int | None, gain: float | None = None) -> None:
+        """A sampler of one request's own.
+
+        values   the engine's
+        applied  rules in order
+        seed     None chooses the highest score, without a draw
+        gain     by how much at most the rules enlarge a difference of logits, None where there is no such bound
+        """
         self._values = values
         self._rules = tuple(applied)
         self._seed = seed
+        self._gain = gain
 
-    def verify(self, logits: Array, tree: DraftTree, tokens: Int32, choices: Int32) -> Verdict:  # noqa: ARG002
-        """The walk along the target's own tokens; rejection sampling for a tree that was itself drawn."""
+    def verify(
+        self,
+        logits: Array,
+        tree: DraftTree,
+        tokens: Int32,
+        choices: Int32,  # noqa: ARG002
+        doubt: Doubt | None = None,
+    ) -> Verdict:
+        """The walk along the target's own tokens; rejection sampling for a tree that was itself drawn.
+
+        What rejection sampling keeps has the target's distribution as the rows have it, in doubt or not.
+        """
         base = len(tokens)
         depths = tree.depths()
         prefix = np.concatenate([tokens, np.empty(int(depths.max(initial=0)), dtype=np.int32)])
@@ -154,7 +183,18 @@ class Sampler:
 
         if tree.law is not None and self._seed is not None:
             return reject(tree, lambda row: softmax(scores(row)[0]), KeyedDice(self._seed, base))
-        return walk(tree, lambda row: self.choose(*scores(row)))
+
+        def choose(row: int) -> int | None:
+            if doubt is None or doubt.plain[row]:
+                return self.choose(*scores(row))
+            return self._choose_for_certain(*scores(row), doubt.margin) if self._gain is not None else None
+
+        return walk(tree, choose)
+
+    def _choose_for_certain(self, scores: NDArray[Any], position: int, margin: float) -> int | None:
+        """The token, None where logits that differ by up to half of `margin` could make it another."""
+        drawn = scores if self._seed is None else scores + gumbel(self._seed, position, len(scores))
+        return self.choose(scores, position) if leads(drawn, margin * (self._gain or 1.0)) else None
 
     def scores(self, logits: Array, row: int, prefix: Int32) -> NDArray[Any]:
         """float[V]: one row after all rules."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from hierdraft.protocols import Finish, Stop, Verdict
+from hierdraft.protocols import Finish
 from hierdraft.tree import Int32
+from hierdraft.verify.contracts import Stop, Verdict
 
 
 class EosStop:

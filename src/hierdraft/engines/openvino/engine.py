@@ -21,14 +21,15 @@ from hierdraft.choices import number_type
 from hierdraft.engines.costs import StepCosts
 from hierdraft.engines.measure import CHECK, attends_as_told, measured_costs
 from hierdraft.engines.openvino.files import Facts, graph_file
+from hierdraft.engines.openvino.margin import margin_of
 from hierdraft.engines.openvino.paged import PagedSequence, Pool, paged
-from hierdraft.engines.openvino.rows import rows_of
+from hierdraft.engines.openvino.rows import Rows, rows_of
 from hierdraft.engines.openvino.runtime import openvino
 from hierdraft.engines.openvino.variables import Variables, VariablesSequence
 from hierdraft.engines.sequences import check_parts
 from hierdraft.engines.topids import top_ids
 from hierdraft.errors import UnsupportedModelError, UsageError
-from hierdraft.protocols import Offers, Part, Scored
+from hierdraft.protocols import Doubt, Offers, Part, Scored
 from hierdraft.tree import Int32
 
 Logits = NDArray[np.float32]
@@ -44,12 +45,17 @@ _SHARE = 0.6
 class OpenVINOEngine:
     """An `Engine` over a graph that `models/graphs.py` made. Logits are a view of the graph's own memory."""
 
-    def __init__(self, folder: Path, dtype: str = "float32", threads: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, dtype: str = "float32", threads: int | None = None, *, exact: bool | None = None
+    ) -> None:
         """Compile the graph and check, with a tiny tree, that it attends as told, where that was not done before.
 
         dtype     `float32`; `float16`: weights of half the size, computed with in float32; `bfloat16`: computed with
                   in bfloat16; `int8`: weights of a quarter of the size
         threads   None: OpenVINO's own choice
+        exact     promise plain decoding's ids everywhere, in a number type in which rows of other branches are rounded
+                  otherwise: such rows are scored again before anything hangs on them, and their choices are believed
+                  only where they lead clearly. None: where that can be had (not with sliding windows)
 
         Raises ModelError, UnsupportedModelError, or UsageError for a number type that this CPU does not have.
         """
@@ -66,6 +72,7 @@ class OpenVINOEngine:
         self._rows = 0
         self._prices: list[float] = []
         self._changed = False
+        self._margin: float | None = None
         checked = folder / f"checked-{self.fingerprint}-{CHECK}"
         if not checked.exists():
             if not self._follows_masks():
@@ -74,6 +81,17 @@ class OpenVINOEngine:
                 )
             with suppress(OSError):
                 checked.touch()
+        self._promise(folder, exact)
+
+    def _promise(self, folder: Path, exact: bool | None) -> None:
+        """Make rows plain decoding's where that was asked for, or costs little."""
+        if self.exact or exact is False:
+            return
+        if isinstance(self._cache, Pool):
+            self._margin = margin_of(self, folder / f"margin-{self.fingerprint}.json")
+            self._cache.plain = self.exact = True
+        elif exact:
+            raise UsageError(f"{self.architecture} has sliding windows: what it says in {self.dtype} is only audited.")
 
     def _follows_masks(self) -> bool:
         try:
@@ -98,13 +116,16 @@ class OpenVINOEngine:
         useless = [max(0, self._cache.least - count) for count in own]
         count = sum(own) + sum(useless)
         reads = any(len(part.tokens) > 1 for part in parts)
-        rows = count if reads else self._rows_for(count)
-        self._changed = rows != self._rows
-        useless[-1] += rows - count
+        size = count if reads else self._rows_for(count)
+        self._changed = size != self._rows
+        useless[-1] += size - count
         given = [rows_of(part, more) for part, more in zip(parts, useless, strict=True)]
         logits = self._cache.score(given)
-        self._rows, self._prices = rows, []
-        return [Scored(one) for one in logits]
+        self._rows, self._prices = size, []
+        return [Scored(one, self._doubt(rows)) for one, rows in zip(logits, given, strict=True)]
+
+    def _doubt(self, rows: Rows) -> Doubt | None:
+        return Doubt(rows.plain, self._margin) if self._margin is not None and not rows.plain.all() else None
 
     def _rows_for(self, count: int) -> int:
         """How many rows a forward has that needs `count`."""

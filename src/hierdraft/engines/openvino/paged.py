@@ -45,20 +45,28 @@ def paged(graph: Any) -> Any:
 
 
 class PagedSequence(OneSequence):
-    """One text. `ids`: its tokens, as far as they are held; `table`: the blocks that they lie in, in order."""
+    """One text.
 
-    def __init__(self, engine: Engine, pool: Pool, ids: list[int], table: list[int]) -> None:
+    ids    its tokens, as far as they are held
+    table  the blocks that they lie in, in order
+    plain  whether only rows are kept that are plain decoding's to the last bit
+    """
+
+    def __init__(self, engine: Engine, pool: Pool, ids: list[int], table: list[int], *, plain: bool) -> None:
         """One that holds `ids` already, in blocks of others."""
         super().__init__(engine)
+        self.plain = plain
         self.ids, self.table = ids, table
         self.length = len(ids)
         self.last: Rows | None = None
         self._pool = pool
 
     def commit(self, path: Sequence[int]) -> None:
-        """Keep the rows of these nodes."""
+        """Keep the rows of these nodes; where all must be plain decoding's, those that lie where it puts them."""
         if path and self.last is not None:
             rows = self.last.places[list(path)]
+            if self.plain:
+                rows = rows[rows == self.last.text + np.arange(len(rows))]
             self._pool.move(self, (rows - self.last.text).tolist())
             self.ids += self.last.tokens[rows].tolist()
             self.length = len(self.ids)
@@ -90,6 +98,9 @@ class Pool:
     arithmetic, to the last bit, however many there are, of whatever sequences. That a row more takes hardly any time
     makes it worth while."""
 
+    plain = False
+    """Whether only rows are kept that are plain decoding's to the last bit; the others are scored again."""
+
     def __init__(self, compiled: Any) -> None:
         """An empty pool for a compiled graph that `paged` made."""
         self._request = compiled.create_infer_request()
@@ -109,7 +120,8 @@ class Pool:
     def open(self, engine: Engine, ids: Sequence[int] | Int32, *, reuse: bool) -> PagedSequence:
         """A sequence in the blocks that hold the beginning of `ids` already."""
         table = self.blocks.shared(ids) if reuse else []
-        return PagedSequence(engine, self, [int(token) for token in ids[: len(table) * self._size]], table)
+        held = [int(token) for token in ids[: len(table) * self._size]]
+        return PagedSequence(engine, self, held, table, plain=self.plain)
 
     def free(self, sequence: PagedSequence) -> None:
         """The sequence is over."""

@@ -25,6 +25,7 @@ class Rows:
     wanted    int64[R]: those whose logits are wanted, in that order
     text      how many of the first rows are text, the others being drafts
     places    int64[n]: which row each node of the tree is
+    plain     bool[R]: which of the wanted rows lie where they would without the rest of the tree
     """
 
     sequence: Any
@@ -34,6 +35,7 @@ class Rows:
     wanted: NDArray[np.int64]
     text: int
     places: NDArray[np.int64]
+    plain: NDArray[np.bool_]
 
 
 def rows_of(part: Part, useless: int = 0) -> Rows:
@@ -59,4 +61,5 @@ def rows_of(part: Part, useless: int = 0) -> Rows:
             seen = among
     tokens[first + places[1:]] = part.tree.tokens
     wanted = np.concatenate([np.arange(text - part.rows, text), first + places[1:]])
-    return Rows(part.sequence, tokens, depths + part.sequence.length, seen, wanted, text, first + places[1:])
+    plain = depths[wanted] == wanted
+    return Rows(part.sequence, tokens, depths + part.sequence.length, seen, wanted, text, first + places[1:], plain)
