@@ -173,7 +173,9 @@ class LanguageModel:
             namespace=namespace, reference=encode_references(self.tokenizer, reference, self.engine.vocab_size),
             constraint=self._follower(schema, constraint, lenient, schema_folders, len(ids), ends=not ignore_eos),
         )  # fmt: skip
-        options.verifier = make_verifier(self.engine, self.defaults, chosen, options, processor_list(processors), len(ids))
+        options.verifier = make_verifier(
+            self.engine, self.defaults, chosen, options, processor_list(processors), len(ids)
+        )
         stream = self._stream(ids, method, options, stopper, background=background)
         stream.result.prompt_tokens, stream.result.seed = len(ids), chosen.seed
         return stream
