@@ -41,7 +41,7 @@ def trim_together(drafts: Sequence[Draft], cost: Callable[[int], float]) -> None
     sure = sum(float(tree.prob.sum()) for tree, gain in zip(trees, gains, strict=True) if gain is None)
     plain, drafting = cost(count), sum(draft.seconds for draft in drafts)
     keeps = [np.ones(len(tree), dtype=np.bool_) for tree in trees]
-    if plain > 0.0:
+    if plain > 0.0 and any(map(len, trees)):
         keeps = _likeliest(trees, gains, count + sure, lambda m: drafting + cost(count + whole + m))
     kept = [int((keep & ~tree.probe).sum()) for keep, tree in zip(keeps, trees, strict=True)]
     rows = sum(kept)

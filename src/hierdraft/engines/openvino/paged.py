@@ -165,7 +165,11 @@ class Pool:
                     buffer[:, new] = buffer[:, old]
 
     def _bind(self, name: str, array: NDArray[Any]) -> None:
-        """The graph takes this input from the array's own memory."""
+        """Give the graph this input: in memory that it knows already, if one of that shape was given last."""
+        bound = self._bound.get(name)
+        if bound is not None and bound.shape == array.shape:
+            bound[...] = array
+            return
         self._bound[name] = array
         self._request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
 
