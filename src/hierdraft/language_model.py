@@ -150,15 +150,15 @@ class LanguageModel:
         namespace       what is learned in one namespace is drafted from in no other
         reference       texts or token ids that the answer may repeat: a prediction of it, or documents it draws on
         schema          a JSON schema that the answer must follow: an object, text or a Path (extra `structured`)
-        lenient, schema_folders   check at the end what cannot be kept of it; where files lie that it may refer to
+        lenient, schema_folders   check at its end what cannot be kept of it; where files lie that it may refer to
         constraint      any other language that the answer must stay in; made for this request
         processors      transformers logits processors, applied after the penalties and before the temperature
         sampling        temperature, top_k, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty,
                         logit_bias, banned, seed: see `hierdraft.verify.sampling.Sampling`
         background      as with `submit`
 
-        Raises UsageError for a prompt, chat template or option that cannot be used and on a closed model,
-        ContextLengthError where nothing fits after the prompt; the first piece QueueFullError.
+        Raises UsageError for what cannot be used and on a closed model, ContextLengthError where nothing fits after the
+        prompt; the first piece QueueFullError.
         """
         self._front.check_open()
         check_options(
@@ -173,12 +173,9 @@ class LanguageModel:
             namespace=namespace, reference=encode_references(self.tokenizer, reference, self.engine.vocab_size),
             constraint=self._follower(schema, constraint, lenient, schema_folders, len(ids), ends=not ignore_eos),
         )  # fmt: skip
-        options.verifier = make_verifier(
-            self.engine, self.defaults, chosen, options, processor_list(processors), len(ids)
-        )
-        stream = self._stream(ids, method, options, stopper, background=background)
-        stream.result.prompt_tokens, stream.result.seed = len(ids), chosen.seed
-        return stream
+        decides = chosen, options, processor_list(processors), len(ids)
+        options.verifier = make_verifier(self.engine, self.defaults, *decides)
+        return self._stream(ids, method, options, stopper, chosen.seed, background=background)
 
     def _stopper(self, stop: str | Sequence[str] | None) -> StopStrings | None:
         """What ends an answer at a text, the caller's or those of the model's folder. Raises UsageError."""
@@ -191,13 +188,16 @@ class LanguageModel:
         return check_prompt(self.engine, given, limit), limit
 
     def _stream(
-        self, ids: Any, method: str | Method, options: Options, stop: StopStrings | None, *, background: bool
-    ) -> Stream:
+        self, ids: Any, method: str | Method, options: Options, stop: StopStrings | None, seed: int | None, *,
+        background: bool,
+    ) -> Stream:  # fmt: skip
         """The stream of a request whose options were checked; what it says is learned."""
         options.learn = self.databases.learn
         look = getattr(options.constraint.machine, "look", None) if options.constraint is not None else None
         request = open_request(self.engine, self._method(method), ids, options)
-        return Stream(Steps(self._front, request, background=background), self.tokenizer, stop, self, look)
+        stream = Stream(Steps(self._front, request, background=background), self.tokenizer, stop, self, look)
+        stream.result.prompt_tokens, stream.result.seed = len(ids), seed
+        return stream
 
     def _follower(
         self,
