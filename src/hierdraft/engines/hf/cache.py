@@ -86,9 +86,14 @@ class TreeCache(Cache):  # type: ignore[misc]
         self._move(length + room)
 
     def reserve(self, rows: int) -> None:
-        """Make sure that the next forward of `rows` rows fits."""
-        if self.length + rows > self._capacity:
+        """Make sure that the next forward of `rows` rows fits; a cache without blocks takes any number."""
+        if self._blocks and self.length + rows > self._capacity:
             self._move(self.length + rows + max(GROWTH, self._capacity // 2))
+
+    def drop_unsettled(self) -> None:
+        """After a forward that failed: let go of rows that some layers of an empty cache have taken, and others not."""
+        if self.length == 0 and not self._blocks:
+            self.layers[:] = [RowLayer(self) for _ in self.layers]
 
     def _move(self, capacity: int) -> None:
         shapes: dict[tuple[Any, ...], list[int]] = {}
@@ -96,7 +101,7 @@ class TreeCache(Cache):  # type: ignore[misc]
             if layer.is_initialized:
                 k, v = layer.keys, layer.values
                 shapes.setdefault((k.shape[1], k.shape[3], v.shape[3], k.dtype, k.device), []).append(index)
-        self._blocks = []
+        blocks = []
         for (heads, key_dim, value_dim, dtype, device), members in shapes.items():
             keys = torch.zeros(len(members), 1, heads, capacity, key_dim, dtype=dtype, device=device)
             values = torch.zeros(len(members), 1, heads, capacity, value_dim, dtype=dtype, device=device)
@@ -104,8 +109,11 @@ class TreeCache(Cache):  # type: ignore[misc]
                 layer = self.layers[index]
                 keys[place, :, :, : self.length] = layer.keys[:, :, : self.length]
                 values[place, :, :, : self.length] = layer.values[:, :, : self.length]
-                layer.keys, layer.values = keys[place], values[place]
-            self._blocks.append((keys, values, members))
+            blocks.append((keys, values, members))
+        for keys, values, members in blocks:  # now that there was memory for all
+            for place, index in enumerate(members):
+                self.layers[index].keys, self.layers[index].values = keys[place], values[place]
+        self._blocks = blocks
         self._capacity = capacity
 
     def keep(self, rows: Sequence[int]) -> None:

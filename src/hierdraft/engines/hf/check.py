@@ -35,19 +35,43 @@ def attends_as_told(engine: HFEngine) -> bool:
     model = engine.model
     if not engine.exact and any(True for module in model.modules() for _ in _bands(module)):
         return False  # counted in rows for certain, and one such layer of many could be taken for rounding
-    spans = row_spans(model, engine.windows)
-    room = engine.max_length - _SIBLINGS - 2
-    length = max(1, min(_SHORT if not spans else max(spans) + _BEYOND, room))
-    cache = MadeUpCache(len(engine.windows), length, spans)
-    last, *rest = (engine.vocab_size * part // 11 for part in range(1, 11))
-    siblings, below = rest[:_SIBLINGS], rest[_SIBLINGS : _SIBLINGS + 2]
-    tree = DraftTree.build([*siblings, *below], [-1] * _SIBLINGS + [0, _SIBLINGS])
+    cache, last, tree = _example(engine)
+    length, siblings, below = cache.length, tree.tokens[:_SIBLINGS].tolist(), tree.tokens[_SIBLINGS:].tolist()
     texts = [[last, siblings[0], *below], [last, siblings[-1], *below]]
     with torch.no_grad():
         plain = model(**_as_generate(model, texts, length), past_key_values=cache, use_cache=True).logits
         rows = engine.score(cache, last, tree)
-    wanted = torch.cat([plain[0], plain[1, 1:2]]).double()
-    found = rows[[0, 1, _SIBLINGS + 1, _SIBLINGS + 2, _SIBLINGS]].double()
+    wanted = torch.cat([plain[0], plain[1, 1:2]])
+    found = rows[[0, 1, _SIBLINGS + 1, _SIBLINGS + 2, _SIBLINGS]]
+    return _alike(engine, found, wanted)
+
+
+def scores_together(engine: HFEngine) -> bool:
+    """Whether a tree and a single token after a shorter text, side by side in one call, are scored as each alone is."""
+    cache, last, tree = _example(engine)
+    shorter = MadeUpCache(len(engine.windows), max(1, cache.length - _SIBLINGS), [])
+    parts = [engine.after(cache, last, tree), engine.after(shorter, last, DraftTree.empty())]
+    alone = [engine.score(cache, last, tree), engine.score(shorter, last, DraftTree.empty())]
+    try:
+        found = engine.side_by_side(parts)
+    except Exception:  # noqa: BLE001 - a model's own code may raise anything; alone it has just worked
+        return False
+    return all(_alike(engine, one, other) for one, other in zip(found, alone, strict=True))
+
+
+def _example(engine: HFEngine) -> tuple[MadeUpCache, int, DraftTree]:
+    """A made-up text as long as the check needs, its next token, and siblings below it, two with children."""
+    spans = row_spans(engine.model, engine.windows)
+    room = engine.max_length - _SIBLINGS - 2
+    length = max(1, min(_SHORT if not spans else max(spans) + _BEYOND, room))
+    last, *rest = (engine.vocab_size * part // 11 for part in range(1, 11))
+    tree = DraftTree.build(rest[: _SIBLINGS + 2], [-1] * _SIBLINGS + [0, _SIBLINGS])
+    return MadeUpCache(len(engine.windows), length, spans), last, tree
+
+
+def _alike(engine: HFEngine, found: torch.Tensor, wanted: torch.Tensor) -> bool:
+    """Whether two computations of the same logits differ by no more than rounding."""
+    found, wanted = found.double(), wanted.double()
     error = (found - wanted).square().mean().sqrt() / wanted.square().mean().sqrt()
     return bool(error <= (_EXACT if engine.exact else _HALF))
 

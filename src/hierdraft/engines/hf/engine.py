@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 
 from hierdraft.engines.costs import StepCosts
 from hierdraft.engines.hf.cache import GROWTH, TreeCache, layer_windows
-from hierdraft.engines.hf.check import attends_as_told
+from hierdraft.engines.hf.check import attends_as_told, scores_together
 from hierdraft.engines.hf.facts import context_length, drops_out, eos_ids, using_threads, vocabulary
 from hierdraft.engines.hf.inputs import check_inputs
 from hierdraft.engines.hf.lean import ATTENTION, check_packed
 from hierdraft.engines.hf.mask import full_mask, positions, sliding_mask
+from hierdraft.engines.hf.together import Inputs, calls, rows_of
 from hierdraft.engines.measure import measured_costs
 from hierdraft.engines.sequences import OneSequence, check_parts
 from hierdraft.engines.topids import top_ids
@@ -95,6 +96,7 @@ class HFEngine:
         self._stack = text_config.num_attention_heads // kv_heads if self._attention == ATTENTION else 1
         self._row = torch.empty(self.vocab_size)
         self._zeros = torch.zeros(1, 1, 1, 0)
+        self._scores_together: bool | None = None
         self._check_tree_attention()
 
     @property
@@ -107,24 +109,68 @@ class HFEngine:
         return HFSequence(self)
 
     def forward(self, parts: Sequence[Part]) -> list[Scored]:
-        """Score the parts one after another."""
+        """Score the parts in one call of the model, or in several where padding all to one length would cost more."""
         check_parts(self, parts)
-        return [Scored(self._score(part)) for part in parts]
+        caches: list[TreeCache] = [part.sequence.cache for part in parts]  # type: ignore[attr-defined]
+        try:
+            scored = self._scored(parts)
+            for part, cache in zip(parts, caches, strict=True):
+                if cache.length == 0:
+                    cache.settle(rows_of(part), GROWTH)
+                    cache.rewind(0)
+        except BaseException:
+            for cache in caches:
+                cache.drop_unsettled()
+            raise
+        for part, cache in zip(parts, caches, strict=True):
+            part.sequence.length = cache.length = cache.length + len(part.tokens)
+        return [Scored(logits) for logits in scored]
 
-    def _score(self, part: Part) -> torch.Tensor:
-        """The part's logits [rows+n, V]; its text is in the cache then."""
-        cache, text = part.sequence.cache, len(part.tokens)  # type: ignore[attr-defined]
-        logits = self.run(self.inputs(part))
-        if cache.length == 0:
-            cache.settle(text + len(part.tree), GROWTH)
-        part.sequence.length = cache.length = part.sequence.length + text
+    def _scored(self, parts: Sequence[Part]) -> list[torch.Tensor]:
+        """Each part's logits [rows+n, V]; the new rows are written, and no sequence holds them yet."""
+        if len(parts) == 1 or not self._together():
+            return [self._alone(part) for part in parts]
+        found: dict[int, torch.Tensor] = {}
+        for places in calls(parts, self.device):
+            chosen = [parts[place] for place in places]
+            made = self._alone(chosen[0])[None] if len(chosen) == 1 else self.side_by_side(chosen)
+            found.update(zip(places, made, strict=True))
+        return [found[place] for place in range(len(parts))]
+
+    def _together(self) -> bool:
+        """Whether the model scores several sequences in a call as it scores each alone; tried once, when it matters."""
+        if self._scores_together is None:
+            self._scores_together = scores_together(self)
+        return self._scores_together
+
+    def _alone(self, part: Part) -> torch.Tensor:
+        logits = self.run(self.inputs(part))[0]
         return logits[len(logits) - part.rows - len(part.tree) :]
+
+    def side_by_side(self, parts: Sequence[Part]) -> list[torch.Tensor]:
+        """Each part's logits [rows+n, V], of one call of the model."""
+        inputs = Inputs(parts, self.windows, self.model.dtype, self.model.device)
+        given, kept = inputs.given(), inputs.scored()
+        if "attention_mask" in given:
+            masks = given["attention_mask"]
+            given["attention_mask"] = (
+                {kind: self._stacked(mask) for kind, mask in masks.items()}
+                if isinstance(masks, dict)
+                else self._stacked(masks)
+            )
+        if len(kept) < inputs.rows and self.model._supports_logits_to_keep():
+            return inputs.split(self.run({**given, "logits_to_keep": kept.to(self.model.device)}), kept)
+        return inputs.split(self.run(given), torch.arange(inputs.rows))
 
     def score(self, cache: TreeCache, last: int, tree: DraftTree) -> torch.Tensor:
         """logits[1+n, V] of `last` and of every node, after a cache that is left as it is."""
+        return self._alone(self.after(cache, last, tree))
+
+    def after(self, cache: TreeCache, last: int, tree: DraftTree) -> Part:
+        """`last` and a tree, as a part of a sequence that has this cache."""
         sequence = HFSequence(self)
-        sequence.cache = cache
-        return self.run(self.inputs(Part(sequence, np.array([last], dtype=np.int32), tree)))
+        sequence.cache, sequence.length = cache, cache.length
+        return Part(sequence, np.array([last], dtype=np.int32), tree)
 
     def inputs(self, part: Part) -> dict[str, Any]:
         """What the model is given to score a part: ids and positions [1, m+n], mask and cache."""
@@ -133,18 +179,17 @@ class HFEngine:
         ids = torch.tensor([[*part.tokens.tolist(), *tree.tokens.tolist()]], device=device)
         where = positions(tree, cache.length, device, text)
         inputs = {"input_ids": ids, "position_ids": where, "past_key_values": cache}
+        cache.reserve(text + len(tree))
         if cache.length or len(tree):
-            cache.reserve(text + len(tree))
             inputs["attention_mask"] = self._mask(part, cache.length, where)
         if text > 1 and self.model._supports_logits_to_keep():
             inputs["logits_to_keep"] = max(1, part.rows + len(tree))
         return inputs
 
     def run(self, inputs: dict[str, Any]) -> torch.Tensor:
-        """The model's logits[rows, V] for `inputs`, whose keys and values are written after the cache's."""
+        """The model's logits[B, rows, V] for `inputs`, whose keys and values are written after the cache's."""
         with torch.no_grad(), using_threads(self._threads):
-            out = self.model(**inputs, use_cache=True)
-        logits: torch.Tensor = out.logits[0]
+            logits: torch.Tensor = self.model(**inputs, use_cache=True).logits
         return logits
 
     def _mask(self, part: Part, length: int, where: torch.Tensor) -> torch.Tensor | dict[str, torch.Tensor]:

@@ -1,0 +1,204 @@
+"""Several sequences in one call of the model: who shares a call, and what the model is given then.
+
+Every sequence keeps a cache of its own. For a call of several, each layer writes the new rows into those caches and
+lays the texts side by side in one buffer, which all layers share. That is a copy of the texts per call. Slots in one
+block of memory would save it as long as the same sequences come in the same order; but requests come and go and calls
+are made up anew each time, by size, so texts would be moved about as often, one sequence alone would pay for it, and
+memory would not be free when its sequence is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+from hierdraft.engines.hf.cache import TreeCache
+from hierdraft.engines.hf.mask import full_mask, positions, sliding_mask
+from hierdraft.protocols import Part
+
+_CALL = {"cpu": 16.0}
+_CALL_ELSEWHERE = 256.0
+"""A call of the model costs as much as this many rows more in one that is made anyway."""
+
+_COLUMNS = 256
+"""Laying this many positions of a text beside others costs as much as a row."""
+
+
+def calls(parts: Sequence[Part], device: str) -> list[list[int]]:
+    """Which parts share a call: places in `parts`, so that rows, padding and calls together cost the least.
+
+    A prompt beside small trees is a call of its own: every tree would be padded to its length.
+    """
+    order = sorted(range(len(parts)), key=lambda place: -rows_of(parts[place]))
+    rows = [rows_of(parts[place]) for place in order]
+    widths = [parts[place].sequence.length + count for place, count in zip(order, rows, strict=True)]
+    call = _CALL.get(device.partition(":")[0], _CALL_ELSEWHERE)
+    best, cuts = [0.0], [0]
+    for end in range(1, len(order) + 1):
+        costs = []
+        for start in range(end):
+            count = end - start
+            copied = max(widths[start:end]) / _COLUMNS if count > 1 else 0.0
+            costs.append(best[start] + call + count * (rows[start] + copied))
+        cuts.append(int(np.argmin(costs)))
+        best.append(costs[cuts[-1]])
+    bounds = [len(order)]
+    while bounds[-1] > 0:
+        bounds.append(cuts[bounds[-1]])
+    return [order[start:end] for start, end in pairwise(reversed(bounds))]
+
+
+def rows_of(part: Part) -> int:
+    """Rows that the part has in a forward."""
+    return len(part.tokens) + len(part.tree)
+
+
+class SideBySide(Cache):  # type: ignore[misc]
+    """The caches of B sequences, as one for a call of T rows each, of which a sequence may have fewer."""
+
+    def __init__(self, caches: Sequence[TreeCache], rows: Sequence[int]) -> None:
+        """`rows`: how many each sequence has; what is beyond them in the call is padding and kept nowhere."""
+        self.caches = caches
+        self.rows = rows
+        self.lengths = [cache.length for cache in caches]
+        self.width = max(length + count for length, count in zip(self.lengths, rows, strict=True))
+        self._buffers: dict[tuple[Any, ...], torch.Tensor] = {}
+        super().__init__(layers=[_SharedLayer(self, index) for index in range(len(caches[0].layers))])
+
+    def beside(self, index: int, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Write a layer's new keys and values [B, heads, T, dim]; all of it as [B, heads, width, dim]."""
+        texts = [
+            cache.layers[index].update(keys[place : place + 1, :, :count], values[place : place + 1, :, :count])
+            for place, (cache, count) in enumerate(zip(self.caches, self.rows, strict=True))
+        ]
+        if not any(self.lengths):  # texts that begin lie side by side already
+            return keys, values
+        return self._laid("keys", [text[0] for text in texts]), self._laid("values", [text[1] for text in texts])
+
+    def _laid(self, kind: str, texts: Sequence[torch.Tensor]) -> torch.Tensor:
+        _, heads, _, dim = texts[0].shape
+        key = kind, heads, dim, texts[0].dtype, texts[0].device
+        if key not in self._buffers:  # zeros after each text stay: whatever is masked must at least be a number
+            self._buffers[key] = texts[0].new_zeros(len(texts), heads, self.width, dim)
+        buffer = self._buffers[key]
+        for place, text in enumerate(texts):
+            buffer[place, :, : text.shape[2]] = text[0]
+        return buffer
+
+
+class _SharedLayer(CacheLayerMixin):  # type: ignore[misc]
+    """One layer of all sequences of a call."""
+
+    is_sliding = False
+
+    def __init__(self, owner: SideBySide, index: int) -> None:
+        super().__init__()
+        self._owner, self._index = owner, index
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        """The sequences' own layers take what comes."""
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any,  # noqa: ARG002
+    ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+        """See `SideBySide.beside`."""
+        return self._owner.beside(self._index, key_states, value_states)
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:  # noqa: ARG002
+        """(positions attended to, offset of the first)."""
+        return self._owner.width, 0
+
+    def get_seq_length(self) -> int:
+        """Positions of the longest text."""
+        return max(self._owner.lengths)
+
+    def get_max_length(self) -> int:
+        """No bound: the caches grow."""
+        return -1
+
+
+class Inputs:
+    """What the model is given for a call of several parts, each row of them at the front of its own line."""
+
+    def __init__(self, parts: Sequence[Part], windows: Sequence[int | None], dtype: torch.dtype, device: Any) -> None:
+        """Room is made in the caches; nothing else changes."""
+        self.parts = parts
+        self.rows = max(map(rows_of, parts))
+        self._device = device
+        caches: list[TreeCache] = [part.sequence.cache for part in parts]  # type: ignore[attr-defined]
+        for cache, part in zip(caches, parts, strict=True):
+            cache.reserve(rows_of(part))
+        self.cache = SideBySide(caches, [*map(rows_of, parts)])
+        self._window = min((window for window in windows if window is not None), default=None)
+        self._mixed = None in windows
+        self._dtype = dtype
+
+    def given(self) -> dict[str, Any]:
+        """Ids and positions [B, T], the additive mask or masks [B, 1, T, width], and the cache."""
+        ids = torch.stack([self._padded(_ids(part)) for part in self.parts]).to(self._device)
+        cpu = torch.device("cpu")
+        if not any(self.cache.lengths) and not any(len(part.tree) for part in self.parts):
+            # Texts that begin: each row sees what is before it, so that the model's own mask serves, padding included.
+            where = torch.arange(self.rows).expand(len(self.parts), -1)
+            return {"input_ids": ids, "position_ids": where.to(self._device), "past_key_values": self.cache}
+        where_each = [
+            positions(part.tree, length, cpu, len(part.tokens))
+            for part, length in zip(self.parts, self.cache.lengths, strict=True)
+        ]
+        return {
+            "input_ids": ids,
+            "position_ids": torch.stack([self._padded(where[0]) for where in where_each]).to(self._device),
+            "attention_mask": self._masks(where_each),
+            "past_key_values": self.cache,
+        }
+
+    def _padded(self, line: torch.Tensor) -> torch.Tensor:
+        """A line of T rows: those that are missing repeat the last one, see what it sees, and are seen by none."""
+        return torch.cat([line, line[-1:].expand(self.rows - len(line), *line.shape[1:])])
+
+    def _masks(self, where: Sequence[torch.Tensor]) -> torch.Tensor | dict[str, torch.Tensor]:
+        cpu = torch.device("cpu")
+        full = [
+            full_mask(part.tree, length, self._dtype, cpu, len(part.tokens))
+            for part, length in zip(self.parts, self.cache.lengths, strict=True)
+        ]
+        if self._window is None:
+            return self._wide(full)
+        sliding = [
+            sliding_mask(mask, own, length, self._window)
+            for mask, own, length in zip(full, where, self.cache.lengths, strict=True)
+        ]
+        if not self._mixed:
+            return self._wide(sliding)
+        return {"full_attention": self._wide(full), "sliding_attention": self._wide(sliding)}
+
+    def _wide(self, masks: Sequence[torch.Tensor]) -> torch.Tensor:
+        made = torch.full((len(masks), 1, self.rows, self.cache.width), float("-inf"), dtype=self._dtype)
+        for place, mask in enumerate(masks):
+            made[place, 0, :, : mask.shape[3]] = self._padded(mask[0, 0])
+        return made.to(self._device)
+
+    def scored(self) -> torch.Tensor:
+        """int64[k]: which of the T rows have logits in any part, ascending."""
+        seen = np.zeros(self.rows, dtype=bool)
+        for part in self.parts:
+            seen[len(part.tokens) - part.rows : rows_of(part)] = True
+        return torch.from_numpy(np.flatnonzero(seen) if seen.any() else np.array([self.rows - 1]))
+
+    def split(self, logits: torch.Tensor, scored: torch.Tensor) -> list[torch.Tensor]:
+        """Each part's own [rows + n, V] of logits [B, k, V] of the rows `scored`."""
+        found = []
+        for place, part in enumerate(self.parts):
+            first, count = len(part.tokens) - part.rows, part.rows + len(part.tree)
+            start = int(torch.searchsorted(scored, first))
+            found.append(logits[place, start : start + count])
+        return found
+
+
+def _ids(part: Part) -> torch.Tensor:
+    return torch.from_numpy(np.concatenate([part.tokens, part.tree.tokens]).astype(np.int64))
