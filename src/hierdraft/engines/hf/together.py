@@ -9,9 +9,10 @@ memory would not be free when its sequence is.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -40,13 +41,13 @@ def calls(parts: Sequence[Part], device: str) -> list[list[int]]:
     call = _CALL.get(device.partition(":")[0], _CALL_ELSEWHERE)
     best, cuts = [0.0], [0]
     for end in range(1, len(order) + 1):
-        costs = []
-        for start in range(end):
-            count = end - start
-            copied = max(widths[start:end]) / _COLUMNS if count > 1 else 0.0
-            costs.append(best[start] + call + count * (rows[start] + copied))
-        cuts.append(int(np.argmin(costs)))
-        best.append(costs[cuts[-1]])
+        found, width = (float("inf"), 0), 0
+        for start in reversed(range(end)):
+            count, width = end - start, max(width, widths[start])
+            copied = width / _COLUMNS if count > 1 else 0.0
+            found = min(found, (best[start] + call + count * (rows[start] + copied), start))
+        best.append(found[0])
+        cuts.append(found[1])
     bounds = [len(order)]
     while bounds[-1] > 0:
         bounds.append(cuts[bounds[-1]])
@@ -98,7 +99,8 @@ class _SharedLayer(CacheLayerMixin):  # type: ignore[misc]
 
     def __init__(self, owner: SideBySide, index: int) -> None:
         super().__init__()
-        self._owner, self._index = owner, index
+        self._owner = cast("SideBySide", weakref.proxy(owner))  # without a cycle buffers go when the call is over
+        self._index = index
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         """The sequences' own layers take what comes."""
