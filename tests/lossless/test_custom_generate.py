@@ -205,14 +205,6 @@ def test_what_cannot_be_honoured_is_refused_by_name(model: Any, options: dict[st
         )  # fmt: skip
 
 
-def test_a_batch_is_refused(model: Any) -> None:
-    with pytest.raises(UsageError, match="batch"):
-        model.generate(
-            torch.cat([IDS, IDS]), attention_mask=torch.cat([MASK, MASK]), max_new_tokens=5, do_sample=False,
-            custom_generate=decode(),
-        )  # fmt: skip
-
-
 def test_a_cache_that_holds_text_is_refused(model: Any) -> None:
     cache = t.DynamicCache(config=model.config)
     model(IDS, past_key_values=cache)

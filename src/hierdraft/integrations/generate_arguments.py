@@ -15,6 +15,7 @@ from transformers.generation.configuration_utils import GenerationMode
 
 from hierdraft.engines.hf.inputs import unusual_inputs
 from hierdraft.errors import UsageError
+from hierdraft.integrations.generate_rows import unusual_padding
 
 HONOURED = frozenset({
     "max_length", "max_new_tokens", "min_length", "min_new_tokens", "max_time", "stop_strings", "do_sample",
@@ -63,14 +64,17 @@ PARAMETERS: Mapping[str, str] = {
 }  # fmt: skip
 """The parameters of `generate` itself, and those it takes out of its keywords."""
 
+STREAMER = "a streamer for several prompts"
+
 _PLAIN_MODES = (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE)
 
 
 def refuse(model: Any, input_ids: torch.Tensor, config: GenerationConfig, kwargs: Mapping[str, Any]) -> None:
     """Raises UsageError naming everything that `generate` was asked for and this loop does not honour."""
     wrong = _fields(config)
-    if input_ids.shape[0] != 1:
-        wrong.append("a batch of several prompts")
+    if input_ids.shape[0] > 1:
+        wrong += unusual_padding(input_ids, kwargs)
+        kwargs = {name: value for name, value in kwargs.items() if name not in ("attention_mask", "position_ids")}
     if kwargs.get("assistant_model") is not None:
         wrong.append("assistant_model")
     if kwargs.get("synced_gpus") or _shares_its_weights(model):
@@ -86,7 +90,13 @@ def refuse_early(model: Any, variables: Mapping[str, Any]) -> None:
     inputs = variables["kwargs"].get("input_ids", variables.get("inputs"))
     config, _ = model._prepare_generation_config(variables["generation_config"], **variables["kwargs"])
     several = isinstance(inputs, torch.Tensor) and inputs.ndim > 1 and inputs.shape[0] != 1
-    _raise(_fields(config) + ["a batch of several prompts"] * several)
+    _raise(_fields(config) + [STREAMER] * several)
+
+
+def refuse_streamers(streamers: Sequence[Any], input_ids: torch.Tensor) -> None:
+    """Raises UsageError where several prompts are to be streamed, as transformers' own streamers do."""
+    if streamers and input_ids.shape[0] != 1:
+        _raise([STREAMER])
 
 
 def _raise(wrong: Sequence[str]) -> None:

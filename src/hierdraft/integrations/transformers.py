@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from transformers import LogitsProcessorList, StoppingCriteriaList
-from transformers.generation import GenerateDecoderOnlyOutput
 
 from hierdraft.databases.levels import Databases
 from hierdraft.databases.namespace import Namespaces
@@ -29,14 +28,14 @@ from hierdraft.drafting.budget import AutoBudget, BudgetLaw, make_budget
 from hierdraft.drafting.single import as_method
 from hierdraft.engines.hf.facts import made_for
 from hierdraft.engines.hf.inputs import check_inputs
-from hierdraft.engines.hf.rules import ProcessorRule
 from hierdraft.engines.learned_costs import LearnedCosts
 from hierdraft.errors import EngineBusyError, UsageError
-from hierdraft.integrations.generate_arguments import most_new_tokens, refuse, refuse_early
+from hierdraft.integrations.generate_arguments import most_new_tokens, refuse, refuse_early, refuse_streamers
+from hierdraft.integrations.generate_batch import beside_each_other, decode_rows, fill
 from hierdraft.integrations.generate_caller import given_to_generate, keep_tokenizer
-from hierdraft.protocols import Finish, Method, Setup, Step
+from hierdraft.integrations.generate_rows import Ends, Row, each_its_own, kwargs_of, padding
+from hierdraft.protocols import Method, Setup, Step
 from hierdraft.registry import make_method
-from hierdraft.tree import Int32
 from hierdraft.verify.greedy import Greedy
 from hierdraft.verify.sampling import Sampler
 
@@ -149,7 +148,10 @@ class CustomGenerate:
         tokenizer: Any = None,  # noqa: ARG002 - generate has made a stopping criterion of it
         **model_kwargs: Any,
     ) -> Any:
-        """int64[1, L + new] token ids, or a `GenerateDecoderOnlyOutput` if `return_dict_in_generate` is set.
+        """int64[B, L + new] token ids, or a `GenerateDecoderOnlyOutput` if `return_dict_in_generate` is set.
+
+        Each row is that of its prompt alone. Prompts of several lengths are padded on the left; rows that end early
+        are filled with the padding id, as `generate` does.
 
         Raises UsageError naming what cannot be honoured, UnsupportedModelError for a model that cannot be verified
         against drafts, EngineBusyError where another thread is inside. Streamers end whatever happens.
@@ -166,49 +168,68 @@ class CustomGenerate:
                     config = generation_config or model.generation_config
                     engine = self.engine(model)
                     refuse(model, input_ids, config, kwargs)
-                    check_inputs(model, input_ids, model_kwargs, len(engine.windows))
+                    refuse_streamers([*own, *streamers], input_ids)
+                    fronts = padding(input_ids, model_kwargs.get("attention_mask"))
+                    for row, front in enumerate(fronts):
+                        alone = kwargs_of(model_kwargs, row, front, input_ids.shape)
+                        check_inputs(model, input_ids[row : row + 1, front:], alone, len(engine.windows))
                     for streamer in own:
                         streamer.put(input_ids.cpu())
-                    return self._run(
-                        engine, input_ids, logits_processor, stopping_criteria or StoppingCriteriaList(), config,
-                        [*own, *streamers],
-                    )  # fmt: skip
+                    criteria = stopping_criteria or StoppingCriteriaList()
+                    return self._run(engine, input_ids, fronts, logits_processor, criteria, config, [*own, *streamers])
             finally:
                 self._busy.release()
 
     def _run(
-        self, engine: HFEngine, input_ids: torch.Tensor, logits_processor: LogitsProcessorList | None,
-        criteria: StoppingCriteriaList, config: Any, streamers: Sequence[Any],
+        self, engine: HFEngine, input_ids: torch.Tensor, fronts: Sequence[int],
+        logits_processor: LogitsProcessorList | None, criteria: StoppingCriteriaList, config: Any,
+        streamers: Sequence[Any],
     ) -> Any:  # fmt: skip
-        rule = _rule(engine, logits_processor, config)
-        stop = _Criteria(criteria, input_ids.device, rule)
-        prompt = input_ids[0].cpu().numpy()
-        limit = most_new_tokens(criteria, config, len(prompt))
-        if engine.bounded and len(prompt) + limit > engine.max_length:
+        limit = most_new_tokens(criteria, config, input_ids.shape[1])
+        longest = input_ids.shape[1] - min(fronts)
+        if engine.bounded and longest + limit > engine.max_length:
             raise UsageError(
-                f"{len(prompt)} prompt and {limit} new tokens exceed the {engine.max_length} positions of "
+                f"{longest} prompt and {limit} new tokens exceed the {engine.max_length} positions of "
                 f"{engine.architecture}: lower max_new_tokens."
             )
-        sampler = Greedy() if rule is None else Sampler(engine.values, [rule], _seed() if config.do_sample else None)
-        caches = _Kept(engine.model.config)
-        options = Options(
-            limit, self.budget, sampler, stops=[stop], eos_ids=(), unbounded=True, namespace=engine.fingerprint,
-            reference=[np.asarray(ids, dtype=np.int32).ravel() for ids in self.reference],
-            learn=self.databases.learn, keep=caches.keep if config.return_dict_in_generate else None,
-        )  # fmt: skip
-        tokens = _streamed(decode_steps(engine, self.method, prompt, options), streamers)
+        padded = any(hasattr(one, "eos_token_id") for one in criteria)  # as generate tells whether rows may end early
+        ends = None if padded or len(fronts) == 1 else Ends(len(fronts))
+        processors = each_its_own(logits_processor or (), len(fronts))
+        stops = each_its_own(criteria, len(fronts))
+        rows = [
+            Row(
+                place, input_ids[place], front, LogitsProcessorList(processors[place]),
+                StoppingCriteriaList(stops[place]), config, engine.model.device, ends,
+            )
+            for place, front in enumerate(fronts)
+        ]  # fmt: skip
+
+        def options(row: Row) -> Options:
+            return self._options(engine, row, limit, keep=bool(config.return_dict_in_generate))
+
+        if len(rows) == 1:
+            steps = decode_steps(engine, self.method, rows[0].prompt, options(rows[0]))
+            rows[0].tokens = _streamed(steps, streamers)
+        else:
+            decode_rows(engine, self.method, rows, options)
+            length = max(len(row.tokens) for row in rows) if ends is None else ends.length
+            fill(engine, rows, length, _pad(config))
         if isinstance(engine.costs, LearnedCosts):
             engine.costs.keep()
-        said = torch.tensor([tokens], dtype=torch.int64, device=input_ids.device)
-        sequences = torch.cat([input_ids, said], dim=1)  # narrower ids become wide, as in plain generate
-        if not config.return_dict_in_generate:
-            return sequences
-        return GenerateDecoderOnlyOutput(
-            sequences=sequences,
-            scores=tuple(rule.scores[: len(tokens)]) if rule and config.output_scores else None,
-            logits=tuple(rule.raw[: len(tokens)]) if rule and config.output_logits else None,
-            past_key_values=caches.kept,
-        )
+        return beside_each_other(rows, input_ids, config, engine.model.config)
+
+    def _options(self, engine: HFEngine, row: Row, limit: int, *, keep: bool) -> Options:
+        verifier = Greedy() if row.rule is None else Sampler(engine.values, [row.rule], row.seed)
+        return Options(
+            limit, self.budget, verifier, stops=[row.stop], eos_ids=(), unbounded=True, namespace=engine.fingerprint,
+            reference=[np.asarray(ids, dtype=np.int32).ravel() for ids in self.reference],
+            learn=self.databases.learn, keep=row.keep if keep else None,
+        )  # fmt: skip
+
+
+def _pad(config: Any) -> int:
+    """What fills rows that ended early; there are none where generate has not chosen an id for it."""
+    return int(config._pad_token_tensor) if config._pad_token_tensor is not None else 0
 
 
 def _costs_file(engine: HFEngine) -> Path:
@@ -246,44 +267,3 @@ def _streamed(steps: Iterator[Step], streamers: Sequence[Any]) -> list[int]:
             for token in step.tokens:
                 one.put(torch.tensor([token]))
     return tokens
-
-
-class _Kept:
-    """The cache of a request that is over, as transformers itself would hold it."""
-
-    def __init__(self, config: Any) -> None:
-        self._config = config
-        self.kept: Any = None
-
-    def keep(self, sequence: Any) -> None:
-        """For `Options.keep`."""
-        self.kept = sequence.cache.as_dynamic(self._config)
-
-
-class _Criteria:
-    """Transformers' stopping criteria, asked after every token as plain generate does."""
-
-    def __init__(self, criteria: StoppingCriteriaList, device: torch.device, rule: ProcessorRule | None) -> None:
-        self._criteria = criteria
-        self._device = device
-        self._rule = rule
-
-    def check(self, tokens: Int32, prompt_length: int) -> Finish | None:
-        """`stop` when any criterion says so."""
-        ids = torch.tensor(tokens[None].astype(np.int64), device=self._device)
-        emitted = len(tokens) - prompt_length
-        scores = tuple(self._rule.scores[:emitted]) if self._rule and self._rule.scores else None
-        return "stop" if bool(self._criteria(ids, scores).all()) else None
-
-
-def _rule(engine: HFEngine, processors: LogitsProcessorList | None, config: Any) -> ProcessorRule | None:
-    """What rows must go through one by one: processors, a draw, or being kept because scores are to be returned."""
-    scores, raw = (config.return_dict_in_generate and wanted for wanted in (config.output_scores, config.output_logits))
-    if not (processors or config.do_sample or scores or raw):
-        return None
-    return ProcessorRule(processors or (), engine.model.device, scores=bool(scores), raw=bool(raw))
-
-
-def _seed() -> int:
-    """From torch's own generator, so that `torch.manual_seed` fixes the sample."""
-    return int(torch.randint(1 << 62, (1,)))

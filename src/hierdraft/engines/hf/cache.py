@@ -7,8 +7,9 @@ gather is two operations however many layers there are.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers.cache_utils import (
@@ -32,7 +33,7 @@ class RowLayer(CacheLayerMixin):  # type: ignore[misc]
 
     def __init__(self, owner: TreeCache) -> None:
         super().__init__()
-        self._owner = owner
+        self._owner = cast("TreeCache", weakref.proxy(owner))  # without a cycle the memory goes with the cache, at once
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         """Take the first forward's keys and values as they are; `TreeCache.settle` moves them into a block."""
@@ -131,14 +132,6 @@ class TreeCache(Cache):  # type: ignore[misc]
         if not 0 <= length <= self.length:
             raise ValueError(f"cannot rewind from {self.length} to {length} positions")
         self.length = length
-
-    def as_dynamic(self, config: Any) -> DynamicCache:
-        """The kept positions as the cache that transformers itself would hold."""
-        cache = DynamicCache(config=config)
-        for index, layer in enumerate(self.layers):
-            if layer.is_initialized:
-                cache.update(layer.keys[:, :, : self.length], layer.values[:, :, : self.length], index)
-        return cache
 
 
 def layer_windows(model: Any) -> list[int | None]:
