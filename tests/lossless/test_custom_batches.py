@@ -104,6 +104,12 @@ def test_any_drafter(kind: str) -> None:
     assert run(model, padded(rows), custom_generate=decode(drafter, budget=7)).tolist() == plain.tolist()
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_in_float32_too(name: str) -> None:
+    model, given = tiny(name, dtype=torch.float32), padded(prompts(4))
+    assert run(model, given, custom_generate=decode(budget=7)).tolist() == run(model, given).tolist()
+
+
 def test_prompts_of_one_length_need_no_mask() -> None:
     model, ids = tiny("llama"), torch.tensor([[5, 9, 11, 5, 9], [60, 61, 5, 60, 61], [3, 3, 3, 3, 3]])
     ours = run(model, {"input_ids": ids}, custom_generate=decode(budget=6))
