@@ -171,6 +171,18 @@ class Method(Protocol):
         """Called after the last request: store what was learned about drafting."""
 
 
+@runtime_checkable
+class ProposesTogether(Protocol):
+    """What a `Method` may be besides: one that drafts faster for several of its sessions than for each in turn."""
+
+    def propose_all(self, asks: Sequence[tuple[Any, Int32, Budget]]) -> list[DraftTree]:
+        """For each of its sessions, none of them twice, what `Session.propose` returns for the tokens and the budget.
+
+        If it raises, each session is asked by itself.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """What one sequence has scored in a forward: text that it does not hold yet, and a tree below the last of it.

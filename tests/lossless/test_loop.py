@@ -64,8 +64,8 @@ def test_what_a_step_takes_is_accounted_for(monkeypatch: pytest.MonkeyPatch) -> 
     assert steps[0].seconds == {"draft": 1.0, "forward": 1.0, "rest": 1.0}
     drafted = [step for step in steps[1:] if len(step.tree)]
     assert drafted
-    for step in drafted:  # proposing and observing, once each
-        assert step.seconds == {"draft": 2.0, "forward": 1.0, "rest": 1.0}
+    for step in drafted:  # planning, proposing, what a constraint leaves of it, and observing, once each
+        assert step.seconds == {"draft": 4.0, "forward": 1.0, "rest": 1.0}
     assert engine.told == [(1 + len(step.tree), 1.0) for step in steps[1:]]
 
 
@@ -133,10 +133,11 @@ def test_the_budget_is_told_how_long_drafting_took(monkeypatch: pytest.MonkeyPat
         trim_together(drafts, cost)
 
     drafter = Asked(VOCABULARY, [5, *plain(12, [5])], 0)
-    monkeypatch.setattr("hierdraft.decoding.request.perf_counter", lambda: float(next(clock)))
+    for module in ("request", "forwards"):
+        monkeypatch.setattr(f"hierdraft.decoding.{module}.perf_counter", lambda: float(next(clock)))
     monkeypatch.setattr("hierdraft.decoding.forwards.trim_together", trim)
     run(ToyEngine(2, VOCABULARY), drafter, [5], Options(12, budget=FixedBudget(6)))
-    assert told == [[1.0]] * 4
+    assert told == [[3.0]] * 4  # planning, proposing, and what a constraint leaves of it
 
 
 @pytest.mark.parametrize("sampling", [Sampling(), Sampling(temperature=1.3, seed=4)])

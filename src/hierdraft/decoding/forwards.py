@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from time import perf_counter
 
+from hierdraft.decoding.guard import propose_together
 from hierdraft.decoding.request import Forward, Running
 from hierdraft.drafting.together import trim_together
-from hierdraft.protocols import Engine, Part
+from hierdraft.protocols import Budget, Engine, Part
+from hierdraft.tree import DraftTree
 
 Failed = Callable[[Running, BaseException], None]
 """Told of a request that cannot continue, and why."""
@@ -64,12 +67,27 @@ def _reading(requests: Sequence[Running], chunk: int) -> dict[Running, Part]:
 
 
 def _proposed(requests: Sequence[Running], read: int, failed: Failed) -> list[Running]:
-    """Those that have proposed something, if only nothing."""
-    done = []
+    """Those that have proposed something, if only nothing; they are asked together, and share the time that takes."""
+    budgets: dict[Running, Budget | None] = {}
     for request in requests:
-        try:
-            request.propose(read + len(requests) - 1)
+        with _told(request, failed):
+            budgets[request] = request.plan(read + len(requests) - 1)
+    asks = [(request.session, request.tokens, budget) for request, budget in budgets.items() if budget is not None]
+    started = perf_counter()
+    trees = iter(propose_together(asks))
+    seconds = (perf_counter() - started) / max(1, len(asks))
+    done = []
+    for request, budget in budgets.items():
+        with _told(request, failed):
+            request.drafted(*((DraftTree.empty(), 0.0) if budget is None else (next(trees), seconds)))
             done.append(request)
-        except Exception as error:  # noqa: BLE001 - a caller's own constraint may raise anything
-            failed(request, error)
     return done
+
+
+@contextmanager
+def _told(request: Running, failed: Failed) -> Iterator[None]:
+    """What fails in a request itself ends that request alone."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - a caller's own constraint may raise anything
+        failed(request, error)

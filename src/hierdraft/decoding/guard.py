@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from collections.abc import Callable, Sequence
+from typing import ParamSpec, TypeAlias, TypeVar
 
 from hierdraft.drafting.plain import PlainMethod
 from hierdraft.drafting.single import method_name
 from hierdraft.errors import DraftError, DraftWarning, UsageError, failed_at
-from hierdraft.protocols import Budget, Method, Offers, Request, Session, Step, Wants
+from hierdraft.protocols import Budget, Method, Offers, ProposesTogether, Request, Session, Step, Wants
 from hierdraft.tree import DraftTree, Int32
 
 P = ParamSpec("P")
@@ -36,6 +36,7 @@ class GuardedSession:
 
         max_rows   most rows that one proposal may ask the engine to score
         """
+        self.together: ProposesTogether | None = method if isinstance(method, ProposesTogether) else None
         self._q_kind = method.q_kind
         self.wants: Wants = method.wants
         self.failure: DraftError | None = None
@@ -47,7 +48,15 @@ class GuardedSession:
 
     def propose(self, tokens: Int32, budget: Budget) -> DraftTree:
         """A checked tree within the budget; the empty tree if the method failed, now or before."""
-        return self._safely(lambda: self._checked(tokens, budget), None) or DraftTree.empty()
+        return self._drafted(lambda: self._checked(self._session.propose(_read_only(tokens), budget), budget))
+
+    def told(self, tokens: Int32, budget: Budget) -> tuple[Session, Int32, Budget]:
+        """What `ProposesTogether` is told of it."""
+        return self._session, _read_only(tokens), budget
+
+    def checked(self, tree: DraftTree, budget: Budget) -> DraftTree:
+        """The tree that the method has proposed, as `propose` would return it."""
+        return self._drafted(lambda: self._checked(tree, budget))
 
     def observe(self, step: Step) -> None:
         """Tell the method what became of its proposal."""
@@ -59,10 +68,7 @@ class GuardedSession:
         self._safely(lambda: self._session.finish(tokens), None)
         self.failure = self.failure or failed
 
-    def _checked(self, tokens: Int32, budget: Budget) -> DraftTree:
-        view = tokens.view()
-        view.flags.writeable = False
-        tree = self._session.propose(view, budget)
+    def _checked(self, tree: DraftTree, budget: Budget) -> DraftTree:
         if not isinstance(tree, DraftTree):
             raise TypeError(f"propose returned {type(tree).__name__}, not a DraftTree")
         tree.check(self._vocab_size)
@@ -77,6 +83,9 @@ class GuardedSession:
             raise ValueError(f"{len(tree)} nodes were drafted, at most {self._max_rows - 1} can be scored")
         return tree.limited(budget.depth)
 
+    def _drafted(self, call: Callable[[], DraftTree]) -> DraftTree:
+        return self._safely(call, None) or DraftTree.empty()
+
     def _safely(self, call: Callable[[], R], otherwise: R) -> R:
         if self.failure is not None:
             return otherwise
@@ -87,3 +96,52 @@ class GuardedSession:
             self.failure.__cause__ = error.with_traceback(None)  # its frames would keep the whole request alive
             warnings.warn(f"{self.failure} This request continues without drafts.", DraftWarning, stacklevel=2)
             return otherwise
+
+
+def _read_only(tokens: Int32) -> Int32:
+    view = tokens.view()
+    view.flags.writeable = False
+    return view
+
+
+Ask: TypeAlias = tuple[GuardedSession, Int32, Budget]
+"""A session, everything committed so far int32[L], and the bounds of its tree."""
+
+
+def propose_together(asks: Sequence[Ask]) -> list[DraftTree]:
+    """`propose` of several sessions: those of a method that can do so in one call, the others one after another.
+
+    A call that fails takes nobody's drafts: each of its sessions is asked by itself in this step.
+    """
+    trees: dict[int, DraftTree] = {}
+    for method, numbers in _together(asks):
+        found = _all_trees(method, [asks[number] for number in numbers])
+        for number, tree in zip(numbers, found, strict=False):
+            session, _, budget = asks[number]
+            trees[number] = session.checked(tree, budget)
+    for number, (session, tokens, budget) in enumerate(asks):
+        if number not in trees:
+            trees[number] = session.propose(tokens, budget)
+    return [trees[number] for number in range(len(asks))]
+
+
+def _together(asks: Sequence[Ask]) -> list[tuple[ProposesTogether, list[int]]]:
+    """For each method that can be asked for several sessions: the numbers of its sessions that have not failed."""
+    groups: dict[int, tuple[ProposesTogether, list[int]]] = {}
+    for number, (session, _, _) in enumerate(asks):
+        if session.together is not None and session.failure is None:
+            groups.setdefault(id(session.together), (session.together, []))[1].append(number)
+    return [group for group in groups.values() if len(group[1]) > 1]
+
+
+def _all_trees(method: ProposesTogether, asks: Sequence[Ask]) -> list[DraftTree]:
+    """A tree for each of a method's sessions; none at all where that fails, of which one warning tells."""
+    try:
+        trees = method.propose_all([session.told(tokens, budget) for session, tokens, budget in asks])
+        if len(trees) != len(asks):
+            raise ValueError(f"propose_all returned {len(trees)} trees for {len(asks)} requests")
+    except Exception as error:  # noqa: BLE001 - as in a session
+        what = f"A method failed for {len(asks)} requests at once ({failed_at(error)})."
+        warnings.warn(f"{what} They are asked one after another.", DraftWarning, stacklevel=2)
+        return []
+    return trees

@@ -15,7 +15,7 @@ import numpy as np
 from hierdraft.decoding.guard import GuardedSession
 from hierdraft.drafting.budget import AutoBudget, BudgetLaw
 from hierdraft.drafting.together import Draft
-from hierdraft.protocols import Engine, EngineSequence, Method, Part, Request, Scored, Step
+from hierdraft.protocols import Budget, Engine, EngineSequence, Method, Part, Request, Scored, Step
 from hierdraft.tree import DraftTree, Int32
 from hierdraft.verify.constraint import Follower
 from hierdraft.verify.contracts import Stop, Verdict, Verifier
@@ -74,8 +74,8 @@ class Forward:
 class Running:
     """One request in flight: its token buffer and the parts that act on it.
 
-    A step has two halves around a forward: `chunk` while it `reads` its prompt, or else `propose` and `part`; and
-    `settle`, after which `step` is what the forward brought, None while the prompt is not complete.
+    A step has two halves around a forward: `chunk` while it `reads` its prompt, or else `plan`, `drafted` and `part`;
+    and `settle`, after which `step` is what the forward brought, None while the prompt is not complete.
     """
 
     def __init__(self, engine: Engine, method: Method, prompt: Int32, limit: int, options: Options) -> None:
@@ -117,24 +117,29 @@ class Running:
         count = left if left <= max(most, rows) else min(most, left - rows)
         return Part(self.sequence, self.prompt[start : start + count], DraftTree.empty(), rows if count == left else 0)
 
-    def propose(self, others: int = 0) -> Draft:
-        """What the method drafts now, not yet trimmed to what pays; `others`: rows that the forward has besides."""
+    def plan(self, others: int = 0) -> Budget | None:
+        """What the method may draft now; None: it is not asked. `others`: rows that the forward has besides."""
         started = perf_counter()
-        tree = self._proposed(others)
+        budget = None
+        if self._remaining > 1:
+            law, cost = self.options.budget, self.engine.cost
+            budget = law.plan(self._remaining - 1, self.session.wants, lambda rows: cost(others + rows, others + 1))
         self._seconds["draft"] = perf_counter() - started
-        self.draft = Draft(self.options.budget, tree, self._seconds["draft"])
-        return self.draft
+        return budget
 
-    def _proposed(self, others: int) -> DraftTree:
-        remaining = self.limit - (self.length - len(self.prompt))
-        law, constraint, engine = self.options.budget, self.options.constraint, self.engine
-        if remaining <= 1:
-            return DraftTree.empty()
-        budget = law.plan(remaining - 1, self.session.wants, lambda rows: engine.cost(others + rows, others + 1))
-        if budget is None and constraint is None:
-            return DraftTree.empty()
-        tree = self.session.propose(self.tokens, budget) if budget is not None else DraftTree.empty()
-        return tree if constraint is None else constraint.inside(tree, self.tokens, law.nodes, remaining - 1)
+    def drafted(self, tree: DraftTree, seconds: float) -> None:
+        """The method has drafted this in `seconds`; `draft` is what may be scored, not yet trimmed to what pays."""
+        started = perf_counter()
+        constraint, depth = self.options.constraint, self._remaining - 1
+        if constraint is not None and depth > 0:
+            tree = constraint.inside(tree, self.tokens, self.options.budget.nodes, depth)
+        self._seconds["draft"] += seconds + perf_counter() - started
+        self.draft = Draft(self.options.budget, tree, self._seconds["draft"])
+
+    @property
+    def _remaining(self) -> int:
+        """How many tokens can still be emitted."""
+        return self.limit - (self.length - len(self.prompt))
 
     def part(self) -> Part:
         """What is to be scored: what was left of the draft, below the last token."""
