@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hierdraft.databases.hashchain import ORDERS, HashChains, age_of, align, collect, newest_of
-from hierdraft.databases.levels import ContextLevel
 
 TEXTS = st.lists(st.integers(0, 3), max_size=120)
 
@@ -67,14 +66,6 @@ def test_large_ids_do_not_collide_into_wrong_text() -> None:
         assert set(match) == set(range(1, ORDERS + 1))
         assert match[ORDERS] == {int(text[place]): 1}
     assert index.match([262_143, 262_143, 262_143]) in ({}, {1: index.match([262_143]).get(1)})
-
-
-def test_the_context_level_forgets_on_close() -> None:
-    level = ContextLevel([1, 2, 3, 1, 2], room=3)
-    level.extend([3, 1])
-    assert level.match([1, 2]) == {1: {3: 2}, 2: {3: 2}}
-    level.close()
-    assert level.match([1, 2]) == {}
 
 
 @given(TEXTS, st.lists(st.integers(0, 3), max_size=8), st.integers(0, 3), st.integers(-1, 120))

@@ -22,11 +22,11 @@ from hierdraft.databases.suffixarray import LONGEST
 from hierdraft.databases.suffixsort import build
 from hierdraft.drafting.budget import BatchBudget
 from hierdraft.drafting.hierarchy.batch import PATIENCE, BatchDrafter
-from hierdraft.drafting.hierarchy.batch_requests import Slots
 from hierdraft.drafting.hierarchy.chain import SURE
 from hierdraft.drafting.hierarchy.evidence import Weights
 from hierdraft.drafting.hierarchy.lookups import DEEPEST
 from hierdraft.drafting.hierarchy.scans import SHORT, is_bare
+from hierdraft.drafting.hierarchy.slots import Slots
 from hierdraft.engines.costs import RunningCosts
 from hierdraft.levels import code_of
 from hierdraft.tree import Int32
@@ -73,7 +73,7 @@ def test_chains_are_those_of_a_slow_twin(
 ) -> None:  # fmt: skip
     """With an index for every text, and with one for none; in a hurry, and not."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("hierdraft.drafting.hierarchy.batch_requests.SHORT", short)
+        patched.setattr("hierdraft.drafting.hierarchy.slots.SHORT", short)
         patched.setattr("hierdraft.drafting.hierarchy.batch.MANY", many)
         assert compare_with_twin(tmp_path_factory, texts, said, depth, many == 0) == len(texts)
 
@@ -87,7 +87,7 @@ def compare_with_twin(
     packs = [pack_of(folder, name, tokens, name) for name, tokens in zip(names, said, strict=False)]
     drafter = BatchDrafter(depth, Databases(packs), least=0.01)
     drafts = step(drafter, texts, [1] * len(texts))
-    weights = drafter.calibration.weights("")
+    weights = drafter.method.calibration.weights("")
     levelled = [([*tokens, -1], level) for tokens, level in zip(said, (MODEL, STATISTICS), strict=False)]
     for row, text in enumerate(texts):
         check_chain(Texts(text, packs=levelled), drafts[row], depth, weights, hurried)
@@ -149,9 +149,8 @@ def check_chain(texts: Texts, chain: list[int], depth: int, weights: Weights, hu
 def check_texts(slots: Slots, rows: NDArray[np.int64], texts: list[list[int]], *, index: bool) -> None:
     """Every row's slot holds its text, indexed as an index made at once would be."""
     for slot, text in zip(rows.tolist(), texts, strict=True):
-        held = slots._chains[slot]
-        assert held is not None
-        assert held.tokens[: slots.texts.length[slot]].tolist() == text
+        held = slots.holding(slot).own
+        assert held.tokens[: slots.requests.known[slot]].tolist() == text
         if index:
             once, grown = HashChains(8), HashChains(8)
             once.extend(text)
@@ -163,7 +162,7 @@ def check_texts(slots: Slots, rows: NDArray[np.int64], texts: list[list[int]], *
 def test_requests_are_recognised_wherever_their_rows_are(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows begin, end, change places, are left out for a step and come back, and grow by several tokens."""
     monkeypatch.setattr(
-        "hierdraft.drafting.hierarchy.batch_requests.SHORT", 100 * (seed % 3)
+        "hierdraft.drafting.hierarchy.slots.SHORT", 100 * (seed % 3)
     )  # where texts begin to have an index
     chance = random.Random(seed)
     drafter = BatchDrafter(4)
@@ -189,13 +188,13 @@ def test_requests_are_recognised_wherever_their_rows_are(seed: int, monkeypatch:
         live, fresh = [live[i] for i in order], [fresh[i] for i in order]
         drafts = step(drafter, live, fresh)
         assert all(len(draft) <= 4 and all(0 <= token < VOCABULARY for token in draft) for draft in drafts)
-        check_texts(drafter.slots, drafter.slots._rows, live, index=step_number % 53 == 0)
+        check_texts(drafter.method.slots, drafter.requests.rows, live, index=step_number % 53 == 0)
         if chance.random() < 0.2:
             live.pop(chance.randrange(len(live)))
         if chance.random() < 0.2 and len(live) > 2:
             away.append((step_number + 1, live.pop()))
-    assert drafter.slots.begun == told
-    assert len(drafter.slots) <= 30
+    assert drafter.requests.begun == told
+    assert len(drafter.requests) <= 30
 
 
 @pytest.mark.parametrize("alphabet", [4, 300])
@@ -209,7 +208,7 @@ def test_an_index_does_not_change_the_drafts(alphabet: int, monkeypatch: pytest.
             text += chance.choice(said)[: chance.randint(1, 40)]
     without = BatchDrafter(8)
     with monkeypatch.context() as patched:
-        patched.setattr("hierdraft.drafting.hierarchy.batch_requests.SHORT", 0)
+        patched.setattr("hierdraft.drafting.hierarchy.slots.SHORT", 0)
         indexed = BatchDrafter(8)
         step(indexed, texts, [1] * 4)
     step(without, texts, [1] * 4)
@@ -219,29 +218,32 @@ def test_an_index_does_not_change_the_drafts(alphabet: int, monkeypatch: pytest.
         for text, more in zip(texts, fresh, strict=True):
             text += chance.choice(said)[:more]
         with monkeypatch.context() as patched:
-            patched.setattr("hierdraft.drafting.hierarchy.batch_requests.SHORT", 0)
+            patched.setattr("hierdraft.drafting.hierarchy.slots.SHORT", 0)
             expected = step(indexed, texts, fresh)
         assert step(without, texts, fresh) == expected
-        for one, other in zip(without.slots._rows, indexed.slots._rows, strict=True):
-            made = without.slots.pool.made[one]
-            assert made == indexed.slots.pool.made[other]
+        for one, other in zip(without.requests.rows, indexed.requests.rows, strict=True):
+            both = [drafter.method.slots for drafter in (without, indexed)]
+            made = both[0].requests.made[one]
+            assert made == both[1].requests.made[other]
             for name in ("prob", "level"):
-                arrays = [
-                    getattr(d.slots.pool.space, name)[slot, :made] for d, slot in ((without, one), (indexed, other))
-                ]
+                arrays = [getattr(of.pool.space, name)[at, :made] for of, at in zip(both, (one, other), strict=True)]
                 assert np.array_equal(*arrays)
-        bare.add(sum(is_bare(chains) for chains in without.slots._chains if chains is not None))
+        slots = without.method.slots
+        bare.add(sum(is_bare(slots.holding(slot).own) for slot in without.requests.rows.tolist()))
     assert bare == {4, 3}
 
 
 def test_two_requests_of_one_text_do_not_share_a_slot() -> None:
     drafter = BatchDrafter(4)
     text = [1, 2, 3, 1, 2]
-    assert step(drafter, [text, text], [1, 1]) == [drafter.slots.pool.space.tokens[0][:4].tolist()] * 2
-    assert len(drafter.slots) == 2
+    assert (
+        step(drafter, [text, text], [1, 1])
+        == [drafter.method.slots.pool.space.tokens[drafter.requests.rows[0]][:4].tolist()] * 2
+    )
+    assert len(drafter.requests) == 2
     step(drafter, [[*text, 3], [*text, 9]], [1, 1])
-    assert len(drafter.slots) == 2
-    assert drafter.slots.begun == 2
+    assert len(drafter.requests) == 2
+    assert drafter.requests.begun == 2
 
 
 def test_rows_without_new_tokens_get_nothing() -> None:
@@ -249,7 +251,7 @@ def test_rows_without_new_tokens_get_nothing() -> None:
     drafts = step(drafter, [[1, 2, 1, 2, 1], [5, 6, 5, 6, 5]], [0, 1])
     assert drafts[0] == []
     assert drafts[1][:2] == [6, 5]
-    assert len(drafter.slots) == 1
+    assert len(drafter.requests) == 1
 
 
 @pytest.mark.parametrize("room", [0, 1, 2, 3])
@@ -284,8 +286,8 @@ def test_chains_end_where_nothing_so_unlikely_is_sent(monkeypatch: pytest.Monkey
             text.append(chance.randrange(3))
             ids, known = table([text])
             drafter.propose(ids, known, np.ones(1, dtype=np.int64), np.full(1, 99), cost)
-            slot = drafter.slots._rows[0]
-            found += drafter.slots.pool.space.prob[slot, : drafter.slots.pool.made[slot]].tolist()[-1:]
+            slot, slots = drafter.requests.rows[0], drafter.method.slots
+            found += slots.pool.space.prob[slot, : slots.requests.made[slot]].tolist()[-1:]
         return float(np.quantile(found[20:], 0.2))  # now and then a few are sent, to see whether that pays
 
     assert least_likely() < 0.1
@@ -312,7 +314,7 @@ def serve_a_canary(drafter: BatchDrafter) -> list[int]:
 def test_strangers_learn_nothing_from_each_other() -> None:
     drafter = BatchDrafter(4, Databases((), Namespaces(None, PackInfo("model", VOCABULARY), StoreOptions("none"))))
     assert not set(serve_a_canary(drafter)) & set(CANARY)
-    assert drafter.slots.unseen(drafter.counts.steps - PATIENCE) == []
+    assert drafter.requests.unseen(drafter.counts.steps - PATIENCE) == []
 
 
 def test_one_tenant_learns_what_was_said() -> None:

@@ -42,6 +42,7 @@ from hierdraft.drafting.hierarchy.evidence import (
     initial_weights,
     make_evidence,
     note,
+    teach,
     worth_of,
 )
 from hierdraft.drafting.hierarchy.method import HierarchyMethod
@@ -108,6 +109,11 @@ def test_the_prior_is_sensible() -> None:
     assert table[rank_cell(2, 1, 0, False)] > table[rank_cell(2, 1, 5, False)]
 
 
+def teach_row(calibration: Calibration, evidence: Evidence, weights: Weights, choice: int) -> None:
+    """The target chose `choice` at the first row."""
+    teach(evidence, weights, calibration.tried, calibration.accepted, 0, choice)
+
+
 @pytest.mark.parametrize("choice", [7, 3, 9, 4])
 def test_learning_follows_the_gradient(choice: int) -> None:
     """Each weight moves by its rate times the slope of the log likelihood of what the target chose."""
@@ -115,7 +121,7 @@ def test_learning_follows_the_gradient(choice: int) -> None:
     evidence, weights = filled(calibration)
     before = {name: getattr(weights, name).copy() for name in weights._fields}
     evidence_now = weights.evidence.copy()
-    calibration.learn(evidence, weights, np.array([0]), np.array([choice], dtype=np.int32))
+    teach_row(calibration, evidence, weights, choice)
     moved = {name: getattr(weights, name) - before[name] for name in weights._fields}
     for name in weights._fields:
         getattr(weights, name)[...] = before[name]
@@ -144,7 +150,7 @@ def test_cells_count_what_was_right() -> None:
     calibration = Calibration()
     evidence, weights = filled(calibration)
     before = calibration.accepted.copy()
-    calibration.learn(evidence, weights, np.array([0]), np.array([3], dtype=np.int32))
+    teach_row(calibration, evidence, weights, 3)
     gained = calibration.accepted - before
     assert {int(cell) for cell in np.flatnonzero(gained)} == {1003, 9}
     for cell in (1003, 1000):
@@ -157,7 +163,7 @@ def test_a_row_that_was_not_expanded_teaches_nothing() -> None:
     evidence, weights = filled(calibration)
     evidence.held[0] = -1
     before = [array.copy() for array in weights]
-    calibration.learn(evidence, weights, np.array([0]), np.array([3], dtype=np.int32))
+    teach_row(calibration, evidence, weights, 3)
     assert all((a == b).all() for a, b in zip(before, weights, strict=True))
 
 
@@ -174,7 +180,7 @@ def test_what_was_learned_is_kept(tmp_path: Path) -> None:
     first = Calibration()
     evidence, weights = filled(first)
     for _ in range(50):
-        first.learn(evidence, weights, np.array([0]), np.array([3], dtype=np.int32))
+        teach_row(first, evidence, weights, 3)
     path = tmp_path / "deep" / "calibration.safetensors"
     first.save(path)
     second = Calibration()
@@ -229,7 +235,7 @@ def test_the_default_comes_with_the_package() -> None:
 def test_token_weights_stay_in_their_namespace() -> None:
     calibration = Calibration()
     evidence, weights = filled(calibration)
-    calibration.learn(evidence, weights, np.array([0]), np.array([3], dtype=np.int32))
+    teach_row(calibration, evidence, weights, 3)
     assert weights.token[3] > 0
     assert not calibration.weights("b").token.any()
     assert calibration.weights("a").token[3] == weights.token[3]
@@ -241,7 +247,7 @@ def test_token_weights_stay_in_their_namespace() -> None:
 def learned(calibration: Calibration, choice: int, times: int) -> Calibration:
     evidence, weights = filled(calibration)
     for _ in range(times):
-        calibration.learn(evidence, weights, np.array([0]), np.array([choice], dtype=np.int32))
+        teach_row(calibration, evidence, weights, choice)
     return calibration
 
 

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hierdraft.databases.hashchain import ORDERS, HashChains, shelve_texts
-from hierdraft.databases.levels import ContextLevel
 from hierdraft.databases.recycled import TOP, make_successors, note_successors
 from hierdraft.databases.suffixarray import END, LONGEST, Index, follow_all, shelve
 from hierdraft.databases.suffixsort import build
@@ -92,8 +91,8 @@ def sources(texts: Texts) -> tuple[Sources, list[Index]]:
     for (previous, token), (ids, confirmed) in texts.successors.items():
         for _ in range(1 + confirmed):
             only = np.array([[*ids]], dtype=np.int32)
-            single = make_successors()
-            note_successors(single, np.array([previous]), np.array([token]), only)
+            single, last = make_successors(), np.array([[previous, token]], dtype=np.int32)
+            note_successors(single, last, np.zeros(1, dtype=np.int64), *np.zeros((2, 0), dtype=np.int32), only)
             slots = np.flatnonzero(single.keys >= 0)
             wanted = [s for s in slots if (single.keys[s] >> 32) == previous + 1]
             for slot in wanted:
@@ -101,7 +100,7 @@ def sources(texts: Texts) -> tuple[Sources, list[Index]]:
                 successors.keys[slot], successors.ids[slot] = single.keys[slot], single.ids[slot]
     further = [chains(texts.recent).chains, chains(texts.further).chains]
     made = Sources(
-        chains(texts.reference).chains, texts.expected, ContextLevel(text).chains, len(text), successors,
+        chains(texts.reference).chains, texts.expected, chains(texts.context).chains, len(text), successors,
         shelve_texts(further, [MODEL, FURTHER]), shelf, low, high,
     )  # fmt: skip
     return made, (indexes, further)

@@ -67,7 +67,7 @@ def test_a_read_only_installation_without_any_folder_works_and_says_once_that_it
 def test_every_kernel_can_be_imported_from_a_read_only_installation(tmp_path: Path) -> None:
     shutil.copytree(PACKAGE, tmp_path / "hierdraft", ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"))
     closed(tmp_path / "hierdraft")
-    kernels = ("drafting.hierarchy.method", "drafting.hierarchy.batch_rows", "verify.noise", "cli.commands")
+    kernels = ("drafting.hierarchy.method", "drafting.hierarchy.batch_requests", "verify.noise", "cli.commands")
     code = "; ".join(f"import hierdraft.{name}" for name in kernels)
     _, said = run(f"{code}; print(hierdraft.__file__)", tmp_path)
     assert said.count("HIERDRAFT_CACHE_DIR") == 1

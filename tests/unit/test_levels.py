@@ -20,7 +20,7 @@ from hierdraft.drafting.hierarchy.cells import CELLS, ORDERS, PER_LOOK, SKIP, ce
 from hierdraft.drafting.hierarchy.method import HierarchyMethod
 from hierdraft.engines.replay import ReplayEngine
 from hierdraft.errors import DraftWarning, MissingDependencyError, UsageError
-from hierdraft.protocols import Offers, Setup
+from hierdraft.protocols import Budget, Offers, Request, Setup, Step
 from hierdraft.registry import make_method
 from hierdraft.tree import DraftTree
 
@@ -114,6 +114,24 @@ def test_a_sixth_level_drafts_under_its_own_name(notes: str) -> None:
     assert by_level["notes"] > len(ANSWER) // 2
     assert steps < len(ANSWER) // 2
     assert set(by_level) <= {"notes", "context", "target"}
+
+
+def test_requests_with_a_sixth_level_are_drafted_for_together(notes: str) -> None:
+    """Each has a level of its own, which grows by itself."""
+    method = HierarchyMethod(("context", "notes"), calibration="none")
+    method.attach(Setup(Databases(), TEXT_ONLY))
+    plain = HierarchyMethod(("context", "notes"), calibration="none")
+    plain.attach(Setup(Databases(), TEXT_ONLY))
+    texts = [np.append(PROMPT, np.array(end, dtype=np.int32)) for end in ([50, 51], [60, 61], [70, 71])]
+    sessions = [method.open(Request(text, 20)) for text in texts]
+    for session in sessions[1:]:
+        session.observe(Step([5], DraftTree.empty(), [], np.zeros(1, dtype=np.int32)))
+    trees = method.propose_all([(session, text, Budget(9, 9)) for session, text in zip(sessions, texts, strict=True)])
+    for drafted, text in zip(trees, texts, strict=True):
+        alone = plain.open(Request(text, 20)).propose(text, Budget(9, 9))
+        assert drafted.tokens.tolist() == alone.tokens.tolist()
+        assert drafted.tokens[0] == text[-1] + 1
+        assert set(drafted.level.tolist()) == {levels.code_of("notes")}
 
 
 def test_a_level_may_be_asked_without_being_named(notes: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from hierdraft.databases.hashchain import ORDERS, Chains, HashChains, align
+from hierdraft.databases.hashchain import Chains, HashChains
 from hierdraft.databases.namespace import Namespaces
 from hierdraft.databases.pack import Pack
 from hierdraft.databases.store import ModelStore
@@ -24,83 +24,20 @@ LEAD = 8
 """Tokens of the prompt's end that are learned with an answer, so that its beginning can be drafted."""
 
 
-class ContextLevel:
-    """This prompt and what was generated so far, for the life of one request."""
+def reference_chains(texts: Sequence[Sequence[int] | Int32]) -> Chains | None:
+    """The index over texts that a caller expects to see again; None where there are none.
 
-    name = "context"
-
-    def __init__(self, prompt: Sequence[int] | Int32 = (), room: int = 0) -> None:
-        """Index `prompt`; `room` is how many more tokens are expected."""
-        self._index = HashChains(len(prompt) + room)
-        self._index.extend(np.asarray(prompt, dtype=np.int32))
-
-    @property
-    def chains(self) -> Chains:
-        """The arrays that the growing kernel reads."""
-        return self._index.chains
-
-    def __len__(self) -> int:
-        return len(self._index)
-
-    def extend(self, tokens: Sequence[int] | Int32) -> None:
-        """Append committed tokens."""
-        self._index.extend(tokens)
-
-    def match(self, tokens: Sequence[int] | Int32) -> dict[int, dict[int, int]]:
-        """For each suffix length of `tokens` that occurs: continuation -> count."""
-        return self._index.match(tokens)
-
-    def close(self) -> None:
-        """Forget the request's text."""
-        self._index = HashChains(0)
-
-
-class ReferenceLevel:
-    """Texts that the caller expects to see again, and the place in them that the answer has come to.
-
-    `expected` is the position of the token that would come next, -1 where nothing is known. It moves on with every
-    token that agrees; after one that does not, it goes to the nearest place where the last two or more tokens
-    occur, or else takes the token for a substitution.
+    The place in them that an answer has come to is followed with `align`: it moves on with every token that agrees;
+    after one that does not, it goes to the nearest place where the last two or more tokens occur, or else takes the
+    token for a substitution. An answer is expected to begin as the first text does.
     """
-
-    name = "reference"
-
-    def __init__(self, texts: Sequence[Sequence[int] | Int32] = ()) -> None:
-        """Index the texts; an answer is expected to begin as the first one does."""
-        joined = [np.append(np.asarray(text, dtype=np.int32), np.int32(END)) for text in texts if len(text)]
-        self._index = HashChains(sum(map(len, joined)))
-        for text in joined:
-            self._index.extend(text)
-        self.expected = 0 if joined else -1
-        self._tail: list[int] = []
-
-    @property
-    def chains(self) -> Chains:
-        """The arrays that the growing kernel reads."""
-        return self._index.chains
-
-    def follow(self, tokens: Sequence[int] | Int32) -> None:
-        """The answer has continued with these tokens."""
-        if self.expected < 0:
-            return
-        for token in np.asarray(tokens).tolist():
-            self._tail = [*self._tail, token][-ORDERS:]
-            suffix = np.array(self._tail, dtype=np.int32)
-            self.expected = align(self._index.chains, suffix, self.expected)
-
-    def extend(self, tokens: Sequence[int] | Int32) -> None:
-        """Append another text."""
-        self._index.extend(np.append(np.asarray(tokens, dtype=np.int32), np.int32(END)))
-        self.expected = max(self.expected, 0)
-
-    def match(self, tokens: Sequence[int] | Int32) -> dict[int, dict[int, int]]:
-        """For each suffix length of `tokens` that occurs: continuation -> count."""
-        return self._index.match(tokens)
-
-    def close(self) -> None:
-        """Forget the texts."""
-        self._index = HashChains(0)
-        self.expected = -1
+    joined = [np.append(np.asarray(text, dtype=np.int32), np.int32(END)) for text in texts if len(text)]
+    if not joined:
+        return None
+    index = HashChains(sum(map(len, joined)))
+    for text in joined:
+        index.extend(text)
+    return index.chains
 
 
 class TextLevel(Protocol):

@@ -68,22 +68,36 @@ def place_of(table: Successors, previous: int, token: int) -> int:
 
 
 @njit(nogil=True)
-def note_successors(table: Successors, before: Any, tokens: Any, ids: Any) -> None:
-    """The target's best ids after each row.
+def note_successors(table: Successors, last: Any, nodes: Any, tokens: Any, parents: Any, ids: Any) -> None:
+    """The target's best ids after each row of several steps; a step has one row more than its tree has nodes.
 
-    tokens   int32[rows]: the row's token
-    before   int32[rows]: the token before it, -1 if there is none
-    ids      int32[rows, TOP], best first
+    last      int32[steps, 2]: the last two tokens of the text that the step scored a tree after, -1 for none
+    nodes     int64[steps]: nodes of its tree
+    tokens, parents   int32[all nodes]: those of all trees, one after another; a parent counts from its tree's first
+    ids       int32[steps + all nodes, TOP], best first
     """
-    for row in range(len(tokens)):
-        for order in (1, 2):
-            if order == 2 and before[row] < 0:
-                continue
-            key = _key(before[row] if order == 2 else -1, tokens[row])
-            slot = _slot(key)
-            table.confirmed[slot] = 1 if table.keys[slot] == key and table.ids[slot, 0] == ids[row, 0] else 0
-            table.keys[slot] = key
-            table.ids[slot] = ids[row]
+    row = first = 0
+    for step in range(len(nodes)):
+        _note(table, last[step, 0], last[step, 1], ids[row])
+        row += 1
+        for node in range(first, first + nodes[step]):
+            parent = parents[node]
+            _note(table, last[step, 1] if parent < 0 else tokens[first + parent], tokens[node], ids[row])
+            row += 1
+        first += nodes[step]
+
+
+@njit(nogil=True, forceinline=True)
+def _note(table: Successors, before: int, token: int, ids: Any) -> None:
+    """What the target thought of after a pair of tokens (`before` -1: after one), and after the second alone."""
+    for order in (1, 2):
+        if order == 2 and before < 0:
+            continue
+        key = _key(before if order == 2 else -1, token)
+        slot = _slot(key)
+        table.confirmed[slot] = 1 if table.keys[slot] == key and table.ids[slot, 0] == ids[0] else 0
+        table.keys[slot] = key
+        table.ids[slot] = ids
 
 
 class RecycledLevel:

@@ -163,9 +163,9 @@ class Proposer:
         fresh = np.array([len(tokens) for tokens in sampled], dtype=np.int64)
         lengths = lengths[:rows].astype(np.int64)
         started = perf_counter()
-        begun = self.drafter.slots.begun
+        begun = self.drafter.requests.begun
         drafts = self.drafter.propose(ids, lengths, fresh, self._longest - lengths - 1, self.costs)
-        steady = fresh.all() and self.drafter.slots.begun == begun
+        steady = fresh.all() and self.drafter.requests.begun == begun
         if self._ended is not None and steady:
             self.costs.record(*self._scored, started - self._ended)
         self._scored = (rows, rows + sum(map(len, drafts)))

@@ -2,59 +2,56 @@
 
 The engine shows its rows and how many tokens each has just gained, no more: no request ids, no ends, and rows change
 places. A row continues a request exactly if what it held before the step is what that request held after its last one.
-Two requests of one text are one and the same here.
+Two requests of one text are one and the same here. Each is a session of the method, like any other's.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-from hierdraft.databases.hashchain import ORDERS, UNWRITTEN, Chains, insert, make_chains
-from hierdraft.databases.suffixarray import LONGEST, Shelf
-from hierdraft.drafting.hierarchy.batch_rows import check_rows, follow, make_pool, make_texts, same_text
-from hierdraft.drafting.hierarchy.scans import BLOCK, SHORT, is_bare
+from hierdraft.databases.memory import view
+from hierdraft.drafting.hierarchy.method import HierarchyMethod
+from hierdraft.drafting.hierarchy.session import HierarchySession
+from hierdraft.kernels import njit
+from hierdraft.protocols import Request
 from hierdraft.tree import Int32
 
 _ROOM = 64
-_FIRST = 16
+"""Tokens that room is made for when a request begins."""
+
+_NEVER = np.iinfo(np.int64).max
+"""When a slot without a request was seen."""
+
+_PART = 256
+"""Tokens that are compared at a time."""
 
 
-class Slots:
-    """A place for every request: its text and index, its prompt's length, and when it was last seen.
+class BatchRequests:
+    """The sessions behind an engine's rows, and when each was last seen.
 
-    shelf   the packs
-    texts   see `batch_rows.Texts`
-    pool    see `batch_rows.Pool`
+    rows    int64[rows]: the slot of each row of the last step, -1: none
     begun   requests that were ever begun
     """
 
-    def __init__(self, depth: int, shelf: Shelf, threads: int = 1) -> None:
-        """`depth`: longest chain that is drafted; `shelf`: the packs; `threads`: how many draft at once."""
-        self._depth, self._threads = depth, threads
-        self._chains: list[Chains | None] = []
-        self._prompts: list[int] = []
+    def __init__(self, method: HierarchyMethod, namespace: str) -> None:
+        """Sessions are opened in one namespace of `method`."""
+        self._method, self._namespace = method, namespace
+        self._sessions: dict[int, HierarchySession] = {}
         self._seen = np.zeros(0, dtype=np.int64)
-        self._rows = np.zeros(0, dtype=np.int64)
-        self.shelf = shelf
-        self.texts = make_texts(0)
-        self.pool = make_pool(0, threads, depth, len(shelf.length))
+        self.rows = np.zeros(0, dtype=np.int64)
         self.begun = 0
-        self._add(_FIRST)
-
-    @property
-    def spare(self) -> int:
-        """The first slot that is no request's: there is one for each thread."""
-        return len(self._chains)
 
     def __len__(self) -> int:
         """Requests that are known."""
-        return sum(chains is not None for chains in self._chains)
+        return len(self._sessions)
 
     def recognise(
         self, ids: Int32, lengths: NDArray[np.int64], fresh: NDArray[np.int64], step: int
     ) -> NDArray[np.int64]:
-        """The slot of every row, with room for its text; -1 for rows that have gained nothing.
+        """The slot of every row; -1 for rows that have gained nothing.
 
         ids      int32[>= rows, longest text]
         lengths  int64[rows]: tokens in each row
@@ -62,95 +59,100 @@ class Slots:
         """
         rows = len(lengths)
         slots = np.full(rows, -1, dtype=np.int64)
-        known = min(rows, len(self._rows))
-        slots[:known] = self._rows[:known]
+        known = min(rows, len(self.rows))
+        slots[:known] = self.rows[:known]
         slots[fresh == 0] = -1
         before = lengths - fresh
-        check_rows(self.texts, slots, ids, before)
+        requests = self._method.slots.requests
+        check_rows(requests.own.tokens, requests.known, slots, ids, before)
         for row in np.flatnonzero((slots < 0) & (fresh > 0)).tolist():
             slots[row] = self._find(slots, ids[row], int(before[row]))
-        used = np.flatnonzero(slots >= 0)
-        for row in used[lengths[used] > self.texts.capacity[slots[used]]].tolist():
-            self._grow(int(slots[row]), int(lengths[row]))
-        self._seen[slots[used]] = step
-        self._rows = slots
+        self._seen[slots[slots >= 0]] = step
+        self.rows = slots
         return slots
 
     def _find(self, taken: NDArray[np.int64], row: Int32, length: int) -> int:
         """A slot that holds the first `length` tokens of `row` and serves no other row; else a new one."""
-        for slot in np.flatnonzero(self.texts.length == length).tolist():
-            if self._chains[slot] is not None and slot not in taken and same_text(self.texts, slot, row, length):
+        requests = self._method.slots.requests
+        for slot in np.flatnonzero(requests.known == length).tolist():
+            if slot in self._sessions and slot not in taken and same_text(requests.own.tokens[slot], row, length):
                 return int(slot)
-        free = [slot for slot, chains in enumerate(self._chains) if chains is None]
-        if not free:
-            self._add(len(self._chains))
-            return self._find(taken, row, length)
-        slot = free[0]
+        session = self._method.open(Request(row[:length].copy(), _ROOM, self._namespace))
+        self._sessions[session.slot] = session
+        more = len(self._method.slots) - len(self._seen)
+        self._seen = np.append(self._seen, np.full(max(0, more), _NEVER))
         self.begun += 1
-        self._prompts[slot] = length
-        self._put(slot, _chains_for(length + _ROOM))
-        self.texts.length[slot] = 0
-        self.pool.made[slot] = -1
-        self.pool.low[slot] = self.pool.high[slot] = 0
-        return slot
-
-    def _put(self, slot: int, chains: Chains) -> None:
-        self._chains[slot] = chains
-        texts = self.texts
-        texts.tokens[slot], texts.heads[slot], texts.prev[slot] = (array.ctypes.data for array in chains)
-        texts.capacity[slot], texts.buckets[slot] = len(chains.tokens), chains.heads.shape[1]
-
-    def _grow(self, slot: int, needed: int) -> None:
-        old, length = self._chains[slot], int(self.texts.length[slot])
-        capacity = max(needed, 2 * int(self.texts.capacity[slot]))
-        chains = _chains_for(min(capacity, SHORT) if needed <= SHORT else capacity)
-        if old is not None:
-            chains.tokens[:length] = old.tokens[:length]
-            if not is_bare(chains):
-                insert(chains, 0, length)
-        self._put(slot, chains)
-
-    def _add(self, more: int) -> None:
-        """`more` further slots."""
-        count = len(self._chains)
-        self._chains += [None] * more
-        self._prompts += [0] * more
-        self._seen = np.append(self._seen, np.zeros(more, dtype=np.int64))
-        texts = make_texts(count + more)
-        for new, old in zip(texts, self.texts, strict=True):
-            new[:count] = old
-        self.texts = texts
-        self._new_pool()
-
-    def change(self, shelf: Shelf) -> None:
-        """Other packs: every request is looked up in them anew."""
-        self.shelf = shelf
-        self._new_pool()
-
-    def _new_pool(self) -> None:
-        self.pool = make_pool(len(self._chains), self._threads, self._depth, len(self.shelf.length))
-        for slot, chains in enumerate(self._chains):
-            if chains is not None:
-                length = int(self.texts.length[slot])
-                tail = chains.tokens[max(0, length - LONGEST) : length]
-                follow(self.shelf, self.pool.low[slot], self.pool.high[slot], tail)
+        return session.slot
 
     def unseen(self, since: int) -> list[int]:
         """Slots of requests that were not seen after step `since`."""
-        return [slot for slot, chains in enumerate(self._chains) if chains is not None and self._seen[slot] <= since]
+        return [int(slot) for slot in np.flatnonzero(self._seen <= since)]
 
     def release(self, slot: int) -> tuple[Int32, Int32]:
         """A request is over: its prompt and its answer; its slot is free."""
-        chains, length, prompt = self._chains[slot], int(self.texts.length[slot]), self._prompts[slot]
-        self._chains[slot] = None
-        self.texts.length[slot] = 0
-        tokens = chains.tokens[:length].copy() if chains is not None else np.zeros(0, dtype=np.int32)
+        requests = self._method.slots.requests
+        length, prompt = int(requests.known[slot]), int(requests.begun[slot])
+        tokens = self._method.slots.holding(slot).own.tokens[:length].copy()
+        self._sessions.pop(slot).finish(tokens)
+        self._seen[slot] = _NEVER
+        self.rows[self.rows == slot] = -1
         return tokens[:prompt], tokens[prompt:]
 
 
-def _chains_for(capacity: int) -> Chains:
-    """Room for a text, with an index where it can be long."""
-    if capacity > SHORT:
-        return make_chains(capacity)
-    none = np.zeros((ORDERS, 0), dtype=np.int32)
-    return Chains(np.full(max(BLOCK, capacity), UNWRITTEN, dtype=np.int32), none, none)
+@njit(nogil=True)
+def same_text(text: int, row: Any, length: int) -> bool:
+    """Whether the first `length` tokens of a text int32[>= length], by its address, are those of `row`."""
+    tokens = view(text, length)
+    stop = length
+    while stop > 0:  # what differs, differs at the end as a rule; a part is compared without a branch for each token
+        start = max(0, stop - _PART)
+        ours, theirs = tokens[start:stop], row[start:stop]
+        different = np.int32(0)
+        for place in range(len(ours)):
+            different |= np.int32(ours[place] ^ theirs[place])
+        if different != 0:
+            return False
+        stop = start
+    return True
+
+
+@njit(nogil=True)
+def check_rows(texts: Any, known: Any, slots: Any, ids: Any, before: Any) -> None:
+    """slots int64[rows]: set to -1 where the slot's text is not what the row held before this step.
+
+    texts, known   int64[slots]: addresses of the texts, and their lengths
+    ids            int32[rows, longest text]
+    before         int64[rows]: tokens of each row before this step
+    """
+    for row in range(len(slots)):
+        slot = slots[row]
+        if slot >= 0 and (known[slot] != before[row] or not same_text(texts[slot], ids[row], before[row])):
+            slots[row] = -1
+
+
+@njit(nogil=True)
+def made_rows(made: Any, probs: Any, slots: Any, prob: Any, lengths: Any) -> None:
+    """What was drafted: path probabilities float32[rows, depth] and lengths int64[rows], 0 where there is no chain.
+
+    made, probs   int64[slots], float32[slots, nodes]: the same for all slots
+    """
+    for row in range(len(slots)):
+        lengths[row] = max(0, made[slots[row]]) if slots[row] >= 0 else 0
+        for place in range(lengths[row]):
+            prob[row, place] = probs[slots[row], place]
+
+
+@njit(nogil=True)
+def send_rows(levels: Any, probs: Any, slots: Any, sent: Any, proposed: Any) -> float:
+    """Count what is sent of each chain; returns the lowest path probability that is, 1 where nothing is.
+
+    levels, probs   uint8, float32 [slots, nodes]
+    sent            int64[rows]
+    proposed        int64[levels]: counts of sent tokens by level, added to
+    """
+    lowest = 1.0
+    for row in range(len(slots)):
+        for place in range(sent[row] if slots[row] >= 0 else 0):
+            proposed[levels[slots[row], place]] += 1
+            lowest = min(lowest, probs[slots[row], place])
+    return lowest

@@ -32,10 +32,8 @@ from hierdraft.drafting.hierarchy.evidence import (
     MASKS,
     RANKS,
     TOKENS,
-    Evidence,
     Weights,
     initial_weights,
-    teach_all,
     worth_of,
 )
 from hierdraft.errors import DraftWarning
@@ -87,10 +85,6 @@ class Calibration:
         if len(self._tokens) > NAMESPACES:
             self._tokens.popitem(last=False)
         return Weights(self._evidence, **self._mixing, token=self._tokens[namespace])
-
-    def learn(self, evidence: Evidence, weights: Weights, rows: NDArray[np.int64], choices: NDArray[np.int32]) -> None:
-        """What the target chose at rows on its own path; rows that were not expanded teach nothing."""
-        teach_all(evidence, weights, self.tried, self.accepted, rows, choices)
 
     def save(self, path: Path) -> None:
         """Add what was learned since the last `read` or `save` to what is stored; where that cannot be done, warn.

@@ -227,13 +227,6 @@ def teach(evidence: Evidence, weights: Weights, tried: Any, accepted: Any, row: 
 
 
 @njit(nogil=True)
-def teach_all(evidence: Evidence, weights: Weights, tried: Any, accepted: Any, rows: Any, choices: Any) -> None:
-    """`teach` for several rows in turn."""
-    for at in range(len(rows)):
-        teach(evidence, weights, tried, accepted, rows[at], choices[at])
-
-
-@njit(nogil=True)
 def worth_of(share: float) -> float:
     """Log odds above -FLOOR, for shares between 1e-4 and 1 - 1e-4."""
     share = min(max(share, 1e-4), 1.0 - 1e-4)
