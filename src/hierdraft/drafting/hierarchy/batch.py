@@ -109,10 +109,10 @@ class BatchDrafter:
         least = self._likely if hurried else self._least
         manner = Manner(least, True, hurried, every, self.counts.steps % every)
         starts = ids.ctypes.data + ids.strides[0] * np.arange(rows, dtype=np.int64)
-        before = int(self.counts.accepted.sum())
+        before = self.counts.accepted.sum()
         self.method.slots.serve(self._shared, Asks(slots, starts, lengths, depths, depths), manner)
         if self._budget is not None:
-            self._budget.learn(int(self.counts.accepted.sum()) - before)
+            self._budget.learn(int(self.counts.accepted.sum() - before))
 
     def _share(self, slots: NDArray[np.int64], cost: BatchCost, drafting: float) -> NDArray[np.int64]:
         """How much of each row's chain is sent."""

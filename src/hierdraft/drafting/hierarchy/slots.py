@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -63,7 +62,6 @@ class Slots:
         self._none = make_chains(0)
         self._held: dict[int, Holding] = {}
         self._free: list[int] = []
-        self._room: dict[int, float] = {-1: math.inf}
         self._workers: ThreadPoolExecutor | None = None
         self.accepted = np.zeros(CODES, dtype=np.int64)
         self._make(self._sizes)
@@ -136,7 +134,7 @@ class Slots:
 
     def give(self, slot: int) -> None:
         """A request is over: let go of all its texts."""
-        del self._held[slot], self._room[slot]
+        del self._held[slot]
         self.requests.known[slot] = 0
         self._free.append(slot)
         if not self._held and len(self) > self._first.slots:
@@ -144,7 +142,6 @@ class Slots:
 
     def _put_own(self, slot: int, chains: Chains) -> None:
         self._held[slot].own = chains
-        self._room[slot] = math.inf if chains is self._none else len(chains.tokens)
         _put(self.requests.own, slot, chains)
 
     def _room_for(self, capacity: int) -> Chains:
@@ -155,6 +152,9 @@ class Slots:
         return Chains(np.full(max(BLOCK, capacity), UNWRITTEN, dtype=np.int32), none, none)
 
     def _grow(self, slot: int, needed: int) -> None:
+        """More room for a request's text, if it has a slot and its text is kept there."""
+        if slot < 0 or not self.requests.kept[slot]:
+            return
         old, known = self._held[slot].own, int(self.requests.known[slot])
         capacity = max(needed, 2 * len(old.tokens))
         chains = self._room_for(min(capacity, SHORT) if self._bare and needed <= SHORT else capacity)
@@ -166,9 +166,8 @@ class Slots:
     def serve(self, shared: Shared, asks: Asks, manner: Manner) -> None:
         """Learn, take in what came, and draft: by several threads where there is enough to do."""
         nodes = asks.nodes.tolist()
-        for slot, length in zip(asks.slot.tolist(), asks.length.tolist(), strict=True):
-            if length > self._room[slot]:
-                self._grow(slot, length)
+        for number in np.flatnonzero(asks.length > self.requests.own.capacity[asks.slot]).tolist():
+            self._grow(int(asks.slot[number]), int(asks.length[number]))
         self.reserve(nodes=max(nodes, default=0))
         work = len(nodes) if manner.chain else (sum(nodes) + len(nodes)) // ROWS
         parts = min(self._sizes.threads, len(nodes), -(-work // ALONE))
