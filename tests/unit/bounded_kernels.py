@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numba import njit
 
-from hierdraft.databases.hashchain import ORDERS, HashChains, shelve_texts
+from hierdraft.databases.hashchain import ORDERS, HashChains
 from hierdraft.databases.levels import Databases
 from hierdraft.databases.namespace import Namespaces
 from hierdraft.databases.pack import PackInfo, write_pack
@@ -24,6 +24,7 @@ from hierdraft.drafting.hierarchy.grow import Sources, grow, make_space
 from hierdraft.drafting.hierarchy.method import HierarchyMethod
 from hierdraft.levels import ROOM
 from hierdraft.protocols import Budget, Request, Setup, Step
+from tests.unit.twin_hierarchy import shelve_texts
 
 LAST = ROOM - 1
 """The code of the last level that there is room for."""

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hierdraft.databases.hashchain import ORDERS, HashChains, shelve_texts
+from hierdraft.databases.hashchain import ORDERS, HashChains
 from hierdraft.databases.recycled import TOP, make_successors, note_successors
 from hierdraft.databases.suffixarray import END, LONGEST, Index, follow_all, shelve
 from hierdraft.databases.suffixsort import build
@@ -21,7 +21,7 @@ from hierdraft.errors import UsageError
 from hierdraft.levels import code_of
 from hierdraft.protocols import Budget, Request, Step
 from hierdraft.tree import DraftTree
-from tests.unit.twin_hierarchy import FURTHER, Texts, probabilities
+from tests.unit.twin_hierarchy import FURTHER, Texts, probabilities, shelve_texts
 
 MODEL, STATISTICS = (code_of(name) for name in ("model", "statistics"))
 Candidates = Callable[[list[int], float], dict[int, float]]

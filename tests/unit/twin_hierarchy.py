@@ -6,7 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from hierdraft.databases.hashchain import ORDERS
+import numpy as np
+
+from hierdraft.databases.hashchain import ORDERS, Chains, TextShelf
 from hierdraft.databases.suffixarray import END, LONGEST
 from hierdraft.drafting.hierarchy.cells import (
     PER_LOOK,
@@ -44,6 +46,15 @@ class Texts:
 
 Note = tuple[int, int, int]
 """Token, cell, rank of the look."""
+
+
+def shelve_texts(texts: Sequence[Chains], levels: Sequence[int]) -> TextShelf:
+    """The addresses and sizes of `texts`, each of which must outlive every use of the result."""
+    if len(texts) != len(levels):
+        raise ValueError("every text has one level")
+    numbers = [[*(array.ctypes.data for array in text), len(text.tokens), text.heads.shape[1]] for text in texts]
+    tokens, heads, prev, capacity, buckets = np.array(numbers, dtype=np.int64).reshape(len(texts), 5).T.copy()
+    return TextShelf(tokens, heads, prev, capacity, buckets, np.array(levels, dtype=np.uint8))
 
 
 def in_text(text: list[int], suffix: list[int], source: int, expected: int) -> tuple[list[Note], int]:

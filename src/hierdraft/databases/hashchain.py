@@ -50,15 +50,6 @@ class TextShelf(NamedTuple):
     level: NDArray[np.uint8]
 
 
-def shelve_texts(texts: Sequence[Chains], levels: Sequence[int]) -> TextShelf:
-    """The addresses and sizes of `texts`, each of which must outlive every use of the result."""
-    if len(texts) != len(levels):
-        raise ValueError("every text has one level")
-    numbers = [[*(array.ctypes.data for array in text), len(text.tokens), text.heads.shape[1]] for text in texts]
-    tokens, heads, prev, capacity, buckets = np.array(numbers, dtype=np.int64).reshape(len(texts), 5).T.copy()
-    return TextShelf(tokens, heads, prev, capacity, buckets, np.array(levels, dtype=np.uint8))
-
-
 @njit(nogil=True, inline="always")
 def chains_at(texts: Any, place: int) -> Any:
     """One text of a `TextShelf`, or of another record with these five fields."""

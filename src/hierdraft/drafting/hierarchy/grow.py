@@ -82,7 +82,7 @@ class Sources(NamedTuple):
 
 
 class Space(NamedTuple):
-    """Everything `grow` writes to, allocated once per drafter and number of packs.
+    """Everything `grow` writes to; `pool.py` has many of them in one.
 
     tokens, parents, prob, level, depth   the nodes, in order
     """
