@@ -33,7 +33,7 @@ from openvino_engine import MODEL, for_genai
 
 NEW_TOKENS = 128
 LEVELS = (1, 2, 4, 8, 16)
-ROUNDS = 1
+ROUNDS = 3
 
 Serve = Callable[[list[list[int]], int], list[list[int]]]
 """(prompts, how many are in flight) -> answers."""
