@@ -44,7 +44,8 @@ def advance(engine: Engine, requests: Sequence[Running], chunk: int, failed: Fai
         return
     forward = score(engine, [*parts.values()])
     if not reading:
-        engine.record(sum(1 + len(part.tree) for part in parts.values()), forward.seconds, base)
+        rows = sum(len(part.tokens) + len(part.tree) for part in parts.values())
+        engine.record(rows, forward.seconds, base)
     for place, request in enumerate(parts):
         try:
             request.settle(forward, place)

@@ -150,8 +150,7 @@ class CustomGenerate:
     ) -> Any:
         """int64[B, L + new] token ids, or a `GenerateDecoderOnlyOutput` if `return_dict_in_generate` is set.
 
-        Each row is that of its prompt alone. Prompts of several lengths are padded on the left; rows that end early
-        are filled with the padding id, as `generate` does.
+        Each row is that of its prompt alone, padded as `generate` pads it.
 
         Raises UsageError naming what cannot be honoured, UnsupportedModelError for a model that cannot be verified
         against drafts, EngineBusyError where another thread is inside. Streamers end whatever happens.
@@ -175,8 +174,8 @@ class CustomGenerate:
                         check_inputs(model, input_ids[row : row + 1, front:], alone, len(engine.windows))
                     for streamer in own:
                         streamer.put(input_ids.cpu())
-                    criteria = stopping_criteria or StoppingCriteriaList()
-                    return self._run(engine, input_ids, fronts, logits_processor, criteria, config, [*own, *streamers])
+                    rules = logits_processor, stopping_criteria or StoppingCriteriaList()
+                    return self._run(engine, input_ids, fronts, *rules, config, [*own, *streamers])
             finally:
                 self._busy.release()
 

@@ -118,7 +118,7 @@ class HFEngine:
                 if cache.length == 0:
                     cache.settle(rows_of(part), GROWTH)
                     cache.rewind(0)
-        except BaseException:
+        except BaseException:  # whatever it was, no sequence has changed
             for cache in caches:
                 cache.drop_unsettled()
             raise

@@ -115,8 +115,7 @@ class OpenVINOEngine:
         own = [len(part.tokens) + len(part.tree) for part in parts]
         useless = [max(0, self._cache.least - count) for count in own]
         count = sum(own) + sum(useless)
-        reads = any(len(part.tokens) > 1 for part in parts)
-        size = count if reads else self._rows_for(count)
+        size = self._rows_for(count)
         self._changed = size != self._rows
         useless[-1] += size - count
         given = [rows_of(part, more) for part, more in zip(parts, useless, strict=True)]
