@@ -24,6 +24,7 @@ from hierdraft.engines.learned_costs import LearnedCosts
 from hierdraft.errors import MissingDependencyError, ModelError, UnsupportedModelError, UsageError
 from hierdraft.models import load as loading
 from hierdraft.models.named import ResolvedModel
+from hierdraft.protocols import Part
 from hierdraft.tree import DraftTree
 from tests.lossless.drafters import HARMLESS
 from tests.lossless.harness import check_every_drafter, fresh, kept, opened, run
@@ -142,6 +143,55 @@ def test_blocks_grow_with_the_text(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert sequence.length == 20
     with pytest.raises(ValueError, match="from 20 to 21"):
         sequence.rewind(21)
+
+
+def test_a_batch_is_scored_as_each_text_alone_to_the_last_bit(tmp_path: Path) -> None:
+    """Whatever is beside it, in whatever parts its prompt was read, and whoever began alike."""
+    _, path = saved("llama", tmp_path / "model")
+    check_batches(OpenVINOEngine(files.prepare(path, "float32", tmp_path)), seed=1)
+
+
+def check_batches(engine: Any, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    lengths = (3, 31, 32, 33, 70, 100)
+    shared = rng.integers(3, VOCABULARY, 64)
+    texts = [np.concatenate([shared, rng.integers(3, VOCABULARY, n)])[-n - (n > 32) * 64 :] for n in lengths]
+    trees = [
+        DraftTree.build(
+            rng.integers(3, VOCABULARY, n).tolist(), [int(rng.integers(-1, i)) if i else -1 for i in range(n)]
+        )
+        for n in (0, 1, 5, 0, 9, 2)
+    ]
+
+    def opened(text: Any, *, chunk: int, reuse: bool) -> Any:
+        sequence = engine.open(text[:-1], reuse=reuse)
+        while sequence.length < len(text) - 1:
+            sequence.prefill(text[sequence.length : min(sequence.length + chunk, len(text) - 1)], rows=0)
+        return sequence
+
+    alone = [
+        opened(text, chunk=1000, reuse=False).forward(int(text[-1]), tree).copy()
+        for text, tree in zip(texts, trees, strict=True)
+    ]
+    for chunk in (7, 40):
+        sequences = [opened(text, chunk=chunk, reuse=chunk == 40) for text in texts]
+        beside = engine.open(reuse=False)
+        parts = [
+            Part(sequence, text[-1:].astype(np.int32), tree)
+            for sequence, text, tree in zip(sequences, texts, trees, strict=True)
+        ]
+        parts.insert(3, Part(beside, rng.integers(3, VOCABULARY, 50).astype(np.int32), DraftTree.empty()))
+        found = [scored.logits for scored in engine.forward(parts)]
+        del found[3]
+        for mine, expected in zip(found, alone, strict=True):
+            np.testing.assert_array_equal(mine, expected)
+        for sequence in (*sequences, beside):
+            sequence.close()
+    with pytest.raises(UsageError, match="closed"):
+        engine.forward(parts)
+    one = engine.open()
+    with pytest.raises(UsageError, match="in one part"):
+        engine.forward([Part(one, np.array([3], dtype=np.int32), DraftTree.empty())] * 2)
 
 
 def test_products_of_the_same_rows_are_joined() -> None:
@@ -329,6 +379,7 @@ def test_rows_of_the_real_model_do_not_depend_on_how_many_there_are(dtype: str, 
     chain = [-1, 0, 1, 2, 3]
     branches = DraftTree.build([*text[41:46], 9, 8, 7], [*chain, -1, 0, 2])
     np.testing.assert_array_equal(scored(branches)[:6], many[:6])
+    check_batches(engine, seed=2)
 
 
 @pytest.mark.model
