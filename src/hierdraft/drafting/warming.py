@@ -9,7 +9,6 @@ from contextlib import contextmanager
 import numpy as np
 
 from hierdraft.protocols import Budget, Request, Step
-from hierdraft.registry import make_method
 
 
 @contextmanager
@@ -32,8 +31,10 @@ def warming() -> Iterator[Callable[[], None]]:
 
 
 def _warm_up() -> None:
-    """A request of the default method, with all that it calls."""
-    method = make_method("hierarchy:calibration=none")
+    """A request of the default method, with all that it calls, and then two at a time."""
+    from hierdraft.drafting.hierarchy.method import HierarchyMethod
+
+    method = HierarchyMethod(calibration="none")
     prompt = np.array([1, 2, 1, 2], dtype=np.int32)
     session = method.open(Request(prompt, 4, reference=[prompt]))
     tree = session.propose(prompt, Budget(2, 2))
@@ -41,3 +42,5 @@ def _warm_up() -> None:
     ids = np.zeros((rows, max(1, method.wants.top_k)), dtype=np.int32)
     session.observe(Step([1], tree, [0], np.array([1, 2, 1], dtype=np.int32)[:rows], ids))
     session.finish(prompt)
+    method.warm_up()
+    method.close()

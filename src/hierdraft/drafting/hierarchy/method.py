@@ -126,8 +126,17 @@ class HierarchyMethod:
                 trees[number] = tree
         return trees
 
-    def _serve(self, asks: Sequence[Ask]) -> list[DraftTree]:
-        """One call for sessions of one namespace."""
+    def warm_up(self) -> None:
+        """Load, or compile, the kernels of several threads, which a first batch would wait for."""
+        prompt = np.array([1, 2, 1, 2], dtype=np.int32)
+        sessions = [self.open(Request(prompt, 4)) for _ in range(2)]
+        with self.lock:
+            self._serve([(session, prompt, Budget(2, 2)) for session in sessions], apart=True)
+        for session in sessions:
+            session.finish(prompt)
+
+    def _serve(self, asks: Sequence[Ask], *, apart: bool = False) -> list[DraftTree]:
+        """One call for sessions of one namespace; `apart`: by several threads, however little there is to do."""
         sessions = [session for session, _, _ in asks]
         texts = [np.ascontiguousarray(tokens, dtype=np.int32) for _, tokens, _ in asks]
         nodes = [budget.nodes for _, _, budget in asks]
@@ -137,7 +146,7 @@ class HierarchyMethod:
         ]  # fmt: skip
         shared = sessions[0].shared
         note_runner_ups(sessions, shared)
-        self.slots.serve(shared, Asks(*np.array(numbers, dtype=np.int64)), Manner(self.least))
+        self.slots.serve(shared, Asks(*np.array(numbers, dtype=np.int64)), Manner(self.least), apart=apart)
         for session, most in zip(sessions, nodes, strict=True):
             session.served(most)
         return [self._tree(slot) for slot in numbers[0]]

@@ -163,14 +163,14 @@ class Slots:
             insert(chains, 0, known)
         self._put_own(slot, chains)
 
-    def serve(self, shared: Shared, asks: Asks, manner: Manner) -> None:
-        """Learn, take in what came, and draft: by several threads where there is enough to do."""
+    def serve(self, shared: Shared, asks: Asks, manner: Manner, *, apart: bool = False) -> None:
+        """Learn, take in what came, and draft: by several threads where there is enough to do, or with `apart`."""
         nodes = asks.nodes.tolist()
         for number in np.flatnonzero(asks.length > self.requests.own.capacity[asks.slot]).tolist():
             self._grow(int(asks.slot[number]), int(asks.length[number]))
         self.reserve(nodes=max(nodes, default=0))
         work = len(nodes) if manner.chain else (sum(nodes) + len(nodes)) // ROWS
-        parts = min(self._sizes.threads, len(nodes), -(-work // ALONE))
+        parts = min(self._sizes.threads, len(nodes), len(nodes) if apart else -(-work // ALONE))
         if parts < 2:
             serve_slots(self.pool, shared, asks, manner, self.accepted)
         else:
