@@ -98,3 +98,4 @@ def test_no_neighbour_changes_the_text(seed: int) -> None:
         done = 0
         while done < TOKENS:
             done += sweep(seed + 5 * done, min(20_000, TOKENS - done))
+    assert done >= TOKENS

@@ -156,6 +156,18 @@ def test_an_engine_that_fails_ends_the_requests_of_that_forward() -> None:
     assert model.submit("ab", **ASKED).wait().token_ids == expected
 
 
+def test_an_engine_that_fails_ends_nobody_who_only_waited() -> None:
+    engine = Failing(3, 257, memory=1)
+    front = Front(Scheduler(engine, most=2, waiting=9))
+    requests = [open_request(engine, PlainMethod(), [1, 2], Options(limit)) for limit in (900, 900, 30, 30)]
+    engine.broken = True
+    steps = [Steps(front, request, background=True) for request in requests]
+    for one in steps[:2]:
+        with pytest.raises(MemoryError):
+            list(one)
+    assert [sum(len(step.tokens) for step in one) for one in steps[2:]] == [30, 30]
+
+
 def test_a_queue_has_an_end() -> None:
     engine = ToyEngine(3, 257, memory=1)
     front = Front(Scheduler(engine, most=2, waiting=3))

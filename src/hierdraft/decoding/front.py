@@ -68,9 +68,6 @@ class Front:
             try:
                 while not ticket.steps and not ticket.over:
                     self._turn()
-            except Exception:  # the engine's, which the ticket holds too
-                if not ticket.over:
-                    raise
             finally:
                 ticket.waiters -= 1
                 self._changed.notify_all()  # somebody else has to make the next step
@@ -169,13 +166,11 @@ class Front:
     def _work(self) -> None:
         """Step what runs in the background until it is over."""
         with self._changed:
-            while tickets := [ticket for ticket in self._tickets() if ticket.wanted]:
-                try:
+            try:
+                while any(ticket.wanted for ticket in self._tickets()):
                     self._turn()
-                except Exception as error:  # noqa: BLE001 - to be told to who waits; nobody does for this thread
-                    for ticket in tickets:
-                        self._scheduler.end(ticket, error)
-            self._worker = None
+            finally:  # whatever ends this thread, the next request begins another
+                self._worker = None
 
     def _tickets(self) -> list[Ticket]:
         return [*self._new, *self._scheduler.running, *self._scheduler.waiting]

@@ -84,7 +84,7 @@ class Scheduler:
         """One forward for those in flight that are wanted, the ones that wait taking free places first.
 
         Where more are in flight than may share a forward, because nobody wanted some of them for a while, they take
-        turns. Raises what the engine raises, after which every request that was to share the forward is over.
+        turns. What the engine raises ends every request that was to share the forward, each of which holds it.
         """
         self._admit(wanted)
         tickets = [ticket for ticket in self.running if wanted(ticket)][: self.most]
@@ -99,10 +99,10 @@ class Scheduler:
 
         try:
             advance(self.engine, [*chosen], self._chunk(sum(not request.reads for request in chosen)), failed)
-        except Exception as error:  # the engine's: nobody knows whose part it was
+        except Exception as error:  # noqa: BLE001 - the engine's: nobody knows whose part it was
             for ticket in chosen.values():
                 self.end(ticket, error)
-            raise
+            return
         for request, ticket in chosen.items():
             if request.step is not None and not ticket.over:
                 ticket.steps.append(request.step)
