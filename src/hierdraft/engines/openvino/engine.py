@@ -55,7 +55,8 @@ class OpenVINOEngine:
         threads   None: OpenVINO's own choice
         exact     promise plain decoding's ids everywhere, in a number type in which rows of other branches are rounded
                   otherwise: such rows are scored again before anything hangs on them, and their choices are believed
-                  only where they lead clearly. None: where that can be had (not with sliding windows)
+                  only where they lead clearly. None: in bfloat16, where that can be had (not with sliding windows);
+                  in int8 more rows differ, and by more, so that it costs more
 
         Raises ModelError, UnsupportedModelError, or UsageError for a number type that this CPU does not have.
         """
@@ -85,7 +86,7 @@ class OpenVINOEngine:
 
     def _promise(self, folder: Path, exact: bool | None) -> None:
         """Make rows plain decoding's where that was asked for, or costs little."""
-        if self.exact or exact is False:
+        if self.exact or not (number_type(self.dtype).made if exact is None else exact):
             return
         if isinstance(self._cache, Pool):
             self._margin = margin_of(self, folder / f"margin-{self.fingerprint}.json")
