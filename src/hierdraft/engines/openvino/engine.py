@@ -22,8 +22,9 @@ from hierdraft.engines.costs import StepCosts
 from hierdraft.engines.measure import CHECK, attends_as_told, measured_costs
 from hierdraft.engines.openvino.files import Facts, graph_file
 from hierdraft.engines.openvino.margin import margin_of
-from hierdraft.engines.openvino.paged import PagedSequence, Pool, paged
-from hierdraft.engines.openvino.rows import Rows, rows_of
+from hierdraft.engines.openvino.paged import PagedSequence, Pool
+from hierdraft.engines.openvino.pagedgraph import paged
+from hierdraft.engines.openvino.rows import Rows
 from hierdraft.engines.openvino.runtime import openvino
 from hierdraft.engines.openvino.variables import Variables, VariablesSequence
 from hierdraft.engines.sequences import check_parts
@@ -37,6 +38,9 @@ Logits = NDArray[np.float32]
 SIZES = (1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 """Rows that forwards have. OpenVINO prepares every kernel anew when their number changes, which takes a third of a
 step, so a forward gets useless rows beside those that count where that is cheaper than another number of rows."""
+
+_WAY = 2
+"""Of scoring rows: with another, what was found out about costs and margins does not count any more."""
 
 _SHARE = 0.6
 """How much of a change's cost is laid on the step that makes it; those that follow have the benefit too."""
@@ -113,16 +117,12 @@ class OpenVINOEngine:
     def forward(self, parts: Sequence[Part]) -> list[Scored]:
         """Score all parts in one pass (with sliding windows one after another)."""
         check_parts(self, parts)
-        own = [len(part.tokens) + len(part.tree) for part in parts]
-        useless = [max(0, self._cache.least - count) for count in own]
-        count = sum(own) + sum(useless)
+        count = sum(len(part.tokens) + len(part.tree) for part in parts)
         size = self._rows_for(count)
         self._changed = size != self._rows
-        useless[-1] += size - count
-        given = [rows_of(part, more) for part, more in zip(parts, useless, strict=True)]
-        logits = self._cache.score(given)
+        found = self._cache.score(parts, size)
         self._rows, self._prices = size, []
-        return [Scored(one, self._doubt(rows)) for one, rows in zip(logits, given, strict=True)]
+        return [Scored(logits, self._doubt(rows)) for rows, logits in found]
 
     def _doubt(self, rows: Rows) -> Doubt | None:
         return Doubt(rows.plain, self._margin) if self._margin is not None and not rows.plain.all() else None
@@ -219,4 +219,4 @@ def _cache(folder: Path, options: dict[str, Any], windows: Sequence[int | None])
 def _fingerprint(folder: Path, dtype: str, threads: int | None) -> str:
     """Identifies what a step does and costs: graph (whose name knows model and versions), number type, threads, CPU."""
     processor = openvino.Core().get_property("CPU", "FULL_DEVICE_NAME")
-    return hashlib.sha256(f"{folder.name}\n{dtype}\n{threads}\n{processor}".encode()).hexdigest()[:24]
+    return hashlib.sha256(f"{folder.name}\n{_WAY}\n{dtype}\n{threads}\n{processor}".encode()).hexdigest()[:24]

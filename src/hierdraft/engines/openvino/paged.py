@@ -15,33 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hierdraft.engines.openvino.blocks import Blocks
-from hierdraft.engines.openvino.files import BEAM, IDS, MASK, POSITIONS, ROWS
-from hierdraft.engines.openvino.rows import Logits, Rows
-from hierdraft.engines.openvino.runtime import openvino, paged_attention_transformation
+from hierdraft.engines.openvino.pagedgraph import inputs
+from hierdraft.engines.openvino.rows import Logits, Rows, rows_of
+from hierdraft.engines.openvino.runtime import openvino
 from hierdraft.engines.sequences import OneSequence
 from hierdraft.tree import Int32
 
 if TYPE_CHECKING:
-    from hierdraft.protocols import Engine
-
-_NAMES = {IDS: "input_ids", POSITIONS: "position_ids", MASK: "attention_mask", BEAM: "beam_idx"}
-"""Inputs as the transformation expects them to be called."""
+    from hierdraft.protocols import Engine, Part
 
 _FIRST = 8
 
 KEEP = 2048
 """Tokens that there is room for before texts that are over are forgotten."""
-
-
-def paged(graph: Any) -> Any:
-    """The graph with paged attention in the place of its variables. Raises RuntimeError if that cannot be."""
-    for given in graph.inputs:
-        name = _NAMES.get(given.get_any_name())
-        if name is not None:
-            given.get_tensor().set_names({name})
-            given.get_node().set_friendly_name(name)
-    paged_attention_transformation(graph, allow_qq_bias=True)
-    return graph
 
 
 class PagedSequence(OneSequence):
@@ -95,8 +81,8 @@ class Pool:
 
     least = 2
     """Rows of a sequence below which the kernels take other ways: from two rows on, each is scored in the same
-    arithmetic, to the last bit, however many there are, of whatever sequences. That a row more takes hardly any time
-    makes it worth while."""
+    arithmetic, to the last bit, however many there are, of whatever sequences. So a call has so many at least, and a
+    single row of a sequence comes twice to the attention, which costs little: everything else sees it once."""
 
     plain = False
     """Whether only rows are kept that are plain decoding's to the last bit; the others are scored again."""
@@ -173,31 +159,20 @@ class Pool:
         self._bound[name] = array
         self._request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
 
-    def score(self, given: Sequence[Rows]) -> list[Logits]:
-        """float32[R, V] for each: logits of the `wanted` rows. They hold until the next call.
+    def score(self, parts: Sequence[Part], size: int) -> list[tuple[Rows, Logits]]:
+        """For each part its rows, and float32[R, V]: logits of those that are wanted. They hold until the next call.
 
-        The rows come after the texts; those that are text are committed.
+        The tokens of the parts are committed.
+
+        size  rows that the call has, at least as many as the parts have
         """
+        given = [rows_of(part, max(0, self.least - len(part.tokens) - len(part.tree))) for part in parts]
         self._reserve(given)
-        counts = np.array([len(rows.tokens) for rows in given])
-        past = np.array([rows.sequence.length for rows in given], dtype=np.int32)
-        tables = [rows.sequence.table[: -(-(rows.sequence.length + len(rows.tokens)) // self._size)] for rows in given]
-        bias = [rows.seen.reshape(-1).view(np.uint8) if rows.seen is not None else _NOTHING for rows in given]
-        starts = _begins(counts)
-        wanted = [rows.wanted + start for rows, start in zip(given, starts[:-1].tolist(), strict=True)]
-        scored = np.concatenate(wanted)
-        self._bind(_NAMES[IDS], np.concatenate([rows.tokens for rows in given]))
-        self._bind(_NAMES[POSITIONS], np.concatenate([rows.where for rows in given]))
-        self._bind(ROWS, scored if len(scored) else starts[:1].astype(np.int64))
-        self._bind("past_lens", past)
-        self._bind("subsequence_begins", starts)
-        self._bind("block_indices", np.concatenate([np.array(table, dtype=np.int32) for table in tables]))
-        self._bind("block_indices_begins", _begins([len(table) for table in tables]))
-        self._bind("qq_bias", np.concatenate(bias))
-        self._bind("qq_bias_begins", _begins([len(part) for part in bias]))
-        self._bind("max_context_len", np.array((past + counts).max(), dtype=np.int32))
+        for name, array in inputs(given, size, self._size).items():
+            self._bind(name, array)
         self._request.infer(share_inputs=True, share_outputs=True)
         logits: Logits = self._request.get_output_tensor(0).data
+        found, start = [], 0
         for rows in given:
             sequence = rows.sequence
             sequence.ids += rows.tokens[: rows.text].tolist()
@@ -205,7 +180,9 @@ class Pool:
             sequence.last = rows
             if rows.text > 1:
                 self.blocks.remember(sequence.ids, sequence.table)
-        return np.split(logits[: len(scored)], np.cumsum([len(part) for part in wanted])[:-1])
+            found.append((rows, logits[start : start + len(rows.wanted)]))
+            start += len(rows.wanted)
+        return found
 
     def move(self, sequence: PagedSequence, rows: Sequence[int]) -> None:
         """These of the rows after the text continue it, in order; `rows` ascends."""
@@ -226,11 +203,3 @@ class Pool:
                 wide = rows.astype(np.uint32) << 16 if type_name == "bf16" else np.ascontiguousarray(rows)
                 found[name] = wide.view(np.float32)
         return [(found[f"key_cache.{at}"], found[f"value_cache.{at}"]) for at in range(len(found) // 2)]
-
-
-_NOTHING = np.empty(0, dtype=np.uint8)
-
-
-def _begins(counts: Sequence[int] | NDArray[Any]) -> NDArray[np.int32]:
-    """int32[n+1]: where each of n parts begins, and the last one ends."""
-    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)

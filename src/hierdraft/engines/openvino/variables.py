@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hierdraft.engines.openvino.files import BEAM, IDS, MASK, POSITIONS, ROWS, SLIDING_MASK
-from hierdraft.engines.openvino.rows import Logits, Rows
+from hierdraft.engines.openvino.rows import Logits, Rows, rows_of
 from hierdraft.engines.openvino.rowtable import RowTable
 from hierdraft.engines.openvino.runtime import openvino
 from hierdraft.engines.sequences import OneSequence
 from hierdraft.tree import Int32
 
 if TYPE_CHECKING:
-    from hierdraft.protocols import Engine
+    from hierdraft.protocols import Engine, Part
 
 MOST_DROPPED = 256
 """Rejected rows that are carried along, and as many again as the text is long: a row more in the cache costs a forward
@@ -124,6 +124,8 @@ class Variables:
         given |= {SLIDING_MASK: sliding, MASK: full if SLIDING_MASK in self._names else sliding}
         return [given[name] for name in self._names]
 
-    def score(self, given: Sequence[Rows]) -> list[Logits]:
+    def score(self, parts: Sequence[Part], size: int) -> list[tuple[Rows, Logits]]:
         """See `Pool`."""
-        return [rows.sequence.score(rows) for rows in given]
+        spare = size - sum(len(part.tokens) + len(part.tree) for part in parts)
+        given = [rows_of(part, spare if part is parts[-1] else 0) for part in parts]
+        return [(rows, rows.sequence.score(rows)) for rows in given]
