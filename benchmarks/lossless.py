@@ -6,7 +6,9 @@ Prompts are the built-in ones, then those that the embedded pack was made with; 
 that every prompt gives its full number of tokens. `--greedy` and `--sampled` say how many answers there shall be of
 each; answers that the result file already holds are kept, so a run can be stopped and continued. For number types
 that only promise agreement up to ties, `--itself` also decodes plainly in passes of 8 rows, all but one of them
-useless: that is how often plain decoding differs from itself when the shape of its passes changes.
+useless: that is how often plain decoding differs from itself when the shape of its passes changes. With `--together`
+the drafted answers are written 1 to 16 at a time, another number for every 32 of them, and compared with plain decoding
+alone. `--exact` asks for plain decoding's ids in a number type that does not promise them by itself.
 """
 
 from __future__ import annotations
@@ -15,8 +17,10 @@ import argparse
 import json
 import random
 import sys
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -40,6 +44,10 @@ SAMPLED: tuple[dict[str, Any], ...] = (
 )
 
 
+GROUP, MOST = 32, 16
+"""With `--together`: answers that are written with the same number at a time, and the largest such number."""
+
+
 class Useless(PlainMethod):
     """Seven rows beside the one that counts."""
 
@@ -57,25 +65,61 @@ def questions() -> Iterator[dict[str, str]]:
     yield from random.Random(0).sample(rows, len(rows))
 
 
+Job = tuple[str, int, dict[str, str], str]
+"""What the answer is called, the number of its question, the question, and `greedy` or `sampled`."""
+
+
+def _budget(number: int) -> int | str:
+    return BUDGETS[number % len(BUDGETS)]
+
+
 class Comparison:
     """One model, decoding every prompt plainly and with drafts."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
-        self.model = hierdraft.load(args.model, engine=args.engine, dtype=args.dtype, learn=False, threads=args.threads)
+        self.model = hierdraft.load(
+            args.model, engine=args.engine, dtype=args.dtype, exact=args.exact, learn=False, threads=args.threads
+        )
         exact = self.model.engine.exact
         self.exact = None if exact else hierdraft.load(args.model, engine="hf", dtype="float32", learn=False).engine
 
-    def answer(self, number: int, row: dict[str, str], mode: str) -> dict[str, Any]:
-        """What came of one prompt."""
+    def answers(self, jobs: Sequence[Job]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """What came of each."""
+        if not self.args.together:
+            for key, number, row, mode in jobs:
+                ids, options = self._asked(number, row, mode)
+                plain = self.model.generate(ids, method="none", **options).token_ids
+                drafted = self.model.generate(ids, method="hierarchy", budget=_budget(number), **options)
+                yield key, self._compared(number, row, options, plain, drafted)
+            return
+        asked = [self._asked(number, row, mode) for _, number, row, mode in jobs]
+        alone = [self.model.generate(ids, method="none", **options).token_ids for ids, options in asked]
+        at_a_time = random.Random(jobs[0][0]).randint(1, MOST)
+        flying: deque[Any] = deque()
+        drafted = []
+        for (_, number, _, _), (ids, options) in zip(jobs, asked, strict=True):
+            if len(flying) == at_a_time:
+                drafted.append(flying.popleft().wait())
+            flying.append(self.model.submit(ids, method="hierarchy", budget=_budget(number), **options))
+        drafted += [stream.wait() for stream in flying]
+        for place, (key, number, row, _) in enumerate(jobs):
+            found = self._compared(number, row, asked[place][1], alone[place], drafted[place])
+            yield key, found | {"at_a_time": at_a_time}
+
+    def _asked(self, number: int, row: dict[str, str], mode: str) -> tuple[list[int], dict[str, Any]]:
+        """A prompt's ids, and how its answers are chosen."""
         ids = encode_prompt(self.model.tokenizer, row["prompt"], chat=True)
         chosen = SAMPLED[number % len(SAMPLED)] | {"seed": number} if mode == "sampled" else {}
-        options: dict[str, Any] = {"max_new_tokens": self.args.tokens, "ignore_eos": True, **chosen}
-        plain = self.model.generate(ids, method="none", **options).token_ids
-        budget = BUDGETS[number % len(BUDGETS)]
-        drafted = self.model.generate(ids, method="hierarchy", budget=budget, **options)
+        return ids, {"max_new_tokens": self.args.tokens, "ignore_eos": True, **chosen}
+
+    def _compared(
+        self, number: int, row: dict[str, str], options: dict[str, Any], plain: list[int], drafted: Any
+    ) -> dict[str, Any]:
+        ids = encode_prompt(self.model.tokenizer, row["prompt"], chat=True)
+        chosen = {name: value for name, value in options.items() if name not in ("max_new_tokens", "ignore_eos")}
         found: dict[str, Any] = {
-            "tokens": len(plain), "budget": budget, "accepted_length": round(drafted.accepted_length, 3),
+            "tokens": len(plain), "budget": _budget(number), "accepted_length": round(drafted.accepted_length, 3),
         }  # fmt: skip
         difference = self._explained(row["id"], ids, plain, drafted.token_ids, chosen)
         if difference:
@@ -131,8 +175,12 @@ def main() -> None:
     parser.add_argument("--greedy", type=int, default=42)
     parser.add_argument("--sampled", type=int, default=0)
     parser.add_argument("--itself", action="store_true")
+    parser.add_argument("--together", action="store_true")
+    parser.add_argument("--exact", action=argparse.BooleanOptionalAction)
     args = parser.parse_args()
     name = f"lossless-{args.dtype}" if args.engine == "hf" else f"lossless-{args.engine}-{args.dtype}"
+    name += "-together" if args.together else ""
+    name += {None: "", True: "-exact", False: "-audited"}[args.exact]
     kept = RESULTS / f"{name}.json"
     record: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
     answers, runs = record.get("per_answer", {}), record.get("runs", [])
@@ -142,12 +190,15 @@ def main() -> None:
     runs.append(run)
     comparison = Comparison(args)
     torch.set_num_threads(args.threads)
-    for number, row in enumerate(questions()):
-        for mode in ("greedy", "sampled"):
-            key = f"{mode} {row['id']}"
-            if number >= getattr(args, mode) or key in answers:
-                continue
-            answers[key] = found = comparison.answer(number, row, mode)
+    jobs: list[Job] = [
+        (f"{mode} {row['id']}", number, row, mode)
+        for number, row in enumerate(islice(questions(), max(args.greedy, args.sampled)))
+        for mode in ("greedy", "sampled")
+        if number < getattr(args, mode) and f"{mode} {row['id']}" not in answers
+    ]
+    for start in range(0, len(jobs), GROUP):
+        for key, found in comparison.answers(jobs[start : start + GROUP]):
+            answers[key] = found
             run["answers"] += 1
             told = found.get("difference")
             print(key, found["budget"], found["accepted_length"], told["kind"] if told else "same", flush=True)

@@ -22,6 +22,7 @@ def load(
     dtype: str = "auto",
     device: str | None = None,
     threads: int | None = None,
+    exact: bool | None = None,
     lean: bool = True,
     packs: Sequence[Path | str] | None = None,
     learn: bool | None = None,
@@ -33,7 +34,8 @@ def load(
     engine   `hf`: transformers; `openvino`: faster on a CPU; `auto`: OpenVINO on a CPU where it is installed
     dtype    `float32` (the exact grade), `bfloat16`, `float16`, with OpenVINO also `int8`; `auto`: float32 on a CPU,
              bfloat16 on CUDA
-    device, threads   `cpu`, `cuda`, ..., None: CUDA where there is one; CPU threads, None: the engine's own choice
+    device, threads   `cpu`, `cuda`, None: CUDA where there is one; CPU threads, None: the engine's own choice
+    exact    plain decoding's ids in OpenVINO's bfloat16 and int8 too, not up to near ties; None: where it costs little
     lean     on a CPU, pack the weights and use attention without copies (`engines/hf/lean.py`)
     packs    databases to draft from besides the model's own one; None: those in the settings
     learn    keep what the model says, per namespace, and draft from it; None: as the settings tell
@@ -47,9 +49,8 @@ def load(
 
     with warming() as begin:
         loaded, tokenizer, defaults = load_parts(
-            name, engine=engine, dtype=dtype, device=device, threads=threads, lean=lean, said=generation_config,
-            meanwhile=begin,
-        )  # fmt: skip
+            name, engine=engine, dtype=dtype, device=device, threads=threads, exact=exact, lean=lean,
+            said=generation_config, meanwhile=begin)  # fmt: skip
     if told := defaults.told(name):
         warnings.warn(told, GenerationConfigWarning, stacklevel=2)
     databases = _databases(name, tokenizer, loaded.vocab_size, packs, learn)

@@ -1,34 +1,39 @@
-"""The interfaces on one page: Method and Session, Engine, and the records that pass between them.
+"""The interfaces on one page: Method and Session, and the records that pass to and from them. `scoring.py` has Engine.
 
 Anything that satisfies one of these can be plugged in; nothing here runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
-import numpy as np
-from numpy.typing import NDArray
-
+from hierdraft.scoring import Array, Doubt, Engine, EngineSequence, Layered, Offers, Part, Scored
 from hierdraft.tree import DraftTree, Int32
 
-Array: TypeAlias = Any
-"""Logits stay on the engine's own device: a numpy array or a torch tensor."""
+__all__ = [
+    "Array",
+    "Budget",
+    "Doubt",
+    "Engine",
+    "EngineSequence",
+    "Finish",
+    "Layered",
+    "Method",
+    "Offers",
+    "Part",
+    "ProposesTogether",
+    "Request",
+    "Scored",
+    "Session",
+    "Setup",
+    "Step",
+    "Wants",
+]
 
 Finish = Literal["length", "context", "eos", "stop"]
 """Why a request ended: token limit, context full, an end-of-sequence id, a stop string or criterion."""
-
-
-@dataclass(frozen=True, slots=True)
-class Offers:
-    """What an engine can do.
-
-    scores  show the target's choice and its runner-ups at every scored row, rejected ones too
-    """
-
-    scores: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,7 @@ class Setup:
     """
 
     databases: Any
-    offers: Offers = Offers()
+    offers: Offers = field(default_factory=Offers)
     vocab_size: int | None = None
     tokenizer: str = ""
     open_engine: Callable[[str], Engine] | None = None
@@ -88,11 +93,13 @@ class Wants:
     top_k        runner-up ids per scored row, best first (0: none)
     prompt_rows  how many of the last prompt positions to score as well (1: only the last, which is always scored)
     probes       most probe nodes that it has scored in a step, where that pays
+    hidden       layers whose hidden states it reads at every row, the prompt's too; see `Part`
     """
 
     top_k: int = 0
     prompt_rows: int = 1
     probes: int = 0
+    hidden: tuple[int, ...] = ()
 
 
 @dataclass(slots=True)
@@ -108,6 +115,8 @@ class Step:
     finish      why the request ended with this step, or None
     prefill     True for the step that scored the prompt; its rows are the last `rows` prompt positions
     seconds     time spent in `draft`, `forward` and the `rest` (verify, cut, commit)
+    hidden      of each layer that was asked for, on the engine's device, [1+n, dim] of the last token committed before
+                this step and of every node; in the prefill step the prompt, in as many pieces as it was read in
     """
 
     tokens: list[int]
@@ -118,6 +127,7 @@ class Step:
     finish: Finish | None = None
     prefill: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
+    hidden: Mapping[int, Sequence[Array]] = field(default_factory=dict)
 
     @property
     def accepted(self) -> int:
@@ -181,110 +191,3 @@ class ProposesTogether(Protocol):
         If it raises, each session is asked by itself.
         """
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """What one sequence has scored in a forward: text that it does not hold yet, and a tree below the last of it.
-
-    sequence  one of the engine's, in no other part of this forward
-    tokens    int32[m], m >= 1: how the text continues. The sequence holds them once the forward is over
-    tree      drafts below the last of `tokens`
-    rows      how many of the last `tokens` have logits, 0 to m; at least 1 where there is a tree
-    """
-
-    sequence: EngineSequence
-    tokens: Int32
-    tree: DraftTree
-    rows: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Doubt:
-    """How far the rows of a forward are those of plain decoding.
-
-    plain   bool[rows]: scored in the very arithmetic of plain decoding. Row 0 of a tree always is
-    margin  by which a choice must lead at the other rows to be the same there
-    """
-
-    plain: NDArray[np.bool_]
-    margin: float
-
-    def after(self, first: int) -> Doubt | None:
-        """Of the rows from number `first` on; None where all of these are plain."""
-        plain = self.plain[first:]
-        return None if plain.all() else Doubt(plain, self.margin)
-
-
-@dataclass(slots=True)
-class Scored:
-    """What a forward found out about one part. It holds until the engine's next forward, of whatever sequences.
-
-    logits  [rows + n, V]: of the last `rows` tokens of the text, then of every node
-    doubt   where a row may differ from what plain decoding would score there, None where none does
-    """
-
-    logits: Array
-    doubt: Doubt | None = None
-
-
-class EngineSequence(Protocol):
-    """The keys and values of one text in an engine."""
-
-    length: int
-    """Tokens of the text that are held: from the first on, without gaps."""
-
-    def commit(self, path: Sequence[int]) -> None:
-        """These nodes of the tree that was scored last continue the text, in order; the others are dropped.
-
-        Every forward drops what was not committed before it. Of the nodes, a part from the first on may be held, where
-        the others have to be scored again: see `length`.
-        """
-
-    def rewind(self, length: int) -> None:
-        """Forget all but the first `length` tokens. Raises ValueError where there are not so many."""
-
-    def close(self) -> None:
-        """The text is over; a sequence that is used after that raises UsageError. May be called again."""
-
-
-class Engine(Protocol):
-    """Runs the target model for any number of sequences at a time, several of them in one forward."""
-
-    vocab_size: int
-    eos_ids: tuple[int, ...]
-    max_length: int
-    fingerprint: str
-    offers: Offers
-    exact: bool
-    """Whether drafted and plain decoding promise the same ids everywhere (float32, float64), or up to near ties."""
-
-    def open(self, ids: Sequence[int] | Int32 = (), *, reuse: bool = True) -> EngineSequence:
-        """A sequence for a text that begins with `ids`.
-
-        It is empty, unless other texts began alike and `reuse` is set: then it holds some of `ids` already.
-        """
-
-    def forward(self, parts: Sequence[Part]) -> list[Scored]:
-        """Score all parts in one pass, each as if it were alone.
-
-        Raises UsageError for a sequence that is closed or in two parts. If it raises, no sequence has changed.
-        """
-
-    def choices(self, logits: Array) -> Int32:
-        """int32[rows]: the highest logit of each row, the lowest id where several are equal."""
-
-    def values(self, logits: Array, row: int) -> NDArray[Any]:
-        """A copy of one row of logits in the computer's own memory: float[V], float64 only where the engine's are."""
-
-    def top_ids(self, logits: Array, k: int) -> Int32:
-        """int32[rows, k]: the ids of the k highest logits of each row, best first."""
-
-    def cost(self, rows: int, plain: int = 1) -> float:
-        """Seconds that a forward of `rows` rows takes, measured on this engine; 0.0 where nothing is known.
-
-        plain  how many of them are no drafts. Infinite for more, where the next forward has to do without drafts
-        """
-
-    def record(self, rows: int, seconds: float, plain: int = 1) -> None:
-        """Told how long a forward of `rows` rows took, `plain` of which were no drafts and none part of a prompt."""

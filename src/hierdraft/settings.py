@@ -99,6 +99,10 @@ class Settings(BaseSettings):
     dtype: Annotated[str, _one_of(number_types())] = Field(
         default="auto", title="the number type of its weights", description=listed(number_types())
     )
+    exact: bool | None = Field(
+        default=None, title="plain decoding's ids in bfloat16 and int8 too; unset: where that costs little",
+        description="true or false", examples=[True],
+    )  # fmt: skip
     budget: Literal["auto"] | _Budget = Field(
         default="auto", title="most drafted tokens in a step", description="auto or a whole number from 0 to 128"
     )

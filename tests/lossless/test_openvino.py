@@ -228,6 +228,8 @@ def test_forwards_keep_their_number_of_rows_where_a_change_costs_more(name: str,
     dear = scored(StepCosts({1: 1.0, 4: 1.5, 6: 3.0, 64: 64.0}, change=1.0))
     assert [rows for _, rows, _, _ in dear] == [4, 4, 4]
     assert dear[0][2:] == (1.5, pytest.approx(3.0 + 0.6))
+    engine.costs = StepCosts({1: 1.0, 4: 1.5, 6: 3.0, 64: 64.0}, change=1.0)
+    assert [engine._rows_for(1) for _ in range(9)].index(least) in (2, 3), "the change would have paid by now"
     cheap = scored(StepCosts({1: 1.0, 4: 1.5, 6: 3.0, 64: 64.0}, change=0.1))
     assert [rows for _, rows, _, _ in cheap] == [4, least, 4]
     for padded in (dear, cheap):

@@ -23,7 +23,8 @@ def filled(length: int, room: int) -> tuple[TreeCache, torch.Tensor]:
     keys = torch.arange(HEADS * length * DIM, dtype=torch.float32).reshape(1, HEADS, length, DIM)
     for layer in cache.layers:
         layer.update(keys, -keys)
-    cache.settle(length, room)
+    cache.settle(room)
+    cache.hold(length)
     return cache, keys
 
 

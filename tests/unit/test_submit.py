@@ -70,6 +70,23 @@ def test_what_was_submitted_can_be_cancelled(toy: LanguageModel, alone: list[lis
     assert [run.token_ids for run in toy.generate(TEXTS, **ASKED)] == alone
 
 
+def test_who_cancels_waits_for_one_step_however_many_run_on(
+    toy: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forwards = []
+    real = toy.engine.forward
+    monkeypatch.setattr(toy.engine, "forward", lambda parts: (forwards.append(len(parts)), real(parts))[1])
+    others = [toy.submit("ab", method="none", max_new_tokens=100_000) for _ in range(3)]
+    for _ in range(5):
+        one = toy.submit("cd", method="none", max_new_tokens=100_000)
+        next(one)
+        before = len(forwards)
+        one.close()
+        assert forwards[before:].count(4) <= 2
+    for stream in others:
+        stream.close()
+
+
 def test_a_task_awaits_many(toy: LanguageModel, alone: list[list[int]]) -> None:
     async def pieces(text: str) -> str:
         return "".join([piece.text async for piece in toy.submit(text, **ASKED)])

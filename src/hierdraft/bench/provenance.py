@@ -28,7 +28,7 @@ _DIGITS = 16
 def made_with(model: Any) -> dict[str, Any]:
     """Facts of a loaded `LanguageModel` and of this machine, as they stand in a run's header.
 
-    dtype, engine, device, threads   what is in force, never `auto`
+    dtype, engine, device, threads, exact   what is in force, never `auto`
     packs     what can be drafted from, the pack that comes with the model included: see `pack_facts`
     learn     whether answers are learned for later ones
     code      digest of hierdraft's own files; `commit` only where they lie in a checkout
@@ -37,7 +37,7 @@ def made_with(model: Any) -> dict[str, Any]:
     packages = ["torch", "transformers", "tokenizers", *(["openvino"] if engine.name == "openvino" else [])]
     return {
         "dtype": engine.dtype, "engine": engine.name, "device": engine.device, "threads": engine.threads,
-        "learn": model.databases.namespaces is not None,
+        "exact": engine.exact, "learn": model.databases.namespaces is not None,
         **versions(packages), **made_without_model(model.databases.packs),
     }  # fmt: skip
 

@@ -28,6 +28,7 @@ def run(
     model: options.Model = None,
     engine: options.Engine = None,
     dtype: options.Dtype = None,
+    exact: options.Exact = None,
     threads: options.Threads = None,
     max_new_tokens: Annotated[int, typer.Option(min=2, help="Most new tokens per answer.")] = 128,
     budget: Annotated[str | None, typer.Option(help="auto, or a number of nodes per step.")] = None,
@@ -39,9 +40,7 @@ def run(
         float, typer.Option(help="Drop tokens below this share of the likeliest one's probability.")
     ] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="Each answer's own seed is made from this one.")] = 0,
-    skip_long: Annotated[
-        bool, typer.Option("--skip-long", help="Leave out turns that are too long for the model.")
-    ] = False,
+    skip_long: options.SkipLong = False,
     pack: options.Packs = None,
     as_json: options.AsJson = False,
 ) -> None:
@@ -67,14 +66,14 @@ def run(
     for name in names:
         make_method(name)
     settings = load_settings(
-        model=model, engine=engine, dtype=dtype, threads=threads, budget=budget, packs=pack or None
+        model=model, engine=engine, dtype=dtype, exact=exact, threads=threads, budget=budget, packs=pack or None
     )
     every = load_questions(dataset, None, settings.cache_dir)
     given: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
     Sampling(**given, seed=seed).check(vocab_size=1)
     loaded = load(
-        settings.model, engine=settings.engine, dtype=settings.dtype, threads=settings.threads, packs=settings.packs,
-        learn=False, generation_config=False,
+        settings.model, engine=settings.engine, dtype=settings.dtype, threads=settings.threads, exact=settings.exact,
+        packs=settings.packs, learn=False, generation_config=False,
     )  # fmt: skip
     about = {"model": settings.model, "dataset": dataset, "questions": questions_digest(every), **made_with(loaded)}
     plan = Plan(names, max_new_tokens, settings.budget, given if temperature else {}, seed, about, skip_long)

@@ -52,6 +52,7 @@ def generate(
     max_new_tokens: Annotated[int | None, typer.Option(help="Most new tokens.")] = None,
     budget: Annotated[str | None, typer.Option(help="auto, or a number of nodes per step.")] = None,
     dtype: options.Dtype = None,
+    exact: options.Exact = None,
     threads: options.Threads = None,
     stop: Annotated[list[str] | None, typer.Option(help="A string that ends the answer; may be repeated.")] = None,
     system: Annotated[str | None, typer.Option(help="A system message, before the prompt.")] = None,
@@ -83,7 +84,7 @@ def generate(
     check_together(prompt, system, messages, template, demo=demo, raw=raw)
     settings = load_settings(
         model=model, engine=engine, method=method, max_new_tokens=max_new_tokens, budget=budget, dtype=dtype,
-        threads=threads, packs=pack or None, learn=False if no_learn or demo else None,
+        exact=exact, threads=threads, packs=pack or None, learn=False if no_learn or demo else None,
     )  # fmt: skip
     text = "" if demo or (prompt is None and messages is not None) else read_prompt(prompt)
     asked = conversation(text, system, messages)
@@ -152,7 +153,7 @@ def _load(settings: Any, generation_config: bool) -> LanguageModel:
         warnings.simplefilter("ignore", GenerationConfigWarning)
         loaded = load(
             settings.model, engine=settings.engine, dtype=settings.dtype, threads=settings.threads,
-            packs=settings.packs, learn=settings.learn, generation_config=generation_config,
+            exact=settings.exact, packs=settings.packs, learn=settings.learn, generation_config=generation_config,
         )  # fmt: skip
     if told := loaded.defaults.told(settings.model):
         typer.echo(f"hierdraft: {told}", err=True)

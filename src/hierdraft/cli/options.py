@@ -28,6 +28,9 @@ ServedModel = Annotated[
 ]
 Engine = Annotated[str | None, typer.Option(help=f"{listed(engine_names())}.", autocompletion=complete.engines)]
 Dtype = Annotated[str | None, typer.Option(help=f"{listed(number_types())}.", autocompletion=complete.dtypes)]
+Exact = Annotated[
+    bool | None, typer.Option("--exact/--no-exact", help="Plain decoding's ids in bfloat16 and int8 too, or not.")
+]
 AnswerDtype = Annotated[str, typer.Option(help=f"{listed(number_types('hf'))}.", autocompletion=complete.dtypes)]
 Threads = Annotated[int | None, typer.Option(help="CPU threads.")]
 Method = Annotated[
@@ -73,4 +76,5 @@ Seed = Annotated[int | None, typer.Option(help="Same seed, same sample; shown wh
 NoGenerationConfig = Annotated[
     bool, typer.Option("--no-generation-config", help="Do not do what the model's generation_config.json says.")
 ]
+SkipLong = Annotated[bool, typer.Option("--skip-long", help="Leave out turns that are too long for the model.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON only.")]

@@ -24,8 +24,8 @@ def score(engine: Engine, parts: Sequence[Part]) -> Forward:
     return Forward(parts, scored, choices, perf_counter() - started)
 
 
-def advance(engine: Engine, requests: Sequence[Running], chunk: int, failed: Failed) -> None:
-    """Bring every request one step further, in one forward; `step` of each is what that brought.
+def advance(engine: Engine, requests: Sequence[Running], chunk: int, failed: Failed) -> Forward | None:
+    """Bring every request one step further, in one forward; `step` of each is what that brought. Returns the forward.
 
     requests  that were begun and are not over, those that read their prompts in the order in which they came
     chunk     most tokens of prompts in all; who comes too late for them waits for the next forward
@@ -41,11 +41,10 @@ def advance(engine: Engine, requests: Sequence[Running], chunk: int, failed: Fai
         trim_together([request.draft for request in writing], lambda rows: engine.cost(read + rows, base))
     parts = {**reading, **{request: request.part() for request in writing}}
     if not parts:
-        return
+        return None
     forward = score(engine, [*parts.values()])
     if not reading:
-        rows = sum(len(part.tokens) + len(part.tree) for part in parts.values())
-        engine.record(rows, forward.seconds, base)
+        engine.record(forward.rows, forward.seconds, base)
     for place, request in enumerate(parts):
         try:
             request.settle(forward, place)
@@ -54,6 +53,7 @@ def advance(engine: Engine, requests: Sequence[Running], chunk: int, failed: Fai
         except BaseException as error:  # an interrupt: the others can continue, this one may be in two minds
             failed(request, error)
             raise
+    return forward
 
 
 def _reading(requests: Sequence[Running], chunk: int) -> dict[Running, Part]:

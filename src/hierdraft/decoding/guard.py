@@ -26,6 +26,13 @@ def check_method(method: Method, offers: Offers, name: str = "") -> None:
     if (method.wants.top_k or method.wants.probes) and not offers.scores:
         what = "the target's logits at every scored row, which recorded output does not have"
         raise UsageError(f"The method {name or method_name(method)!r} needs {what}.")
+    hidden = method.wants.hidden
+    if hidden and not 0 <= min(hidden) <= max(hidden) <= offers.layers:
+        shows = f"those of layers 0 to {offers.layers}" if offers.layers else "none: transformers' engine does (hf)"
+        raise UsageError(
+            f"The method {name or method_name(method)!r} reads hidden states of layers {list(hidden)}, and this engine "
+            f"shows {shows}."
+        )
 
 
 class GuardedSession:

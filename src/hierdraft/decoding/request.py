@@ -15,7 +15,7 @@ import numpy as np
 from hierdraft.decoding.guard import GuardedSession
 from hierdraft.drafting.budget import AutoBudget, BudgetLaw
 from hierdraft.drafting.together import Draft
-from hierdraft.protocols import Budget, Engine, EngineSequence, Method, Part, Request, Scored, Step
+from hierdraft.protocols import Array, Budget, Engine, EngineSequence, Method, Part, Request, Scored, Step
 from hierdraft.tree import DraftTree, Int32
 from hierdraft.verify.constraint import Follower
 from hierdraft.verify.contracts import Stop, Verdict, Verifier
@@ -70,6 +70,11 @@ class Forward:
     choices: Sequence[Int32]
     seconds: float
 
+    @property
+    def rows(self) -> int:
+        """How many were scored."""
+        return sum(len(part.tokens) + len(part.tree) for part in self.parts)
+
 
 class Running:
     """One request in flight: its token buffer and the parts that act on it.
@@ -105,7 +110,9 @@ class Running:
         options, prompt, engine = self.options, self.prompt, self.engine
         wanted = options.budget.prompt_rows(self.method.wants.prompt_rows, engine.cost)
         self._rows = min(max(1, wanted), len(prompt))
-        self.sequence = engine.open(prompt[: len(prompt) - self._rows])
+        self._hidden: dict[int, list[Array]] = {}
+        reuse = not self.method.wants.hidden  # nobody has the hidden states of what is not scored again
+        self.sequence = engine.open(prompt[: len(prompt) - self._rows], reuse=reuse)
         request = Request(prompt, self.limit, options.namespace, options.reference, engine.vocab_size)
         self.session = GuardedSession(self.method, request, engine.vocab_size, MAX_ROWS)
 
@@ -115,7 +122,8 @@ class Running:
         start = self._held(len(self.prompt) - rows)
         left = len(self.prompt) - start
         count = left if left <= max(most, rows) else min(most, left - rows)
-        return Part(self.sequence, self.prompt[start : start + count], DraftTree.empty(), rows if count == left else 0)
+        tokens, rows = self.prompt[start : start + count], rows if count == left else 0
+        return Part(self.sequence, tokens, DraftTree.empty(), rows, self.session.wants.hidden)
 
     def plan(self, others: int = 0) -> Budget | None:
         """What the method may draft now; None: it is not asked. `others`: rows that the forward has besides."""
@@ -143,7 +151,8 @@ class Running:
 
     def part(self) -> Part:
         """What is to be scored: what was left of the draft, below the last token."""
-        return Part(self.sequence, self.tokens[self._held(self.length - 1) :], self.draft.tree)
+        tokens = self.tokens[self._held(self.length - 1) :]
+        return Part(self.sequence, tokens, self.draft.tree, hidden=self.session.wants.hidden)
 
     def _held(self, most: int) -> int:
         """How many tokens the sequence holds, at most `most`: after an interrupted step it may hold too many or few."""
@@ -157,6 +166,8 @@ class Running:
         self._seconds["forward"] += forward.seconds
         part, choices = forward.parts[place], forward.choices[place]
         self.step = None
+        for layer, rows in forward.scored[place].hidden.items():
+            self._hidden.setdefault(layer, []).append(rows if self.reads else rows[len(part.tokens) - 1 :])
         if part.rows == 0:
             return
         verdict = self._verified(part, forward.scored[place], choices)
@@ -186,7 +197,10 @@ class Running:
             choices[row] = token  # where a token was drawn, it is the target's choice
         top_k = self.session.wants.top_k
         runner_up = self.engine.top_ids(forward.scored[place].logits, top_k) if top_k else None
-        return Step(verdict.tokens, part.tree, verdict.path, choices, runner_up, verdict.finish, self.reads)
+        hidden, self._hidden = self._hidden, {}
+        return Step(
+            verdict.tokens, part.tree, verdict.path, choices, runner_up, verdict.finish, self.reads, hidden=hidden
+        )
 
     def _observe(self, step: Step) -> None:
         started = perf_counter()

@@ -5,11 +5,12 @@ Nothing here waits or locks: `front.py` does, so that many threads can use one s
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 
 from hierdraft.decoding.forwards import advance
-from hierdraft.decoding.request import Running
+from hierdraft.decoding.request import Forward, Running
 from hierdraft.errors import QueueFullError
 from hierdraft.protocols import Engine, Step
 
@@ -22,13 +23,13 @@ WAITING = 1024
 CHUNK = 2048
 """Most tokens of prompts in a forward: all at once could need too much memory."""
 
-LEAST = 32
+LEAST = 16
 """Tokens of prompts that are read in a forward beside others that write, however long that takes."""
 
 UNKNOWN = 256
 """Likewise while nobody knows how long it takes."""
 
-DELAY = 3.0
+DELAY = 2.2
 """How many times longer a forward may take for the prompts in it: others wait for that long for their next token."""
 
 
@@ -67,6 +68,7 @@ class Scheduler:
         self._bound = waiting
         self.waiting: deque[Ticket] = deque()
         self.running: list[Ticket] = []
+        self._slower = 1.0
 
     def check_room(self, more: int = 0) -> None:
         """Raises QueueFullError where as many wait as may; `more` wait that were not added yet."""
@@ -97,12 +99,14 @@ class Scheduler:
         def failed(request: Running, error: BaseException) -> None:
             self.end(chosen[request], error)
 
+        writing = sum(not request.reads for request in chosen)
         try:
-            advance(self.engine, [*chosen], self._chunk(sum(not request.reads for request in chosen)), failed)
+            forward = advance(self.engine, [*chosen], self._chunk(writing), failed)
         except Exception as error:  # noqa: BLE001 - the engine's: nobody knows whose part it was
             for ticket in chosen.values():
                 self.end(ticket, error)
             return
+        self._compare(forward, writing)
         for request, ticket in chosen.items():
             if request.step is not None and not ticket.over:
                 ticket.steps.append(request.step)
@@ -125,6 +129,14 @@ class Scheduler:
             ticket.begun = True
             self.running.append(ticket)
 
+    def _compare(self, forward: Forward | None, writing: int) -> None:
+        """How much longer than behind short texts a forward took that read a prompt: the later in it, the longer."""
+        expected = self.engine.cost(forward.rows, forward.rows) if forward is not None else 0.0
+        if forward is None or writing == 0 or expected <= 0.0 or not any(part.rows == 0 for part in forward.parts):
+            self._slower = 1.0
+        elif math.isfinite(expected):
+            self._slower = max(1.0, (self._slower + forward.seconds / expected) / 2)
+
     def _chunk(self, writing: int) -> int:
         """How many tokens of prompts may be read beside `writing` requests that write."""
         if writing == 0:
@@ -135,7 +147,7 @@ class Scheduler:
             return UNKNOWN
         while least < most:  # the largest number that takes no longer
             middle = (least + most + 1) // 2
-            if self.engine.cost(writing + middle, writing + middle) <= bound:
+            if self._slower * self.engine.cost(writing + middle, writing + middle) <= bound:
                 least = middle
             else:
                 most = middle - 1

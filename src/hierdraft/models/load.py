@@ -43,18 +43,18 @@ class LoadedEngine(Engine, Protocol):
 
 def load_engine(
     name: str, *, engine: str = "auto", dtype: str = "auto", device: str | None = None, threads: int | None = None,
-    lean: bool = True,
+    exact: bool | None = None, lean: bool = True,
 ) -> tuple[LoadedEngine, Any]:  # fmt: skip
     """(engine, tokenizer) of a model; see `hierdraft.load` for the arguments and errors."""
     loaded, tokenizer, _ = load_parts(
-        name, engine=engine, dtype=dtype, device=device, threads=threads, lean=lean, said=False
+        name, engine=engine, dtype=dtype, device=device, threads=threads, exact=exact, lean=lean, said=False
     )
     return loaded, tokenizer
 
 
 def load_parts(
     name: str, *, engine: str = "auto", dtype: str = "auto", device: str | None = None, threads: int | None = None,
-    lean: bool = True, said: bool = True, meanwhile: Callable[[], None] = lambda: None,
+    exact: bool | None = None, lean: bool = True, said: bool = True, meanwhile: Callable[[], None] = lambda: None,
 ) -> tuple[LoadedEngine, Any, GenerationDefaults]:  # fmt: skip
     """(engine, tokenizer, what the folder says about answers) of a model; see `hierdraft.load`.
 
@@ -71,20 +71,23 @@ def load_parts(
     path = resolve(name, cache_dir).path
     defaults = GenerationDefaults.read(path, eos_only=not said)
     loaded, tokenizer = _load(
-        path, cache_dir, engine=engine, dtype=dtype, device=device, threads=threads, lean=lean, meanwhile=meanwhile
-    )
+        path, cache_dir, engine=engine, dtype=dtype, device=device, threads=threads, exact=exact, lean=lean,
+        meanwhile=meanwhile,
+    )  # fmt: skip
+    if exact and not loaded.exact:
+        raise UsageError(f"In {loaded.dtype} {loaded.name} is only audited: exact takes float32, or OpenVINO.")
     loaded.eos_ids = defaults.eos_ids(tokenizer, loaded.vocab_size)
     defaults.check(loaded.vocab_size)
     return loaded, tokenizer, defaults
 
 
 def _load(
-    path: Path, cache_dir: Path, *, engine: str, dtype: str, device: str | None, threads: int | None, lean: bool,
-    meanwhile: Callable[[], None],
+    path: Path, cache_dir: Path, *, engine: str, dtype: str, device: str | None, threads: int | None,
+    exact: bool | None, lean: bool, meanwhile: Callable[[], None],
 ) -> tuple[LoadedEngine, Any]:  # fmt: skip
     if engine == "openvino" or (engine == "auto" and _has_openvino() and _on_cpu(device)):
         try:
-            return _load_openvino(path, cache_dir, dtype, device, threads, meanwhile)
+            return _load_openvino(path, cache_dir, dtype, device, threads, exact, meanwhile)
         except (UnsupportedModelError, CacheError) as error:
             if engine == "openvino" or dtype not in number_types("hf"):
                 raise
@@ -131,6 +134,7 @@ def _load_openvino(
     dtype: str,
     device: str | None,
     threads: int | None,
+    exact: bool | None,
     meanwhile: Callable[[], None],
 ) -> tuple[LoadedEngine, Any]:
     if not _has_openvino():
@@ -143,7 +147,7 @@ def _load_openvino(
     kind = "float32" if dtype == "auto" else dtype
     folder = prepare(path, number_type(kind).weights, cache_dir)
     meanwhile()
-    engine = OpenVINOEngine(folder, kind, threads)
+    engine = OpenVINOEngine(folder, kind, threads, exact=exact)
     engine.measure_costs(stored=folder / f"costs-{engine.fingerprint}.json")
     return engine, _tokenizer(path, folder)
 

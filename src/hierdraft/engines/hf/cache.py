@@ -1,8 +1,8 @@
 """A preallocated key/value cache for transformers models: write in place, keep a path, refuse what cannot rewind.
 
-A forward of T rows writes its keys and values after the committed ones and attends to both through views; nothing is
-concatenated. Committing gathers the accepted rows into place. All layers of one shape share one block of memory, so a
-gather is two operations however many layers there are.
+A forward of T rows writes its keys and values after the kept ones, and after what other forwards wrote there and still
+counts, and attends to all through views; nothing is concatenated. Committing gathers the accepted rows into place. All
+layers of one shape share one block of memory, so a gather is two operations however many layers there are.
 """
 
 from __future__ import annotations
@@ -27,13 +27,17 @@ GROWTH = 256
 
 
 class RowLayer(CacheLayerMixin):  # type: ignore[misc]
-    """One layer's keys and values [1, heads, capacity, dim], of which the first `owner.length` positions are kept."""
+    """One layer's keys and values [1, heads, capacity, dim], of which the first `owner.length` positions are kept.
+
+    ahead   how many rows after those were written and still count
+    """
 
     is_sliding = False
 
     def __init__(self, owner: TreeCache) -> None:
         super().__init__()
         self._owner = cast("TreeCache", weakref.proxy(owner))  # without a cycle the memory goes with the cache, at once
+        self.ahead = 0
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         """Take the first forward's keys and values as they are; `TreeCache.settle` moves them into a block."""
@@ -48,12 +52,13 @@ class RowLayer(CacheLayerMixin):  # type: ignore[misc]
         *args: Any,  # noqa: ARG002
         **kwargs: Any,  # noqa: ARG002
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write [1, heads, T, dim] after the kept positions; all kept and new ones are returned as views."""
+        """Write [1, heads, T, dim] after the rows that count; all of them are returned as views."""
+        start = self._owner.length + self.ahead
+        stop = start + key_states.shape[2]
+        self.ahead += key_states.shape[2]
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
             return key_states, value_states
-        start = self._owner.length
-        stop = start + key_states.shape[2]
         self.keys[:, :, start:stop] = key_states
         self.values[:, :, start:stop] = value_states
         return self.keys[:, :, :stop], self.values[:, :, :stop]
@@ -81,13 +86,33 @@ class TreeCache(Cache):  # type: ignore[misc]
         self._capacity = 0
         super().__init__(layers=[RowLayer(self) for _ in range(layers)])
 
-    def settle(self, length: int, room: int) -> None:
-        """After the prefill of `length` positions: move all layers into shared blocks with `room` more positions."""
-        self.length = length
-        self._move(length + room)
+    def settle(self, room: int) -> None:
+        """After the first forward: move all layers into shared blocks with `room` more positions."""
+        if not self._blocks:
+            self._move(max((layer.ahead for layer in self.layers), default=0) + room)
+
+    def hold(self, rows: int) -> None:
+        """Keep the next `rows` of the rows that count."""
+        self.length += rows
+        for layer in self.layers:
+            layer.ahead -= rows
+
+    def written(self) -> list[int]:
+        """Of every layer, how many rows after the kept positions count."""
+        return [layer.ahead for layer in self.layers]
+
+    def count(self, ahead: Sequence[int]) -> None:
+        """Of every layer, no more than so many rows after the kept positions count."""
+        for layer, rows in zip(self.layers, ahead, strict=True):
+            layer.ahead = rows
+
+    def drop(self) -> None:
+        """None of the rows after the kept positions count."""
+        for layer in self.layers:
+            layer.ahead = 0
 
     def reserve(self, rows: int) -> None:
-        """Make sure that the next forward of `rows` rows fits; a cache without blocks takes any number."""
+        """Make sure that `rows` rows fit after the kept positions; a cache without blocks takes any number."""
         if self._blocks and self.length + rows > self._capacity:
             self._move(self.length + rows + max(GROWTH, self._capacity // 2))
 
@@ -108,8 +133,9 @@ class TreeCache(Cache):  # type: ignore[misc]
             values = torch.zeros(len(members), 1, heads, capacity, value_dim, dtype=dtype, device=device)
             for place, index in enumerate(members):
                 layer = self.layers[index]
-                keys[place, :, :, : self.length] = layer.keys[:, :, : self.length]
-                values[place, :, :, : self.length] = layer.values[:, :, : self.length]
+                used = self.length + layer.ahead
+                keys[place, :, :, :used] = layer.keys[:, :, :used]
+                values[place, :, :, :used] = layer.values[:, :, :used]
             blocks.append((keys, values, members))
         for keys, values, members in blocks:  # now that there was memory for all
             for place, index in enumerate(members):
@@ -118,7 +144,7 @@ class TreeCache(Cache):  # type: ignore[misc]
         self._capacity = capacity
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Keep these rows of the last forward, in order; `rows` must ascend."""
+        """Keep these of the rows that count, in order, and no others; `rows` must ascend."""
         start, stop = self.length, self.length + len(rows)
         if list(rows) != list(range(len(rows))):
             for keys, values, _ in self._blocks:
@@ -126,12 +152,14 @@ class TreeCache(Cache):  # type: ignore[misc]
                 keys[:, :, :, start:stop] = keys.index_select(3, index)
                 values[:, :, :, start:stop] = values.index_select(3, index)
         self.length = stop
+        self.drop()
 
     def rewind(self, length: int) -> None:
         """Keep only the first `length` positions."""
         if not 0 <= length <= self.length:
             raise ValueError(f"cannot rewind from {self.length} to {length} positions")
         self.length = length
+        self.drop()
 
 
 def layer_windows(model: Any) -> list[int | None]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from hierdraft.engines.hf.cache import RowLayer, TreeCache
+from hierdraft.errors import UnsupportedModelError
 from hierdraft.tree import DraftTree
 
 if TYPE_CHECKING:
@@ -53,10 +54,47 @@ def scores_together(engine: HFEngine) -> bool:
     parts = [engine.after(cache, last, tree), engine.after(shorter, last, DraftTree.empty())]
     alone = [engine.score(cache, last, tree), engine.score(shorter, last, DraftTree.empty())]
     try:
-        found = engine.side_by_side(parts)
+        found = [one.logits for one in engine.side_by_side(parts)]
     except Exception:  # noqa: BLE001 - a model's own code may raise anything; alone it has just worked
         return False
     return all(_alike(engine, one, other) for one, other in zip(found, alone, strict=True))
+
+
+def layers_return_tuples(engine: HFEngine) -> bool:
+    """Whether a model's layers do.
+
+    Raises UnsupportedModelError where they do not add up to the model: where what one gives is not all that goes into
+    the next, or what follows the last is not the norm and the output layer.
+    """
+    cache, last, tree = _example(engine)
+    layers, part = engine.layers, engine.after(cache, last, tree)
+
+    def forward() -> torch.Tensor:
+        return engine.run(engine.inputs(part))
+
+    count = len(layers)
+    middle = count // 2
+    try:
+        tuples = layers.return_tuples(forward)
+        with layers.showing((middle, count)) as shown:
+            logits = forward()
+        ids = torch.zeros(1, logits.shape[1], dtype=torch.long, device=logits.device)
+        scored = layers.after_all(lambda: engine.run({"input_ids": ids}), shown[count], tuples=tuples)
+        halves = [
+            layers.run(forward, 0, middle, None, tuples=tuples) if middle else shown[middle],
+            layers.run(forward, middle, count, shown[middle], tuples=tuples),
+        ]
+        right = _alike(engine, scored, logits) and all(
+            _alike(engine, half, shown[number]) for half, number in zip(halves, (middle, count), strict=True)
+        )
+    except Exception as error:  # a model's own code may raise anything
+        reason = f"({type(error).__name__}: {str(error)[:120]})"
+        raise UnsupportedModelError(f"{engine.architecture} does not show its hidden states {reason}.") from error
+    if not right:
+        raise UnsupportedModelError(
+            f"The layers of {engine.architecture} by themselves are not the model: its hidden states cannot be used."
+        )
+    return tuples
 
 
 def _example(engine: HFEngine) -> tuple[MadeUpCache, int, DraftTree]:

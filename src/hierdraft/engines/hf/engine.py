@@ -17,45 +17,22 @@ from numpy.typing import NDArray
 
 from hierdraft.engines.costs import StepCosts
 from hierdraft.engines.hf.cache import GROWTH, TreeCache, layer_windows
-from hierdraft.engines.hf.check import attends_as_told, scores_together
+from hierdraft.engines.hf.check import attends_as_told, layers_return_tuples, scores_together
 from hierdraft.engines.hf.facts import context_length, drops_out, eos_ids, using_threads, vocabulary
 from hierdraft.engines.hf.inputs import check_inputs
+from hierdraft.engines.hf.layers import Layers
 from hierdraft.engines.hf.lean import ATTENTION, check_packed
 from hierdraft.engines.hf.mask import full_mask, positions, sliding_mask
-from hierdraft.engines.hf.together import Inputs, calls, rows_of
+from hierdraft.engines.hf.sequence import HFSequence, as_before_if_it_fails
+from hierdraft.engines.hf.together import Inputs, calls
 from hierdraft.engines.measure import measured_costs
-from hierdraft.engines.sequences import OneSequence, check_parts
+from hierdraft.engines.sequences import check_parts, known_rows
 from hierdraft.engines.topids import top_ids
 from hierdraft.errors import UnsupportedModelError, UsageError
 from hierdraft.protocols import Offers, Part, Scored
 from hierdraft.tree import DraftTree, Int32
 
 _ATTENTIONS = ("sdpa", "eager", ATTENTION)
-
-
-class HFSequence(OneSequence):
-    """One text, in a cache of its own."""
-
-    def __init__(self, engine: HFEngine) -> None:
-        """An empty one."""
-        super().__init__(engine)
-        self.length = 0
-        self.cache = TreeCache(len(engine.windows))
-
-    def commit(self, path: Sequence[int]) -> None:
-        """Keep the rows of these nodes."""
-        self.cache.keep(path)
-        self.length = self.cache.length
-
-    def rewind(self, length: int) -> None:
-        """Forget all but the first `length` tokens."""
-        self.cache.rewind(length)
-        self.length = length
-
-    def close(self) -> None:
-        """Give the memory back."""
-        super().close()
-        self.cache = TreeCache(0)
 
 
 class HFEngine:
@@ -89,7 +66,8 @@ class HFEngine:
         self.eos_ids = eos_ids(model)
         self._threads = threads
         self.fingerprint = _fingerprint(model, threads or torch.get_num_threads())
-        self.offers = Offers()
+        self.layers = Layers(model, len(self.windows))
+        self.offers = Offers(layers=len(self.layers), extends=True, partial=len(self.layers) > 0)
         self.exact = model.dtype in (torch.float32, torch.float64)
         self.costs = costs or StepCosts()
         kv_heads = getattr(text_config, "num_key_value_heads", None) or text_config.num_attention_heads
@@ -97,6 +75,7 @@ class HFEngine:
         self._row = torch.empty(self.vocab_size)
         self._zeros = torch.zeros(1, 1, 1, 0)
         self._scores_together: bool | None = None
+        self._tuples: bool | None = None
         self._check_tree_attention()
 
     @property
@@ -111,29 +90,28 @@ class HFEngine:
     def forward(self, parts: Sequence[Part]) -> list[Scored]:
         """Score the parts in one call of the model, or in several where padding all to one length would cost more."""
         check_parts(self, parts)
-        caches: list[TreeCache] = [part.sequence.cache for part in parts]  # type: ignore[attr-defined]
-        try:
-            scored = self._scored(parts)
-            for part, cache in zip(parts, caches, strict=True):
-                if cache.length == 0:
-                    cache.settle(rows_of(part), GROWTH)
-                    cache.rewind(0)
-        except BaseException:  # whatever it was, no sequence has changed
-            for cache in caches:
-                cache.drop_unsettled()
-            raise
-        for part, cache in zip(parts, caches, strict=True):
-            part.sequence.length = cache.length = cache.length + len(part.tokens)
-        return [Scored(logits) for logits in scored]
+        sequences: list[HFSequence] = [part.sequence for part in parts]  # type: ignore[misc]
+        if any(part.hidden for part in parts):
+            self.check_layers()
+        for part, sequence in zip(parts, sequences, strict=True):
+            if len(part.tokens) or sequence.begun is not None:
+                sequence.drop()
+        with as_before_if_it_fails(sequences):
+            found = self._scored(parts)
+            for sequence in sequences:
+                sequence.cache.settle(GROWTH)
+        for part, sequence in zip(parts, sequences, strict=True):
+            sequence.hold(part)
+        return found
 
-    def _scored(self, parts: Sequence[Part]) -> list[torch.Tensor]:
-        """Each part's logits [rows+n, V]; the new rows are written, and no sequence holds them yet."""
+    def _scored(self, parts: Sequence[Part]) -> list[Scored]:
+        """What each part is told; the new rows are written, and no sequence holds them yet."""
         if len(parts) == 1 or not self._together():
             return [self._alone(part) for part in parts]
-        found: dict[int, torch.Tensor] = {}
+        found: dict[int, Scored] = {}
         for places in calls(parts, self.device):
             chosen = [parts[place] for place in places]
-            made = self._alone(chosen[0])[None] if len(chosen) == 1 else self.side_by_side(chosen)
+            made = [self._alone(chosen[0])] if len(chosen) == 1 else self.side_by_side(chosen)
             found.update(zip(places, made, strict=True))
         return [found[place] for place in range(len(parts))]
 
@@ -143,12 +121,14 @@ class HFEngine:
             self._scores_together = scores_together(self)
         return self._scores_together
 
-    def _alone(self, part: Part) -> torch.Tensor:
-        logits = self.run(self.inputs(part))[0]
-        return logits[len(logits) - part.rows - len(part.tree) :]
+    def _alone(self, part: Part) -> Scored:
+        with self.layers.showing(part.hidden) as hidden:
+            logits = self.run(self.inputs(part, known_rows(part)))[0]
+        wanted = part.rows + len(part.tree) - known_rows(part)
+        return Scored(logits[len(logits) - wanted :], hidden={number: rows[0] for number, rows in hidden.items()})
 
-    def side_by_side(self, parts: Sequence[Part]) -> list[torch.Tensor]:
-        """Each part's logits [rows+n, V], of one call of the model."""
+    def side_by_side(self, parts: Sequence[Part]) -> list[Scored]:
+        """What each part is told, of one call of the model."""
         inputs = Inputs(parts, self.windows, self.model.dtype, self.model.device)
         given, kept = inputs.given(), inputs.scored()
         if "attention_mask" in given:
@@ -158,13 +138,51 @@ class HFEngine:
                 if isinstance(masks, dict)
                 else self._stacked(masks)
             )
-        if len(kept) < inputs.rows and self.model._supports_logits_to_keep():
-            return inputs.split(self.run({**given, "logits_to_keep": kept.to(self.model.device)}), kept)
-        return inputs.split(self.run(given), torch.arange(inputs.rows))
+        with self.layers.showing({number for part in parts for number in part.hidden}) as hidden:
+            if len(kept) < inputs.rows and self.model._supports_logits_to_keep():
+                logits = self.run({**given, "logits_to_keep": kept.to(self.model.device)})
+            else:
+                logits, kept = self.run(given), torch.arange(inputs.rows)
+        return inputs.split(logits, kept, hidden)
+
+    def forward_layers(self, part: Part, first: int, last: int, hidden: torch.Tensor | None = None) -> torch.Tensor:
+        """See `Layered`."""
+        check_parts(self, [part])
+        tuples = self.check_layers()
+        sequence: HFSequence = part.sequence  # type: ignore[assignment]
+        done = sequence.rows_done(part, first, last, None if hidden is None else len(hidden))
+        with as_before_if_it_fails([sequence]):
+            found = self.layers.run(
+                lambda: self.run(self.inputs(part, done)), first, last,
+                hidden if hidden is None else hidden[None], tuples=tuples,
+            )[0]  # fmt: skip
+        sequence.begun = part
+        if last == len(self.layers):
+            sequence.hold(part)
+        return found
+
+    def head(self, hidden: torch.Tensor) -> torch.Tensor:
+        """See `Layered`."""
+        ids = torch.zeros(1, len(hidden), dtype=torch.long, device=self.model.device)
+        tuples = self.check_layers()
+        found: torch.Tensor = self.layers.after_all(
+            lambda: self.run({"input_ids": ids})[0], hidden[None], tuples=tuples
+        )
+        return found
+
+    def check_layers(self) -> bool:
+        """Whether its layers return tuples, found out once.
+
+        Raises UnsupportedModelError where they cannot be run by themselves.
+        """
+        if self._tuples is None:
+            self._tuples = layers_return_tuples(self)
+        return self._tuples
 
     def score(self, cache: TreeCache, last: int, tree: DraftTree) -> torch.Tensor:
         """logits[1+n, V] of `last` and of every node, after a cache that is left as it is."""
-        return self._alone(self.after(cache, last, tree))
+        logits: torch.Tensor = self._alone(self.after(cache, last, tree)).logits
+        return logits
 
     def after(self, cache: TreeCache, last: int, tree: DraftTree) -> Part:
         """`last` and a tree, as a part of a sequence that has this cache."""
@@ -172,16 +190,19 @@ class HFEngine:
         sequence.cache, sequence.length = cache, cache.length
         return Part(sequence, np.array([last], dtype=np.int32), tree)
 
-    def inputs(self, part: Part) -> dict[str, Any]:
-        """What the model is given to score a part: ids and positions [1, m+n], mask and cache."""
+    def inputs(self, part: Part, done: int = 0) -> dict[str, Any]:
+        """What the model is given to score a part: ids and positions [1, m+n-done], mask and cache.
+
+        done   rows of the part that are written already
+        """
         cache, device = part.sequence.cache, self.model.device  # type: ignore[attr-defined]
         text, tree = len(part.tokens), part.tree
-        ids = torch.tensor([[*part.tokens.tolist(), *tree.tokens.tolist()]], device=device)
+        ids = torch.tensor([[*part.tokens.tolist(), *tree.tokens.tolist()][done:]], device=device)
         where = positions(tree, cache.length, device, text)
-        inputs = {"input_ids": ids, "position_ids": where, "past_key_values": cache}
+        inputs = {"input_ids": ids, "position_ids": where[:, done:], "past_key_values": cache}
         cache.reserve(text + len(tree))
         if cache.length or len(tree):
-            inputs["attention_mask"] = self._mask(part, cache.length, where)
+            inputs["attention_mask"] = self._mask(part, cache.length, where, done)
         if text > 1 and self.model._supports_logits_to_keep():
             inputs["logits_to_keep"] = max(1, part.rows + len(tree))
         return inputs
@@ -192,7 +213,7 @@ class HFEngine:
             logits: torch.Tensor = self.model(**inputs, use_cache=True).logits
         return logits
 
-    def _mask(self, part: Part, length: int, where: torch.Tensor) -> torch.Tensor | dict[str, torch.Tensor]:
+    def _mask(self, part: Part, length: int, where: torch.Tensor, done: int) -> torch.Tensor | dict[str, torch.Tensor]:
         """One additive mask, or one per kind of layer where the model mixes full and sliding layers."""
         tree, text = part.tree, len(part.tokens)
         if text == 1 and len(tree) == 0:
@@ -201,11 +222,11 @@ class HFEngine:
             full = full_mask(tree, length, self.model.dtype, where.device, text)
         window = min((w for w in self.windows if w is not None), default=None)
         if window is None:
-            return self._stacked(full)
-        sliding = self._stacked(sliding_mask(full, where, length, window))
+            return self._stacked(full[:, :, done:])
+        sliding = self._stacked(sliding_mask(full, where, length, window)[:, :, done:])
         if None not in self.windows:
             return sliding
-        return {"full_attention": self._stacked(full), "sliding_attention": sliding}
+        return {"full_attention": self._stacked(full[:, :, done:]), "sliding_attention": sliding}
 
     def _open_row(self, columns: int) -> torch.Tensor:
         """The mask of a single row, which sees everything: a view of zeros that are kept."""

@@ -18,13 +18,18 @@ def positions(tree: DraftTree, length: int, device: torch.device, text: int = 1)
 def full_mask(tree: DraftTree, length: int, dtype: torch.dtype, device: torch.device, text: int = 1) -> torch.Tensor:
     """[1, 1, text+n, length+text+n], additive: 0 where a row may attend, -inf elsewhere.
 
-    A row sees every cached position, the text up to itself and its ancestors.
+    A row sees every cached position, the text up to itself and its ancestors. Without text (0) the tree hangs below the
+    last cached position.
     """
     rows = text + len(tree)
     mask = torch.zeros(1, 1, rows, length + rows, dtype=dtype)
     if rows > 1:
+        below = torch.from_numpy(tree.mask())
         seen = torch.ones(rows, rows, dtype=torch.bool).tril_()
-        seen[text - 1 :, text - 1 :] = torch.from_numpy(tree.mask())
+        if text:
+            seen[text - 1 :, text - 1 :] = below
+        else:
+            seen = below[1:, 1:]
         mask[0, 0, :, length:].masked_fill_(~seen, float("-inf"))
     return mask.to(device)
 

@@ -10,7 +10,7 @@ memory would not be free when its sequence is.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, cast
 
@@ -20,7 +20,8 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 
 from hierdraft.engines.hf.cache import TreeCache
 from hierdraft.engines.hf.mask import full_mask, positions, sliding_mask
-from hierdraft.protocols import Part
+from hierdraft.engines.sequences import known_rows
+from hierdraft.protocols import Part, Scored
 
 _CALL = {"cpu": 16.0}
 _CALL_ELSEWHERE = 256.0
@@ -37,7 +38,10 @@ def calls(parts: Sequence[Part], device: str) -> list[list[int]]:
     """
     order = sorted(range(len(parts)), key=lambda place: -rows_of(parts[place]))
     rows = [rows_of(parts[place]) for place in order]
-    widths = [parts[place].sequence.length + count for place, count in zip(order, rows, strict=True)]
+    widths = [
+        parts[place].sequence.length + known_rows(parts[place]) + count
+        for place, count in zip(order, rows, strict=True)
+    ]
     call = _CALL.get(device.partition(":")[0], _CALL_ELSEWHERE)
     best, cuts = [0.0], [0]
     for end in range(1, len(order) + 1):
@@ -56,7 +60,7 @@ def calls(parts: Sequence[Part], device: str) -> list[list[int]]:
 
 def rows_of(part: Part) -> int:
     """Rows that the part has in a forward."""
-    return len(part.tokens) + len(part.tree)
+    return len(part.tokens) + len(part.tree) - known_rows(part)
 
 
 class SideBySide(Cache):  # type: ignore[misc]
@@ -66,7 +70,7 @@ class SideBySide(Cache):  # type: ignore[misc]
         """`rows`: how many each sequence has; what is beyond them in the call is padding and kept nowhere."""
         self.caches = caches
         self.rows = rows
-        self.lengths = [cache.length for cache in caches]
+        self.lengths = [cache.length + cache.layers[0].ahead for cache in caches]
         self.width = max(length + count for length, count in zip(self.lengths, rows, strict=True))
         self._buffers: dict[tuple[Any, ...], torch.Tensor] = {}
         super().__init__(layers=[_SharedLayer(self, index) for index in range(len(caches[0].layers))])
@@ -117,7 +121,8 @@ class _SharedLayer(CacheLayerMixin):  # type: ignore[misc]
 
     def get_seq_length(self) -> int:
         """Positions of the longest text."""
-        return max(self._owner.lengths)
+        longest: int = max(self._owner.lengths)
+        return longest
 
     def get_max_length(self) -> int:
         """No bound: the caches grow."""
@@ -134,7 +139,7 @@ class Inputs:
         self._device = device
         caches: list[TreeCache] = [part.sequence.cache for part in parts]  # type: ignore[attr-defined]
         for cache, part in zip(caches, parts, strict=True):
-            cache.reserve(rows_of(part))
+            cache.reserve(known_rows(part) + rows_of(part))
         self.cache = SideBySide(caches, [*map(rows_of, parts)])
         self._window = min((window for window in windows if window is not None), default=None)
         self._mixed = None in windows
@@ -143,18 +148,16 @@ class Inputs:
     def given(self) -> dict[str, Any]:
         """Ids and positions [B, T], the additive mask or masks [B, 1, T, width], and the cache."""
         ids = torch.stack([self._padded(_ids(part)) for part in self.parts]).to(self._device)
-        cpu = torch.device("cpu")
         if not any(self.cache.lengths) and not any(len(part.tree) for part in self.parts):
             # Texts that begin: each row sees what is before it, so that the model's own mask serves, padding included.
             where = torch.arange(self.rows).expand(len(self.parts), -1)
             return {"input_ids": ids, "position_ids": where.to(self._device), "past_key_values": self.cache}
-        where_each = [
-            positions(part.tree, length, cpu, len(part.tokens))
-            for part, length in zip(self.parts, self.cache.lengths, strict=True)
-        ]
+        cpu = torch.device("cpu")
+        where_each = [positions(part.tree, _length(part), cpu, len(part.tokens)) for part in self.parts]
+        new = [self._padded(where[0, known_rows(part) :]) for part, where in zip(self.parts, where_each, strict=True)]
         return {
             "input_ids": ids,
-            "position_ids": torch.stack([self._padded(where[0]) for where in where_each]).to(self._device),
+            "position_ids": torch.stack(new).to(self._device),
             "attention_mask": self._masks(where_each),
             "past_key_values": self.cache,
         }
@@ -165,15 +168,12 @@ class Inputs:
 
     def _masks(self, where: Sequence[torch.Tensor]) -> torch.Tensor | dict[str, torch.Tensor]:
         cpu = torch.device("cpu")
-        full = [
-            full_mask(part.tree, length, self._dtype, cpu, len(part.tokens))
-            for part, length in zip(self.parts, self.cache.lengths, strict=True)
-        ]
+        full = [full_mask(part.tree, _length(part), self._dtype, cpu, len(part.tokens)) for part in self.parts]
         if self._window is None:
             return self._wide(full)
         sliding = [
-            sliding_mask(mask, own, length, self._window)
-            for mask, own, length in zip(full, where, self.cache.lengths, strict=True)
+            sliding_mask(mask, own, _length(part), self._window)
+            for part, mask, own in zip(self.parts, full, where, strict=True)
         ]
         if not self._mixed:
             return self._wide(sliding)
@@ -181,8 +181,8 @@ class Inputs:
 
     def _wide(self, masks: Sequence[torch.Tensor]) -> torch.Tensor:
         made = torch.full((len(masks), 1, self.rows, self.cache.width), float("-inf"), dtype=self._dtype)
-        for place, mask in enumerate(masks):
-            made[place, 0, :, : mask.shape[3]] = self._padded(mask[0, 0])
+        for place, (part, mask) in enumerate(zip(self.parts, masks, strict=True)):
+            made[place, 0, :, : mask.shape[3]] = self._padded(mask[0, 0, known_rows(part) :])
         return made.to(self._device)
 
     def scored(self) -> torch.Tensor:
@@ -192,15 +192,23 @@ class Inputs:
             seen[len(part.tokens) - part.rows : rows_of(part)] = True
         return torch.from_numpy(np.flatnonzero(seen) if seen.any() else np.array([self.rows - 1]))
 
-    def split(self, logits: torch.Tensor, scored: torch.Tensor) -> list[torch.Tensor]:
-        """Each part's own [rows + n, V] of logits [B, k, V] of the rows `scored`."""
+    def split(self, logits: torch.Tensor, scored: torch.Tensor, hidden: Mapping[int, torch.Tensor]) -> list[Scored]:
+        """Each part's own of logits [B, k, V] of the rows `scored`, and of hidden states [B, T, dim]."""
         found = []
         for place, part in enumerate(self.parts):
-            first, count = len(part.tokens) - part.rows, part.rows + len(part.tree)
+            first, end = len(part.tokens) - part.rows, rows_of(part)
             start = int(torch.searchsorted(scored, first))
-            found.append(logits[place, start : start + count])
+            own = {number: hidden[number][place, :end] for number in part.hidden}
+            found.append(Scored(logits[place, start : start + end - first], hidden=own))
         return found
 
 
 def _ids(part: Part) -> torch.Tensor:
-    return torch.from_numpy(np.concatenate([part.tokens, part.tree.tokens]).astype(np.int64))
+    ids = np.concatenate([part.tokens, part.tree.tokens])[known_rows(part) :]
+    return torch.from_numpy(ids.astype(np.int64))
+
+
+def _length(part: Part) -> int:
+    """Tokens that its sequence holds."""
+    length: int = part.sequence.length
+    return length

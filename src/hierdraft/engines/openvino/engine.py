@@ -77,6 +77,7 @@ class OpenVINOEngine:
         self._rows = 0
         self._prices: list[float] = []
         self._changed = False
+        self._wasted = 0.0
         self._margin: float | None = None
         checked = folder / f"checked-{self.fingerprint}-{CHECK}"
         if not checked.exists():
@@ -132,7 +133,16 @@ class OpenVINOEngine:
         least = self._sizes[0]
         if not self.costs.known or count > self._sizes[-1] or (count <= least and self.costs.must_be_plain):
             return max(count, least)
-        return self._cheapest(self.costs.change)[bisect_left(self._sizes, count)][1]
+        change, place = self.costs.change, bisect_left(self._sizes, count)
+        size, best = (self._cheapest(price)[place][1] for price in (change, 0.0))
+        if size == best or size != self._rows:
+            self._wasted = 0.0
+            return size
+        self._wasted += self.costs.seconds(size) - self.costs.seconds(best)
+        if self._wasted <= change:
+            return size
+        self._wasted = 0.0  # forwards of fewer rows seem to be the rule now: the change would have paid
+        return best
 
     def _cheapest(self, change: float) -> list[tuple[float, int]]:
         """For each size, the cheapest forward with that many rows or more: (seconds, rows).

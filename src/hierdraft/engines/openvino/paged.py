@@ -8,6 +8,8 @@ more than its positions.
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +30,10 @@ _FIRST = 8
 
 KEEP = 2048
 """Tokens that there is room for before texts that are over are forgotten."""
+
+ASIDE = 1 << 16
+"""Tokens that addresses are set aside for at the start, as far as a quarter of the memory would do: growing into them
+moves nothing, while to move what a pool holds stops all of its requests for tenths of a second."""
 
 
 class PagedSequence(OneSequence):
@@ -92,7 +98,9 @@ class Pool:
         self._request = compiled.create_infer_request()
         self.threads = int(compiled.get_property("INFERENCE_NUM_THREADS"))
         self._kinds: dict[tuple[Any, ...], list[str]] = {}  # inputs of one shape and type share a buffer
-        self._buffers: dict[tuple[Any, ...], NDArray[Any]] = {}
+        self._memory: dict[tuple[Any, ...], NDArray[Any]] = {}
+        self._buffers: dict[tuple[Any, ...], NDArray[Any]] = {}  # of it, what is in use
+        self._aside = 0
         for given in compiled.inputs:
             name, shape = given.get_any_name(), given.get_partial_shape()
             if name.startswith(("key_cache.", "value_cache.")):
@@ -122,17 +130,33 @@ class Pool:
         self.blocks.release(rest)
 
     def _grow(self, blocks: int) -> None:
-        """Room for at least `blocks` blocks in all."""
+        """Room for at least `blocks` blocks in all, in the memory that was set aside as long as it lasts."""
+        if blocks > self._aside:
+            self._aside = max(blocks, 2 * self._aside, self._affordable())
+            for kind, names in self._kinds.items():
+                heads, size, dim, type_name = kind
+                bits = getattr(openvino.Type, type_name).size
+                larger = np.zeros((len(names), self._aside, heads, size, dim), dtype=f"u{bits}")
+                if kind in self._buffers:
+                    larger[:, : self.blocks.count] = self._buffers[kind]
+                self._memory[kind] = larger
         for kind, names in self._kinds.items():
-            heads, size, dim, type_name = kind
-            of = getattr(openvino.Type, type_name)
-            grown = np.zeros((len(names), blocks, heads, size, dim), dtype=f"u{of.size}")
-            if kind in self._buffers:
-                grown[:, : self.blocks.count] = self._buffers[kind]
-            self._buffers[kind] = grown
-            for name, part in zip(names, grown, strict=True):
+            self._buffers[kind] = self._memory[kind][:, :blocks]
+            for name, part in zip(names, self._buffers[kind], strict=True):
+                of = getattr(openvino.Type, kind[-1])
                 self._request.set_tensor(name, openvino.Tensor(part, openvino.Shape(part.shape), of))
         self.blocks.add(blocks - self.blocks.count)
+
+    def _affordable(self) -> int:
+        """Blocks whose memory can be set aside at once: where it costs nothing until it is used."""
+        if sys.platform == "win32":
+            return 0
+        each = sum(
+            len(names) * heads * size * dim * int(getattr(openvino.Type, type_name).size)
+            for (heads, size, dim, type_name), names in self._kinds.items()
+        )
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return int(min(ASIDE // self._size, memory // 4 // each))
 
     def _reserve(self, given: Sequence[Rows]) -> None:
         """Blocks of its own for every row that is written."""
