@@ -7,8 +7,9 @@ that every prompt gives its full number of tokens. `--greedy` and `--sampled` sa
 each; answers that the result file already holds are kept, so a run can be stopped and continued. For number types
 that only promise agreement up to ties, `--itself` also decodes plainly in passes of 8 rows, all but one of them
 useless: that is how often plain decoding differs from itself when the shape of its passes changes. With `--together`
-the drafted answers are written 1 to 16 at a time, another number for every 32 of them, and compared with plain decoding
-alone. `--exact` asks for plain decoding's ids in a number type that does not promise them by itself.
+the drafted answers are written 1 to 16 at a time, another number for every 32 of them, and compared with plain
+decoding, of which every `--alone-every`th 32 are written one after another and the others 16 at a time. `--exact` asks
+for plain decoding's ids in a number type that does not promise them by itself.
 """
 
 from __future__ import annotations
@@ -78,6 +79,7 @@ class Comparison:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
+        self.groups = 0
         self.model = hierdraft.load(
             args.model, engine=args.engine, dtype=args.dtype, exact=args.exact, learn=False, threads=args.threads
         )
@@ -94,18 +96,28 @@ class Comparison:
                 yield key, self._compared(number, row, options, plain, drafted)
             return
         asked = [self._asked(number, row, mode) for _, number, row, mode in jobs]
-        alone = [self.model.generate(ids, method="none", **options).token_ids for ids, options in asked]
+        alone = self.groups % self.args.alone_every == 0
+        self.groups += 1
+        plain = self._together([(ids, {"method": "none", **options}) for ids, options in asked], 1 if alone else MOST)
         at_a_time = random.Random(jobs[0][0]).randint(1, MOST)
-        flying: deque[Any] = deque()
-        drafted = []
-        for (_, number, _, _), (ids, options) in zip(jobs, asked, strict=True):
-            if len(flying) == at_a_time:
-                drafted.append(flying.popleft().wait())
-            flying.append(self.model.submit(ids, method="hierarchy", budget=_budget(number), **options))
-        drafted += [stream.wait() for stream in flying]
+        drafting = [
+            (ids, {"method": "hierarchy", "budget": _budget(number), **options})
+            for (_, number, _, _), (ids, options) in zip(jobs, asked, strict=True)
+        ]
+        drafted = self._together(drafting, at_a_time)
         for place, (key, number, row, _) in enumerate(jobs):
-            found = self._compared(number, row, asked[place][1], alone[place], drafted[place])
-            yield key, found | {"at_a_time": at_a_time}
+            found = self._compared(number, row, asked[place][1], plain[place].token_ids, drafted[place])
+            yield key, found | {"at_a_time": at_a_time, "alone": alone}
+
+    def _together(self, asked: Sequence[tuple[list[int], dict[str, Any]]], most: int) -> list[Any]:
+        """Answers in order, at most so many being written at a time."""
+        flying: deque[Any] = deque()
+        found = []
+        for ids, options in asked:
+            if len(flying) == most:
+                found.append(flying.popleft().wait())
+            flying.append(self.model.submit(ids, **options))
+        return found + [stream.wait() for stream in flying]
 
     def _asked(self, number: int, row: dict[str, str], mode: str) -> tuple[list[int], dict[str, Any]]:
         """A prompt's ids, and how its answers are chosen."""
@@ -176,6 +188,7 @@ def main() -> None:
     parser.add_argument("--sampled", type=int, default=0)
     parser.add_argument("--itself", action="store_true")
     parser.add_argument("--together", action="store_true")
+    parser.add_argument("--alone-every", type=int, default=4)
     parser.add_argument("--exact", action=argparse.BooleanOptionalAction)
     args = parser.parse_args()
     name = f"lossless-{args.dtype}" if args.engine == "hf" else f"lossless-{args.engine}-{args.dtype}"

@@ -30,6 +30,7 @@ from tables import (
     temperatures,
     vllm,
 )
+from tables_together import exactness, many, throughput
 
 ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"(<!-- figures: (benchmarks/[\w.-]+\.json) -->\n)(.*?)(<!-- end figures -->)", re.DOTALL)
@@ -284,6 +285,9 @@ TABLES = {
     "spec-bench-temperature": temperatures,
     "spec-bench": spec_bench,
     "vllm": vllm,
+    "throughput": throughput,
+    "many-requests": many,
+    "exact-mode": exactness,
     "budgets": budgets,
     "gpu": gpu,
     "packs": packs,

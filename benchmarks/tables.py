@@ -315,7 +315,9 @@ def lossless(record: dict[str, Any]) -> str:
         found = record[mode]
         if not found["answers"]:
             continue
-        line = f"{dtype}, {mode}: {found['tokens']} tokens in {found['answers']} answers compared with plain decoding, "
+        together = ", written 1 to 16 at a time," if record["settings"].get("together") else ""
+        line = f"{dtype}, {mode}: {found['tokens']} tokens in {found['answers']} answers{together} compared with plain "
+        line += f"decoding{_alone(record, mode) if together else ''}, "
         line += f"{found['ties']} answers part at a tie, {found['bugs']} unexplained."
         if "itself" in found:
             itself = found["itself"]
@@ -325,6 +327,12 @@ def lossless(record: dict[str, Any]) -> str:
             )
         lines.append(line)
     return "\n\n".join([*lines, *_elsewhere(record)])
+
+
+def _alone(record: dict[str, Any], mode: str) -> str:
+    """How much of plain decoding was done one answer after another."""
+    rows = [row for key, row in record["per_answer"].items() if key.startswith(mode)]
+    return f" ({sum(row['alone'] for row in rows)} of these alone, the others 16 at a time)"
 
 
 def _elsewhere(record: dict[str, Any]) -> list[str]:
