@@ -69,7 +69,7 @@ def test_the_example_names_every_key_and_changes_nothing(config: Path) -> None:
     assert set(tomllib.loads(wanted)) == set(Settings.model_fields)
     config.write_text(wanted)
     found = load_settings(threads=None)
-    unset = {"threads", "expire_days", "packs", "data_dir", "cache_dir"}
+    unset = {"threads", "exact", "expire_days", "packs", "data_dir", "cache_dir"}
     for name in set(Settings.model_fields) - unset:
         assert getattr(found, name) == Settings.model_fields[name].default, name
     assert found.expire_days is not None

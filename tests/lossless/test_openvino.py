@@ -34,6 +34,7 @@ pytest.importorskip("openvino")
 from hierdraft.engines.openvino.engine import SIZES, OpenVINOEngine
 from hierdraft.engines.openvino.graph import convert
 from hierdraft.engines.openvino.join import join_products
+from hierdraft.engines.openvino.paged import Pool
 from hierdraft.models import graphs as files
 from hierdraft.models.convert import convert_folder, quiet
 
@@ -128,8 +129,20 @@ def test_rejected_rows_are_cleared_away(tmp_path: Path, monkeypatch: pytest.Monk
     assert run(engine, PlainMethod(), PROMPT, Options(30))[0] == truth[:30]
 
 
-def test_blocks_grow_with_the_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("aside", ["within what was set aside", "moving", "where memory counts before it is used"])
+def test_blocks_grow_with_the_text(aside: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hierdraft.engines.openvino.paged._FIRST", 1)
+    if aside == "moving":
+        monkeypatch.setattr("hierdraft.engines.openvino.paged.ASIDE", 0)
+    elif aside != "within what was set aside":
+        real = Pool._set_aside
+
+        def scarce(pool: Any, blocks: int) -> None:
+            if blocks > 100:
+                raise MemoryError
+            real(pool, blocks)
+
+        monkeypatch.setattr(Pool, "_set_aside", scarce)
     model, path = saved("llama", tmp_path / "model")
     engine = OpenVINOEngine(files.prepare(path, "float32", tmp_path))
     truth = reference(model, PROMPT, 180)

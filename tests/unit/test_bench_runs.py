@@ -115,7 +115,7 @@ def header_of(path: Path) -> dict[str, Any]:
 def test_a_header_says_what_is_in_force(tmp_path: Path) -> None:
     info = PackInfo("model", 32, licence="CC0-1.0")
     pack = write_pack(tmp_path / "said.safetensors", suffixsort.build(join([np.arange(9, dtype=np.int32)]), 32), info)
-    engine = SimpleNamespace(name="hf", dtype="float32", device="cpu", threads=3)
+    engine = SimpleNamespace(name="hf", dtype="float32", device="cpu", threads=3, exact=True)
     model = SimpleNamespace(engine=engine, databases=Databases([pack]))
     made = made_with(model)
     assert (made["dtype"], made["engine"], made["device"], made["threads"], made["learn"]) == (

@@ -132,20 +132,26 @@ class Pool:
     def _grow(self, blocks: int) -> None:
         """Room for at least `blocks` blocks in all, in the memory that was set aside as long as it lasts."""
         if blocks > self._aside:
-            self._aside = max(blocks, 2 * self._aside, self._affordable())
-            for kind, names in self._kinds.items():
-                heads, size, dim, type_name = kind
-                bits = getattr(openvino.Type, type_name).size
-                larger = np.zeros((len(names), self._aside, heads, size, dim), dtype=f"u{bits}")
-                if kind in self._buffers:
-                    larger[:, : self.blocks.count] = self._buffers[kind]
-                self._memory[kind] = larger
+            try:
+                self._set_aside(max(blocks, 2 * self._aside, self._affordable()))
+            except MemoryError:  # where memory counts before it is used
+                self._set_aside(blocks)
         for kind, names in self._kinds.items():
             self._buffers[kind] = self._memory[kind][:, :blocks]
             for name, part in zip(names, self._buffers[kind], strict=True):
                 of = getattr(openvino.Type, kind[-1])
                 self._request.set_tensor(name, openvino.Tensor(part, openvino.Shape(part.shape), of))
         self.blocks.add(blocks - self.blocks.count)
+
+    def _set_aside(self, blocks: int) -> None:
+        """Memory for so many blocks; what is in use moves there. Raises MemoryError, and nothing has changed."""
+        memory = {
+            kind: np.zeros((len(names), blocks, *kind[:3]), dtype=f"u{getattr(openvino.Type, kind[-1]).size}")
+            for kind, names in self._kinds.items()
+        }
+        for kind, used in self._buffers.items():
+            memory[kind][:, : self.blocks.count] = used
+        self._memory, self._aside = memory, blocks
 
     def _affordable(self) -> int:
         """Blocks whose memory can be set aside at once: where it costs nothing until it is used."""
