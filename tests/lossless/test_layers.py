@@ -157,8 +157,12 @@ def test_what_was_begun_can_be_given_up(name: str) -> None:
     for give_up in (lambda one: one.rewind(len(TEXT)), lambda one: one.commit([]), lambda _: None):
         sequence = begun(engine)
         engine.forward_layers(part(sequence, LAST, TREE), 0, 1)
+        assert sequence.written()[:2] == [1 + len(TREE), 0]
         give_up(sequence)
+        assert sequence.length == len(TEXT)
         same(name, sequence.forward(6, TREE), begun(engine).forward(6, TREE))
+        assert sequence.length == len(TEXT) + 1
+        assert set(sequence.written()) == {len(TREE)}
 
 
 @pytest.mark.parametrize("name", ["llama", "toy"])

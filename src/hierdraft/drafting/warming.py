@@ -22,7 +22,7 @@ def warming() -> Iterator[Callable[[], None]]:
 
     try:
         yield begin
-    except Exception:  # whatever it was
+    except Exception:  # whatever it was: raised again once the thread has ended
         if thread.ident is not None:
             thread.join()
         raise

@@ -73,7 +73,7 @@ def layers_return_tuples(engine: HFEngine) -> bool:
         return engine.run(engine.inputs(part))
 
     count = len(layers)
-    middle = count // 2
+    middle = max(1, count // 2)
     try:
         tuples = layers.return_tuples(forward)
         with layers.showing((middle, count)) as shown:
@@ -81,8 +81,8 @@ def layers_return_tuples(engine: HFEngine) -> bool:
         ids = torch.zeros(1, logits.shape[1], dtype=torch.long, device=logits.device)
         scored = layers.after_all(lambda: engine.run({"input_ids": ids}), shown[count], tuples=tuples)
         halves = [
-            layers.run(forward, 0, middle, None, tuples=tuples) if middle else shown[middle],
-            layers.run(forward, middle, count, shown[middle], tuples=tuples),
+            layers.run(forward, 0, middle, None, tuples=tuples),
+            layers.run(forward, middle, count, shown[middle], tuples=tuples) if middle < count else shown[count],
         ]
         right = _alike(engine, scored, logits) and all(
             _alike(engine, half, shown[number]) for half, number in zip(halves, (middle, count), strict=True)

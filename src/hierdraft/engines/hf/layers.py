@@ -54,7 +54,7 @@ class Layers:
     ) -> torch.Tensor:
         """[B, T, dim], what comes out of layer `last` where `forward` runs the layers after `first` up to it only.
 
-        hidden   [B, T, dim]: what goes in there; None: what comes there by itself
+        hidden   [B, T, dim]: what goes in there; None, for `first` 0: what the model itself makes of the text
         tuples   whether layers return tuples
         """
         found: list[torch.Tensor] = []
@@ -66,9 +66,6 @@ class Layers:
         with ExitStack() as hooks:
             self._pass_over(hooks, range(first), hidden, tuples)
             self._watch(hooks, last, end)
-            if hidden is not None and first < last:
-                change = _putting(hidden)
-                hooks.callback(self._layers[first].register_forward_pre_hook(change, with_kwargs=True).remove)
             with suppress(_Ended):
                 forward()
         return found[0]
@@ -114,12 +111,3 @@ def _given(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
 def _first(out: Any) -> torch.Tensor:
     found: torch.Tensor = out[0] if isinstance(out, tuple) else out
     return found
-
-
-def _putting(hidden: torch.Tensor) -> Callable[..., Any]:
-    """A hook that gives a layer these hidden states."""
-
-    def change(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        return ((hidden, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": hidden})
-
-    return change
