@@ -14,19 +14,17 @@ class NumberType(NamedTuple):
     engines   which run it
     weights   what the weights of an OpenVINO graph are stored as
     exact     whether OpenVINO promises the same ids everywhere, or up to near ties
-    made      whether it takes the trouble to promise it where that does not come by itself
     """
 
     name: str
     engines: tuple[str, ...]
     weights: str
     exact: bool
-    made: bool = False
 
 
 NUMBER_TYPES = (
     NumberType("float32", ("openvino", "hf"), "float32", exact=True),
-    NumberType("bfloat16", ("openvino", "hf"), "float16", exact=False, made=True),
+    NumberType("bfloat16", ("openvino", "hf"), "float16", exact=False),
     NumberType("float16", ("openvino", "hf"), "float16", exact=True),
     NumberType("int8", ("openvino",), "int8", exact=False),
 )

@@ -35,7 +35,7 @@ def load(
     dtype    `float32` (the exact grade), `bfloat16`, `float16`, with OpenVINO also `int8`; `auto`: float32 on a CPU,
              bfloat16 on CUDA
     device, threads   `cpu`, `cuda`, None: CUDA where there is one; CPU threads, None: the engine's own choice
-    exact    plain decoding's ids in OpenVINO's bfloat16 and int8 too, not up to near ties; None: where it costs little
+    exact    plain decoding's ids in OpenVINO's bfloat16 and int8 too, not up to near ties, a little slower; None: no
     lean     on a CPU, pack the weights and use attention without copies (`engines/hf/lean.py`)
     packs    databases to draft from besides the model's own one; None: those in the settings
     learn    keep what the model says, per namespace, and draft from it; None: as the settings tell

@@ -100,7 +100,7 @@ class Settings(BaseSettings):
         default="auto", title="the number type of its weights", description=listed(number_types())
     )
     exact: bool | None = Field(
-        default=None, title="plain decoding's ids in bfloat16 and int8 too; unset: where that costs little",
+        default=None, title="plain decoding's ids in bfloat16 and int8 too, a little slower; unset: no",
         description="true or false", examples=[True],
     )  # fmt: skip
     budget: Literal["auto"] | _Budget = Field(

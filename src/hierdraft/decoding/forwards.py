@@ -36,9 +36,10 @@ def advance(engine: Engine, requests: Sequence[Running], chunk: int, failed: Fai
     reading, writing = _reading(requests, chunk), [request for request in requests if not request.reads]
     read = sum(len(part.tokens) for part in reading.values())
     writing = _proposed(writing, read, failed)
-    base = read + len(writing)
+    sure = read + sum(request.behind for request in writing)
+    base = sure + len(writing)
     if writing:
-        trim_together([request.draft for request in writing], lambda rows: engine.cost(read + rows, base))
+        trim_together([request.draft for request in writing], lambda rows: engine.cost(sure + rows, base))
     parts = {**reading, **{request: request.part() for request in writing}}
     if not parts:
         return None
@@ -70,9 +71,10 @@ def _reading(requests: Sequence[Running], chunk: int) -> dict[Running, Part]:
 def _proposed(requests: Sequence[Running], read: int, failed: Failed) -> list[Running]:
     """Those that have proposed something, if only nothing; they are asked together, and share the time that takes."""
     budgets: dict[Running, Budget | None] = {}
+    others = read + sum(request.behind for request in requests) + len(requests) - 1
     for request in requests:
         with _told(request, failed):
-            budgets[request] = request.plan(read + len(requests) - 1)
+            budgets[request] = request.plan(others)
     asks = [(request.session, request.tokens, budget) for request, budget in budgets.items() if budget is not None]
     started = perf_counter()
     trees = iter(propose_together(asks))

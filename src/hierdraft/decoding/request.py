@@ -145,6 +145,11 @@ class Running:
         self.draft = Draft(self.options.budget, tree, self._seconds["draft"])
 
     @property
+    def behind(self) -> int:
+        """How many committed tokens before the last one have to be scored again, because their rows were not kept."""
+        return max(0, self.length - 1 - self.sequence.length)
+
+    @property
     def _remaining(self) -> int:
         """How many tokens can still be emitted."""
         return self.limit - (self.length - len(self.prompt))

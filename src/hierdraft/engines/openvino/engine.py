@@ -59,8 +59,7 @@ class OpenVINOEngine:
         threads   None: OpenVINO's own choice
         exact     promise plain decoding's ids everywhere, in a number type in which rows of other branches are rounded
                   otherwise: such rows are scored again before anything hangs on them, and their choices are believed
-                  only where they lead clearly. None: in bfloat16, where that can be had (not with sliding windows);
-                  in int8 more rows differ, and by more, so that it costs more
+                  only where they lead clearly. Not with sliding windows. None: no, since that costs some speed
 
         Raises ModelError, UnsupportedModelError, or UsageError for a number type that this CPU does not have.
         """
@@ -90,13 +89,13 @@ class OpenVINOEngine:
         self._promise(folder, exact)
 
     def _promise(self, folder: Path, exact: bool | None) -> None:
-        """Make rows plain decoding's where that was asked for, or costs little."""
-        if self.exact or not (number_type(self.dtype).made if exact is None else exact):
+        """Make rows plain decoding's where that was asked for."""
+        if self.exact or not exact:
             return
         if isinstance(self._cache, Pool):
             self._margin = margin_of(self, folder / f"margin-{self.fingerprint}.json")
             self._cache.plain = self.exact = True
-        elif exact:
+        else:
             raise UsageError(f"{self.architecture} has sliding windows: what it says in {self.dtype} is only audited.")
 
     def _follows_masks(self) -> bool:
