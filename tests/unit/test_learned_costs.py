@@ -191,3 +191,16 @@ def test_a_stored_change_that_is_far_too_dear_is_put_right_though_no_change_is_m
     for _ in range(400):
         costs.record(48, 0.02 * PADDED[48])
     assert costs.change < 0.007
+
+
+@pytest.mark.parametrize("sizes", [SIZES, (2, 4, 6, 8, 12, 16, 24, 32, 48, 64)])
+@pytest.mark.parametrize("usual", [(2, 2), (2, 4), (16, 64), (64, 64), (5, 60)])
+def test_what_is_not_known_stays_a_covariance(sizes: tuple[int, ...], usual: tuple[int, int]) -> None:
+    """However one-sided and however long: a server makes forwards of the same few sizes for days."""
+    costs, rng = LearnedCosts("cpu", sizes=sizes), np.random.default_rng(5)
+    for _ in range(30_000):
+        rows = int(rng.integers(usual[0], usual[1] + 1))
+        costs._timed += 1
+        costs._learn(costs._share(rows), 0.0)
+    assert np.linalg.eigvalsh(costs._spread)[0] > 0.0
+    assert (np.diag(costs._spread) <= np.diag(costs._prior) + 1e-9).all()

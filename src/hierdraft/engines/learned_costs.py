@@ -128,7 +128,9 @@ class LearnedCosts(StepCosts):
 
     def _learn(self, share: NDArray[np.float64], error: float) -> None:
         """A timing of a size that is mixed of sizes by `share` was off by `error`."""
-        self._spread = np.minimum(self._spread + self._drift, self._prior)
+        self._spread += self._drift
+        least = np.sqrt(np.minimum(1.0, np.diag(self._prior) / np.diag(self._spread)))
+        self._spread *= np.outer(least, least)  # no less certain than at the start; it stays a covariance
         toward = self._spread @ share
         noise = _COLD if self._timed < _PLAIN else _NOISE
         variance = float(share @ toward) + noise**2
