@@ -21,7 +21,7 @@ _CONSTRAINT = ("ban", "advance", "rewind", "forced")
 
 def check_options(
     *, method: Any, budget: Any, chat: Any, ignore_eos: Any, namespace: Any, schema: Any, lenient: Any,
-    schema_folders: Any, constraint: Any, background: Any,
+    schema_folders: Any, constraint: Any, logprobs: Any, trace: Any, background: Any, unread: Any,
 ) -> None:  # fmt: skip
     """Raise UsageError for an option of the wrong type."""
     drafts = isinstance(method, str) or (
@@ -40,11 +40,15 @@ def check_options(
         ),
         "lenient": (isinstance(lenient, bool), "True or False"),
         "schema_folders": (_are_folders(schema_folders), "a list of folders"),
+        "trace": (isinstance(trace, bool), "True or False"),
+        "unread": (unread is None or (_whole(unread) and unread >= 1), "a whole number of at least 1"),
+        "logprobs": (logprobs is None or (_whole(logprobs) and logprobs >= 0), "a whole number of at least 0"),
         "constraint": (constraint is None or _has(constraint, _CONSTRAINT), "a Constraint"),
     }
     given = {"method": method, "budget": budget, "chat": chat, "ignore_eos": ignore_eos, "namespace": namespace,
              "schema": schema, "lenient": lenient, "schema_folders": schema_folders,
-             "constraint": constraint, "background": background}  # fmt: skip
+             "constraint": constraint, "logprobs": logprobs, "trace": trace,
+             "background": background, "unread": unread}  # fmt: skip
     for name, (right, wanted) in fits.items():
         if not right:
             raise UsageError(f"{name} must be {wanted}, not {_shown(given[name])}.")

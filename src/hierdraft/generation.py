@@ -5,9 +5,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from hierdraft.databases.levels import Databases
+from hierdraft.decoding.scheduler import WAITING
 from hierdraft.errors import GenerationConfigWarning
 from hierdraft.language_model import LanguageModel
 from hierdraft.settings import load_settings
@@ -27,6 +26,8 @@ def load(
     packs: Sequence[Path | str] | None = None,
     learn: bool | None = None,
     generation_config: bool = True,
+    max_requests: int | None = None,
+    queue: int = WAITING,
 ) -> LanguageModel:
     """Load a model for decoding with drafts.
 
@@ -41,10 +42,12 @@ def load(
     learn    keep what the model says, per namespace, and draft from it; None: as the settings tell
     generation_config   do what the folder's generation_config.json says, as transformers does, but greedily unless a
              temperature is given; a GenerationConfigWarning says what that is
+    max_requests, queue   most requests that share a forward, None: as the settings tell; and that wait besides
 
     Raises ModelError, UnsupportedModelError, MissingDependencyError, PackError or UsageError, each with one sentence.
     """
     from hierdraft.drafting.warming import warming
+    from hierdraft.holdings import open_databases
     from hierdraft.models.load import load_parts
 
     with warming() as begin:
@@ -53,14 +56,6 @@ def load(
             said=generation_config, meanwhile=begin)  # fmt: skip
     if told := defaults.told(name):
         warnings.warn(told, GenerationConfigWarning, stacklevel=2)
-    databases = _databases(name, tokenizer, loaded.vocab_size, packs, learn)
-    return LanguageModel(loaded, tokenizer, name, databases, defaults)
-
-
-def _databases(
-    name: str, tokenizer: Any, vocab_size: int, packs: Sequence[Path | str] | None, learn: bool | None
-) -> Databases:
-    from hierdraft.holdings import open_databases
-
-    settings = load_settings()
-    return open_databases(settings, name, tokenizer, vocab_size, packs, settings.learn if learn is None else learn)
+    settings = load_settings(learn=learn, max_requests=max_requests)
+    databases = open_databases(settings, name, tokenizer, loaded.vocab_size, packs, settings.learn)
+    return LanguageModel(loaded, tokenizer, name, databases, defaults, settings.max_requests, queue)

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, overload
 
 from hierdraft.arguments import check_options, processor_list, sampling_of, stop_strings, token_limit
 from hierdraft.databases.levels import Databases
-from hierdraft.decoding.front import Front, Steps
+from hierdraft.decoding.front import Front, Load, Steps
 from hierdraft.decoding.loop import Options, check_prompt, open_request
-from hierdraft.decoding.scheduler import WAITING, Scheduler
+from hierdraft.decoding.scheduler import MOST, WAITING, Scheduler
 from hierdraft.drafting.budget import BudgetLaw, make_budget
 from hierdraft.drafting.single import as_method
 from hierdraft.engines.generation_config import GenerationDefaults
@@ -44,15 +44,15 @@ class LanguageModel:
 
     def __init__(
         self, engine: Engine, tokenizer: Any, name: str, databases: Databases | None = None,
-        defaults: GenerationDefaults | None = None,
+        defaults: GenerationDefaults | None = None, max_requests: int = MOST, queue: int = WAITING,
     ) -> None:  # fmt: skip
-        """`defaults`: what holds where a request does not say otherwise; None: nothing."""
+        """`defaults`: what holds where a request does not say otherwise; None: nothing. The rest: see `Scheduler`."""
         self.engine = engine
         self.tokenizer = tokenizer
         self.name = name
         self.databases = databases or Databases()
         self.defaults = defaults or GenerationDefaults()
-        self._front = Front(Scheduler(engine))
+        self._front = Front(Scheduler(engine, max_requests, queue))
         self._methods: dict[str | int, Method] = {}
         self._laws: dict[str, BudgetLaw] = {}
         self._grammars: Grammars | None = None
@@ -134,7 +134,10 @@ class LanguageModel:
         schema_folders: Sequence[Path | str] = (),
         constraint: Constraint | None = None,
         processors: Sequence[Any] | None = (),
+        logprobs: int | None = None,
+        trace: bool = False,
         background: bool = False,
+        unread: int | None = None,
         **sampling: Any,
     ) -> Stream:
         """Start a request; its pieces as they come are those of plain decoding, with the same seed if drawn.
@@ -155,15 +158,17 @@ class LanguageModel:
         processors      transformers logits processors, applied after the penalties and before the temperature
         sampling        temperature, top_k, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty,
                         logit_bias, banned, seed: see `hierdraft.verify.sampling.Sampling`
-        background      as with `submit`
+        logprobs        tell of every token, in `result.likely`, its log probability, and the likeliest in its place
+        trace           keep every step with its tree in `result.trace`
+        background      as with `submit`; it stands still while so many steps are `unread`, None: never
 
-        Raises UsageError for what cannot be used and on a closed model, ContextLengthError where nothing fits after the
-        prompt; the first piece QueueFullError.
+        Raises UsageError, ContextLengthError where the prompt fills the context; the first piece QueueFullError.
         """
         self._front.check_open()
         check_options(
             method=method, budget=budget, chat=chat, ignore_eos=ignore_eos, namespace=namespace, schema=schema,
-            lenient=lenient, schema_folders=schema_folders, constraint=constraint, background=background,
+            lenient=lenient, schema_folders=schema_folders, constraint=constraint, logprobs=logprobs, trace=trace,
+            background=background, unread=unread,
         )  # fmt: skip
         stopper = self._stopper(stop)
         chosen = sampling_of(self.defaults.sampling(sampling), self.engine.vocab_size)
@@ -172,10 +177,12 @@ class LanguageModel:
             limit, self._law(method, budget), stops=[stopper] if stopper else [], eos_ids=() if ignore_eos else None,
             namespace=namespace, reference=encode_references(self.tokenizer, reference, self.engine.vocab_size),
             constraint=self._follower(schema, constraint, lenient, schema_folders, len(ids), ends=not ignore_eos),
-        )  # fmt: skip
-        decides = chosen, options, processor_list(processors), len(ids)
-        options.verifier = make_verifier(self.engine, self.defaults, *decides)
-        return self._stream(ids, method, options, stopper, chosen.seed, background=background)
+            logprobs=logprobs)  # fmt: skip
+        given = processor_list(processors)
+        options.verifier = make_verifier(self.engine, self.defaults, chosen, options, given, len(ids))
+        stream = self._stream(ids, method, options, stopper, chosen.seed, background=background, unread=unread)
+        stream.result.trace = [] if trace else None
+        return stream
 
     def _stopper(self, stop: str | Sequence[str] | None) -> StopStrings | None:
         """What ends an answer at a text, the caller's or those of the model's folder. Raises UsageError."""
@@ -189,13 +196,14 @@ class LanguageModel:
 
     def _stream(
         self, ids: Any, method: str | Method, options: Options, stop: StopStrings | None, seed: int | None, *,
-        background: bool,
+        background: bool, unread: int | None,
     ) -> Stream:  # fmt: skip
         """The stream of a request whose options were checked; what it says is learned."""
         options.learn = self.databases.learn
         look = getattr(options.constraint.machine, "look", None) if options.constraint is not None else None
         request = open_request(self.engine, self._method(method), ids, options)
-        stream = Stream(Steps(self._front, request, background=background), self.tokenizer, stop, self, look)
+        steps = Steps(self._front, request, background=background, unread=unread)
+        stream = Stream(steps, self.tokenizer, stop, self, look)
         stream.result.prompt_tokens, stream.result.seed = len(ids), seed
         return stream
 
@@ -217,12 +225,28 @@ class LanguageModel:
         if (schema is not None or constraint is not None) and not ends:
             raise UsageError("A constrained answer ends where its grammar ends: leave out ignore_eos.")
         if schema is not None:
+            constraint = self.grammars.json(schema, lenient=lenient, folders=[Path(folder) for folder in folders])
+        return Follower(constraint, prompt_length) if constraint is not None else None
+
+    @property
+    def grammars(self) -> Grammars:
+        """What compiles constraints for this model: schemas, expressions, grammars. Raises MissingDependencyError."""
+        if self._grammars is None:
             from hierdraft.text.grammars import Grammars
 
-            if self._grammars is None:
-                self._grammars = Grammars(self.tokenizer, self.engine.vocab_size, self.engine.eos_ids)
-            constraint = self._grammars.json(schema, lenient=lenient, folders=[Path(folder) for folder in folders])
-        return Follower(constraint, prompt_length) if constraint is not None else None
+            self._grammars = Grammars(self.tokenizer, self.engine.vocab_size, self.engine.eos_ids)
+        return self._grammars
+
+    def warm_up(self) -> None:
+        """Decode a little that nobody keeps, so that the first request does not wait for what is made only once."""
+        ids, options = check_prompt(self.engine, self.encode("Hello"), 24), Options(24, self._law("hierarchy"))
+        for _ in Steps(self._front, open_request(self.engine, self._method("hierarchy"), ids, options)):
+            pass
+
+    @property
+    def load(self) -> Load:
+        """How many requests are in flight, and how many wait."""
+        return self._front.load
 
     def _law(self, method: str | Method, budget: int | str = "auto") -> BudgetLaw:
         """A fixed budget, or a method's own law: how far its promises can be trusted says nothing about another's."""

@@ -20,6 +20,7 @@ __all__ = [
     "EngineSequence",
     "Finish",
     "Layered",
+    "Likely",
     "Method",
     "Offers",
     "Part",
@@ -102,6 +103,18 @@ class Wants:
     hidden: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Likely:
+    """How likely the target found a token, by its own distribution: log probabilities, natural.
+
+    logprob  of the token
+    top      (id, log probability) of the likeliest ones in its place, best first
+    """
+
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+
+
 @dataclass(slots=True)
 class Step:
     """One target forward, start to end: what every adaptive method learns from.
@@ -117,6 +130,7 @@ class Step:
     seconds     time spent in `draft`, `forward` and the `rest` (verify, cut, commit)
     hidden      of each layer that was asked for, on the engine's device, [1+n, dim] of the last token committed before
                 this step and of every node; in the prefill step the prompt, in as many pieces as it was read in
+    likely      of every committed token, where that was asked for
     """
 
     tokens: list[int]
@@ -128,6 +142,7 @@ class Step:
     prefill: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
     hidden: Mapping[int, Sequence[Array]] = field(default_factory=dict)
+    likely: list[Likely] = field(default_factory=list)
 
     @property
     def accepted(self) -> int:

@@ -109,6 +109,9 @@ class Settings(BaseSettings):
     max_new_tokens: _Count = Field(
         default=256, title="most new tokens in an answer", description="a whole number of at least 1"
     )
+    max_requests: Annotated[int, BeforeValidator(_not_bool), Field(ge=1, le=1024)] = Field(
+        default=16, title="most requests that share a forward", description="a whole number from 1 to 1024"
+    )
     threads: _Threads | None = Field(
         default=None, title="CPU threads; unset: the engine's own choice",
         description=f"a whole number from 1 to {MOST_THREADS}",

@@ -11,8 +11,25 @@ from typing import Any
 
 from hierdraft.decoding.front import Steps
 from hierdraft.levels import level_name
-from hierdraft.protocols import Finish, Step
+from hierdraft.protocols import Finish, Likely, Step
 from hierdraft.text import StopStrings, VisibleText
+from hierdraft.tree import DraftTree
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """What one forward was asked, and what it brought.
+
+    tokens   committed by it
+    draft    the tree that was scored
+    path     nodes of it that were accepted
+    seconds  spent in `draft`, `forward` and the `rest`
+    """
+
+    tokens: list[int]
+    draft: DraftTree
+    path: list[int]
+    seconds: dict[str, float]
 
 
 @dataclass(slots=True)
@@ -26,7 +43,10 @@ class Generation:
     seconds          spent decoding, the prefill included; not what the reader of a stream does in between
     prefill_seconds, draft_seconds, forward_seconds, rest_seconds   where they went
     step_tokens      how many tokens each of those forwards gave
+    likely           for each id how likely the target found it, where `logprobs` was asked for
     by_level         level -> {"proposed": nodes scored, "accepted": of them in the text}
+    trace            every step with its tree, the prompt's first, where `trace` was asked for
+    draft_error      why drafting stopped, if the method failed; the answer is complete without it
     seed             of the sample, None for a greedy answer
     follows_schema   whether the answer follows the JSON schema it was asked for; None: none was asked for
     schema_errors    why it does not, one line each
@@ -46,6 +66,9 @@ class Generation:
     rest_seconds: float = 0.0
     step_tokens: list[int] = field(default_factory=list)
     by_level: dict[str, dict[str, int]] = field(default_factory=dict)
+    likely: list[Likely] = field(default_factory=list)
+    trace: list[Traced] | None = None
+    draft_error: str | None = None
     seed: int | None = None
     follows_schema: bool | None = None
     schema_errors: list[str] = field(default_factory=list)
@@ -64,6 +87,9 @@ class Generation:
     def add(self, step: Step) -> None:
         """Account for one step."""
         self.token_ids += step.tokens
+        self.likely += step.likely
+        if self.trace is not None:
+            self.trace.append(Traced(step.tokens, step.tree, list(step.path), dict(step.seconds)))
         self.levels += [level_name(code) for code in step.levels]
         self.finish = step.finish
         self.draft_seconds += step.seconds["draft"]
@@ -139,11 +165,14 @@ class Stream:
     def __repr__(self) -> str:
         return f"<Stream: {self._state}, {len(self.result.token_ids)} tokens>"
 
-    def close(self) -> None:
-        """End the request early; reading on gives nothing. Waits for a step that another thread makes for it."""
+    def close(self, *, wait: bool = True) -> None:
+        """End the request early; reading on gives nothing.
+
+        Waits for a step that another thread makes for it; a request in the background ends after that without `wait`.
+        """
         self._closing = True  # a thread that reads sees it after its step
         with self._using:
-            self._settle()
+            self._settle(wait=wait)
 
     def wait(self) -> Generation:
         """Read to the end. Raises what ended the request, if anything but itself or `close` did."""
@@ -164,6 +193,14 @@ class Stream:
         if piece is None:
             raise StopAsyncIteration
         return piece
+
+    def ready(self) -> list[Piece]:
+        """The pieces that have come and were not taken yet."""
+        with self._using:
+            pieces = [*self._pieces]
+            self._pieces.clear()
+            self.result.text += "".join(piece.text for piece in pieces)
+            return pieces
 
     async def wait_async(self) -> Generation:
         """As `wait`, without blocking the event loop."""
@@ -199,6 +236,7 @@ class Stream:
             raise
         finally:
             self._stepping = False
+        self.result.draft_error = self._steps.failure
         if step is None:
             self._state = f"ended by {self.result.finish}"
             self._show(self._visible.finish())
@@ -212,9 +250,9 @@ class Stream:
     def _show(self, pieces: list[tuple[str, int]]) -> None:
         self._pieces.extend(Piece(text, level_name(code)) for text, code in pieces)
 
-    def _settle(self) -> None:
+    def _settle(self, *, wait: bool = True) -> None:
         """End the request if that was asked for; from within a step nothing is done, but after it."""
         if self._closing and self._state in _ALIVE and not self._stepping:
             self._state = "closed"
             self._pieces.clear()
-            self._steps.close()
+            self._steps.close(wait=wait)

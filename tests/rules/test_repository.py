@@ -17,7 +17,7 @@ PACKAGE = ROOT / "src" / "hierdraft"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 MAX_FILE_LINES = 300
-MAX_FUNCTION_LINES = 60
+MAX_FUNCTION_LINES = 45
 USUAL_FUNCTION_LINES = 40
 MAX_UNUSUAL_FUNCTIONS = 5
 HEAVY = ("torch", "transformers", "numba", "pydantic")
@@ -33,10 +33,10 @@ def long_file(source: str) -> Iterator[str]:
 
 
 def functions_over(limit: int, source: str) -> Iterator[str]:
-    """Functions of more than `limit` lines, decorators not counted."""
+    """Functions of more than `limit` lines below their signature: a command may have many options."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            lines = (node.end_lineno or node.lineno) - node.body[0].lineno + 1
             if lines > limit:
                 yield f"line {node.lineno}: {node.name} has {lines} lines, at most {limit}"
 
@@ -109,7 +109,7 @@ Rule = Callable[[str], Iterator[str]]
 
 BREACHES: list[tuple[Rule, str]] = [
     (long_file, "x = 1\n" * (MAX_FILE_LINES + 1)),
-    (long_function, "def f():\n" + "    x = 1\n" * MAX_FUNCTION_LINES),
+    (long_function, "def f():\n" + "    x = 1\n" * (MAX_FUNCTION_LINES + 1)),
     (bare_except, "try:\n    x = 1\nexcept:\n    x = 2\n"),
     (unexplained_except, "try:\n    x = 1\nexcept Exception:\n    x = 2\n"),
     (unexplained_except, "try:\n    x = 1\nexcept (OSError, Exception) as e:  # noqa: BLE001\n    x = 2\n"),
@@ -169,7 +169,7 @@ def test_few_functions_are_longer_than_usual() -> None:
 
 
 def test_functions_are_measured() -> None:
-    source = "@decorator\ndef f():\n" + "    x = 1\n" * 3
+    source = "@decorator\ndef f(\n    x: int,\n) -> None:\n" + "    x = 1\n" * 4
     assert list(functions_over(3, source)) == ["line 2: f has 4 lines, at most 3"]
     assert not list(functions_over(4, source))
 

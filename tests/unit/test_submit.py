@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 import warnings
 from typing import Any
 
@@ -212,3 +213,64 @@ def test_two_threads_on_one_handle_share_its_pieces(toy: LanguageModel) -> None:
     for thread in threads:
         thread.join(60)
     assert stream.result.text == expected.text
+
+
+def test_what_nobody_reads_stands_still(toy: LanguageModel) -> None:
+    left = toy.submit("ab", method="none", max_new_tokens=200, unread=5)
+    ticket = left._steps._ticket
+    assert ticket is not None
+    other = toy.submit("cd", **ASKED).wait()  # the thread goes on with others, and ends when there are none
+    assert len(other.token_ids) == 40
+    assert until(lambda: len(ticket.steps) == 5)
+    time.sleep(0.05)
+    assert len(ticket.steps) == 5
+    assert left.wait().token_ids == toy.generate("ab", method="none", max_new_tokens=200).token_ids
+    dropped = toy.submit("ab", method="none", max_new_tokens=200, unread=5)
+    assert until(lambda: len(dropped._steps._ticket.steps) == 5)  # type: ignore[union-attr]
+    dropped.close(wait=False)
+    assert until(lambda: toy.load == (0, 0))
+
+
+def test_cancelling_without_waiting(toy: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, free = threading.Event(), threading.Event()
+    real = toy.engine.forward
+
+    def slow(parts: Any) -> Any:
+        begun.set()
+        assert free.wait(20)
+        return real(parts)
+
+    monkeypatch.setattr(toy.engine, "forward", slow)
+    stream = toy.submit("ab", max_new_tokens=100_000)
+    assert begun.wait(20)
+    stream.close(wait=False)  # returns although the step is not over
+    assert toy.load.running == 1
+    free.set()
+    assert until(lambda: toy.load == (0, 0))
+    assert list(stream) == []
+
+
+def test_pieces_that_have_come_are_taken_at_once(toy: LanguageModel, alone: list[list[int]]) -> None:
+    stream = toy.submit(TEXTS[0], **ASKED)
+    pieces = [next(stream)]
+    assert until(lambda: toy.load == (0, 0))
+    pieces += stream.ready()
+    pieces += stream
+    assert "".join(piece.text for piece in pieces) == stream.result.text == toy.generate(TEXTS[0], **ASKED).text
+
+
+def test_steps_can_be_kept(toy: LanguageModel) -> None:
+    run = toy.submit("abab", trace=True, max_new_tokens=60).wait()
+    assert run.trace is not None
+    assert [token for step in run.trace for token in step.tokens] == run.token_ids
+    for step in run.trace:
+        assert [int(step.draft.tokens[node]) for node in step.path] == step.tokens[: len(step.path)]
+    assert sum(len(step.draft) for step in run.trace) == sum(counts["proposed"] for counts in run.by_level.values())
+    assert toy.generate("abab", max_new_tokens=60).trace is None
+
+
+def until(true: Any, seconds: float = 10.0) -> bool:
+    end = time.monotonic() + seconds
+    while not true() and time.monotonic() < end:
+        time.sleep(0.005)
+    return bool(true())

@@ -11,11 +11,19 @@ import asyncio
 import threading
 from collections import deque
 from contextlib import suppress
+from typing import NamedTuple
 
 from hierdraft.decoding.request import Running
 from hierdraft.decoding.scheduler import Scheduler, Ticket
 from hierdraft.errors import EngineBusyError, HierdraftError, UsageError
 from hierdraft.protocols import Step
+
+
+class Load(NamedTuple):
+    """Requests in flight, and requests that wait."""
+
+    running: int
+    waiting: int
 
 
 class Front:
@@ -37,13 +45,20 @@ class Front:
         """Whether it takes no more requests."""
         return self._why is not None
 
+    @property
+    def load(self) -> Load:
+        """As it stands, without waiting for a step."""
+        return Load(len(self._scheduler.running), len(self._scheduler.waiting) + len(self._new))
+
     def check_open(self) -> None:
         """Raises UsageError once the model is closed."""
         if self.closed:
             raise UsageError("This model is closed: load it again.")
 
-    def submit(self, request: Running, *, background: bool = False) -> Ticket:
+    def submit(self, request: Running, *, background: bool = False, unread: int | None = None) -> Ticket:
         """Queue a request; in the `background` it runs at once, else as far as somebody waits for it.
+
+        unread   see `Ticket`
 
         Raises UsageError on a closed model, QueueFullError, and EngineBusyError from within a step of another request.
         """
@@ -52,7 +67,7 @@ class Front:
             self._refuse_within()
             self._scheduler.check_room(len(self._new))
             ticket = Ticket(request)
-            ticket.wanted = background
+            ticket.wanted, ticket.unread = background, unread
             self._new.append(ticket)
             if background and self._worker is None:
                 self._worker = threading.Thread(target=self._work, name="hierdraft-scheduler", daemon=True)
@@ -93,15 +108,19 @@ class Front:
             self._watched.append(ticket)
         await came.wait()
 
-    def cancel(self, ticket: Ticket) -> None:
+    def cancel(self, ticket: Ticket, *, wait: bool = True) -> None:
         """The request is over, after the step that is made; what was said is learned.
 
-        Called by the very thread that makes a step, as when an object is collected, it takes effect after that.
+        Called by the very thread that makes a step, as when an object is collected, it takes effect after that; so it
+        does without `wait` for a request that runs in the background.
         """
         self._left.append(ticket)
         if self._driver == threading.get_ident():
             return
         with self._changed:
+            if not wait and ticket.wanted and self._worker is not None:
+                self._changed.notify_all()
+                return
             while self._driver is not None and not ticket.over:  # whoever makes a step takes it in after that
                 self._changed.wait()
             if self._driver is None:
@@ -169,7 +188,10 @@ class Front:
         with self._changed:
             try:
                 while any(ticket.wanted for ticket in self._tickets()):
-                    self._turn()
+                    if self._new or self._left or any(map(_is_wanted, self._tickets())):
+                        self._turn()
+                    else:  # nobody reads what there is
+                        self._changed.wait()
             finally:  # whatever ends this thread, the next request begins another
                 self._worker = None
 
@@ -180,10 +202,10 @@ class Front:
 class Steps:
     """A request's steps, for a loop; they are made as they are asked for, or in the background."""
 
-    def __init__(self, front: Front, request: Running, *, background: bool = False) -> None:
+    def __init__(self, front: Front, request: Running, *, background: bool = False, unread: int | None = None) -> None:
         """In the background the request begins at once, else with the first step. Raises what `submit` does."""
         self._front, self._request = front, request
-        self._ticket = front.submit(request, background=True) if background else None
+        self._ticket = front.submit(request, background=True, unread=unread) if background else None
         self._closed = False
 
     def __iter__(self) -> Steps:
@@ -206,12 +228,18 @@ class Steps:
             raise UsageError("Only a request that runs in the background can be awaited: start it with submit.")
         await self._front.arrival(self._ticket)
 
-    def close(self) -> None:
-        """The request is over; what was said is learned."""
+    @property
+    def failure(self) -> str | None:
+        """Why its method does not draft any more, if it failed."""
+        session = getattr(self._request, "session", None)  # there is none before it begins
+        return str(session.failure) if session is not None and session.failure is not None else None
+
+    def close(self, *, wait: bool = True) -> None:
+        """The request is over, at once or, without `wait`, after the step that is made; what was said is learned."""
         if not self._closed:
             self._closed = True
             if self._ticket is not None and not self._ticket.over:
-                self._front.cancel(self._ticket)
+                self._front.cancel(self._ticket, wait=wait)
 
     def __del__(self) -> None:
         if hasattr(self, "_closed"):
@@ -220,4 +248,6 @@ class Steps:
 
 def _is_wanted(ticket: Ticket) -> bool:
     """One whose reader has just taken a step is taken along, by one step: it is likely to come back."""
-    return ticket.wanted or ticket.waiters > 0 or (ticket.ahead and not ticket.steps)
+    if ticket.wanted:
+        return ticket.unread is None or len(ticket.steps) < ticket.unread
+    return ticket.waiters > 0 or (ticket.ahead and not ticket.steps)

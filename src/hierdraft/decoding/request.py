@@ -15,11 +15,12 @@ import numpy as np
 from hierdraft.decoding.guard import GuardedSession
 from hierdraft.drafting.budget import AutoBudget, BudgetLaw
 from hierdraft.drafting.together import Draft
-from hierdraft.protocols import Array, Budget, Engine, EngineSequence, Method, Part, Request, Scored, Step
+from hierdraft.protocols import Array, Budget, Engine, EngineSequence, Likely, Method, Part, Request, Scored, Step
 from hierdraft.tree import DraftTree, Int32
 from hierdraft.verify.constraint import Follower
 from hierdraft.verify.contracts import Stop, Verdict, Verifier
 from hierdraft.verify.greedy import Greedy
+from hierdraft.verify.likely import likely
 from hierdraft.verify.stop import EosStop, FirstOf, LengthStop, cut
 
 MAX_ROWS = 512
@@ -41,6 +42,7 @@ class Options:
     eos_ids    replaces the engine's own end-of-sequence ids
     unbounded  continue where the model's context is full, as transformers does
     namespace, reference   see `Request`
+    logprobs   of every token its log probability, and those of this many of the likeliest in its place; None: not told
     learn      told the namespace, the prompt and what was said when the request is over, whatever drafted
     keep       shown the engine's sequence when the request is over, before it is closed
     """
@@ -54,6 +56,7 @@ class Options:
     unbounded: bool = False
     namespace: str = "default"
     reference: Sequence[Int32] = ()
+    logprobs: int | None = None
     learn: Learn | None = None
     keep: Callable[[EngineSequence], None] | None = None
 
@@ -197,15 +200,19 @@ class Running:
 
     def _step(self, verdict: Verdict, forward: Forward, place: int) -> Step:
         part, choices = forward.parts[place], forward.choices[place]
-        first = part.rows - 1
+        first, found = part.rows - 1, list[Likely]()
         for row, token in zip([first, *(first + node + 1 for node in verdict.path)], verdict.tokens, strict=False):
             choices[row] = token  # where a token was drawn, it is the target's choice
+            if self.options.logprobs is not None:
+                scores = self.engine.values(forward.scored[place].logits, row)
+                found.append(likely(scores, token, self.options.logprobs))
         top_k = self.session.wants.top_k
         runner_up = self.engine.top_ids(forward.scored[place].logits, top_k) if top_k else None
         hidden, self._hidden = self._hidden, {}
         return Step(
-            verdict.tokens, part.tree, verdict.path, choices, runner_up, verdict.finish, self.reads, hidden=hidden
-        )
+            verdict.tokens, part.tree, verdict.path, choices, runner_up, verdict.finish, self.reads,
+            hidden=hidden, likely=found,
+        )  # fmt: skip
 
     def _observe(self, step: Step) -> None:
         started = perf_counter()

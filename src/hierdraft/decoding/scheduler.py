@@ -44,10 +44,11 @@ class Ticket:
     wanted   whether it runs in the background
     waiters  how many threads wait for its next step
     ahead    whether somebody has taken a step of it
+    unread   with so many steps that nobody has taken, it stands still; None: never
     told     what is to be called once when there are steps or it is over
     """
 
-    __slots__ = ("ahead", "begun", "error", "over", "request", "steps", "told", "waiters", "wanted")
+    __slots__ = ("ahead", "begun", "error", "over", "request", "steps", "told", "unread", "waiters", "wanted")
 
     def __init__(self, request: Running) -> None:
         self.request = request
@@ -55,6 +56,7 @@ class Ticket:
         self.over = self.begun = self.wanted = self.ahead = False
         self.error: BaseException | None = None
         self.waiters = 0
+        self.unread: int | None = None
         self.told: list[Callable[[], None]] = []
 
 

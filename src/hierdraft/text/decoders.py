@@ -94,11 +94,15 @@ class BytePieces:
 
     def push(self, token: int) -> str:
         """The characters that are complete with `token`."""
+        return self._decoder.decode(self.bytes_of(token))
+
+    def bytes_of(self, token: int) -> bytes:
+        """What an id stands for."""
         text = self._token_text(token) or ""
         try:
-            return self._decoder.decode(bytes([self._bytes[c] for c in text]))
+            return bytes([self._bytes[c] for c in text])
         except KeyError:  # an added token, in plain characters
-            return self._decoder.decode(text.encode())
+            return text.encode()
 
     def open(self) -> str:
         """Nothing: what is not certain is an unfinished character."""
@@ -171,13 +175,7 @@ class WindowPieces:
         return piece
 
     def _byte(self, token: int) -> int | None:
-        text = self._token_text(token) if self._token_text else None
-        if text is None or len(text) != 6 or not text.startswith("<0x") or not text.endswith(">"):
-            return None
-        try:
-            return int(text[3:5], 16)
-        except ValueError:
-            return None
+        return as_byte(self._token_text(token)) if self._token_text else None
 
     def _forget(self, text: str, certain: int) -> None:
         """Drop ids in front whose text is out, but for those that the next ones need before them."""
@@ -224,6 +222,16 @@ class _ByteRun:
             self._front = text[: max(0, more)], max(0, -more)
         before, left_out = self._front
         return before + self._text[left_out:]
+
+
+def as_byte(piece: str | None) -> int | None:
+    """The byte that a piece such as <0x41> stands for."""
+    if piece is None or len(piece) != 6 or not piece.startswith("<0x") or not piece.endswith(">"):
+        return None
+    try:
+        return int(piece[3:5], 16)
+    except ValueError:
+        return None
 
 
 def _common(first: str, second: str) -> int:

@@ -68,13 +68,17 @@ def encode_prompt(
     return [int(token) for token in tokenizer(whole)["input_ids"]]
 
 
-def encode_messages(tokenizer: Any, messages: Sequence[Mapping[str, Any]], *, template: str | None = None) -> list[int]:
+def encode_messages(
+    tokenizer: Any, messages: Sequence[Mapping[str, Any]], *, template: str | None = None,
+    tools: Sequence[Mapping[str, Any]] = (),
+) -> list[int]:  # fmt: skip
     """Token ids of a conversation in the model's chat template, where the next answer begins.
 
     messages  mappings with `role` (user, assistant, system, tool or what the template knows) and `content`: a text, or
               parts like {"type": "text", "text": ...}; what else a template reads, such as `tool_calls`, is passed on.
               If the last one is the assistant's, the answer continues it
     template  the name of one of several templates; None: the default one
+    tools     that the template tells the model of, each {"type": "function", "function": {...}}
 
     Raises UsageError where there is no template, the messages are not such, or the template refuses them.
     """
@@ -95,6 +99,8 @@ def encode_messages(tokenizer: Any, messages: Sequence[Mapping[str, Any]], *, te
     options: dict[str, Any] = {"add_generation_prompt": not goes_on, "continue_final_message": goes_on}
     if template is not None:
         options["chat_template"] = template
+    if tools:
+        options["tools"] = list(tools)
     source = known[template or "default"] if isinstance(known, Mapping) else known
     ids = _filled(tokenizer, turns, options, knows_parts="type" in source)
     return [int(token) for token in ids]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hierdraft.text.decoders import Cleaner, pieces_of
+from hierdraft.text.decoders import BytePieces, Cleaner, as_byte, pieces_of
 
 
 class TextStream:
@@ -45,6 +45,25 @@ def token_texts(tokenizer: Any, tokens: Sequence[int]) -> list[str]:
     found = [stream.push(token) for token in tokens]
     if found:
         found[-1] += stream.flush()
+    return found
+
+
+def bytes_of(tokenizer: Any) -> Callable[[int], bytes]:
+    """What each id stands for by itself, special ones too: bytes, since it may be less than a character."""
+    pieces = pieces_of(tokenizer)
+    if isinstance(pieces, BytePieces):
+        return pieces.bytes_of
+    fast = getattr(tokenizer, "_tokenizer", None)
+    name = fast.id_to_token if fast is not None else tokenizer.convert_ids_to_tokens
+
+    def found(token: int) -> bytes:
+        piece = name(token) or ""
+        byte = as_byte(piece)
+        if byte is not None:
+            return bytes([byte])
+        text: str = tokenizer.decode([token], skip_special_tokens=False)
+        return (f" {text}" if piece.startswith("\u2581") and not text.startswith(" ") else text).encode()
+
     return found
 
 

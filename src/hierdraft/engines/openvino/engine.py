@@ -110,6 +110,12 @@ class OpenVINOEngine:
         """CPU threads that a forward uses."""
         return self._cache.threads
 
+    @property
+    def cache_blocks(self) -> tuple[int, int]:
+        """Blocks of keys and values: all, and those that hold texts which are not over."""
+        blocks = self._cache.blocks if isinstance(self._cache, Pool) else None
+        return (blocks.count, blocks.count - blocks.free) if blocks is not None else (0, 0)
+
     def open(self, ids: Sequence[int] | Int32 = (), *, reuse: bool = True) -> PagedSequence | VariablesSequence:
         """A sequence that shares the blocks of texts that began with the same tokens, as far as they fill them."""
         return self._cache.open(self, ids, reuse=reuse)
