@@ -18,7 +18,7 @@ BOUNDS := build/bounds
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup model demo test test-vllm fast bounds proofs lint types pack bench mutants clean
+.PHONY: help setup model demo test test-vllm fast bounds proofs lint types pack bench mutants axe clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/\1|\2/p' Makefile | awk -F'|' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -33,7 +33,7 @@ $(READY): pyproject.toml constraints.txt
 	@test -n "$(TORCH)" || { echo "constraints.txt has no line 'torch==VERSION': restore it." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) torch==$(TORCH)
-	$(PIP) -c constraints.txt -e '.[hf,adapters,structured,report,dev]'
+	$(PIP) -c constraints.txt -e '.[hf,adapters,structured,server,report,dev]'
 	@$(PIP) -c constraints.txt -e '.[openvino]' || \
 	  echo "OpenVINO cannot be installed here, so models run on transformers, which is slower." >&2
 	@touch $@
@@ -93,6 +93,9 @@ mutants: $(READY) ## does a test fail for every small change to verify/, the loo
 	$(PIP) -c constraints.txt mutmut
 	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/mutmut run
 	$(BIN)/mutmut results
+
+axe: ## fetch axe-core, with which the page is checked (needs npm)
+	npm install --prefix build/axe --no-audit --no-fund axe-core
 
 clean: ## remove .venv and every cache in this folder (the model cache stays)
 	rm -rf $(VENV) .venv-vllm build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache mutants

@@ -3,7 +3,7 @@
     python benchmarks/proofs.py        # or: make proofs
 
 Every drafter on the toy engine over all settings, two million tokens against plain decoding; and half a million of
-requests that come, end and are cancelled beside each other. Writes
+requests that come, end and are cancelled beside each other; and twenty thousand damaged HTTP requests. Writes
 benchmarks/proofs.json: what passed, what failed, how long it took. Ends with 1 where anything failed.
 """
 
@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 
 from common import machine, write
 
-PROOFS = ("tests/lossless/test_toy.py", "tests/lossless/test_together.py")
+PROOFS = ("tests/lossless/test_toy.py", "tests/lossless/test_together.py", "tests/server/test_fuzz.py")
 
 
 def main() -> int:

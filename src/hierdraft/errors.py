@@ -110,6 +110,12 @@ class QueueFullError(HierdraftError):
     exit_code = 17
 
 
+class ServerError(HierdraftError):
+    """A server that does not answer, or answers with an error."""
+
+    exit_code = 18
+
+
 class DemoDiffersError(HierdraftError):
     """Drafted and plain output of the demonstration differ in a number type that promises they never do."""
 

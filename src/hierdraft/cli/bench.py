@@ -11,6 +11,7 @@ import typer
 from hierdraft.cli import options
 from hierdraft.cli.bench_report import report
 from hierdraft.cli.bench_run import audit, run, split_methods
+from hierdraft.cli.bench_serve import serve
 from hierdraft.errors import MissingDependencyError, UsageError
 from hierdraft.progress import counting
 
@@ -30,6 +31,7 @@ def bench() -> None:
 app.command("run")(run)
 app.command("audit")(audit)
 app.command("report")(report)
+app.command("serve")(serve)
 
 
 @app.command("replay")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hierdraft.cli import bench, config, db, doctor, generate, models, vllm
+from hierdraft.cli import bench, chat, config, db, doctor, generate, models, serve, vllm
 
 app = typer.Typer(
     name="hierdraft",
@@ -17,6 +17,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("generate")(generate.generate)
+app.command("chat")(chat.chat)
+app.command("serve")(serve.serve)
 app.command("doctor")(doctor.doctor)
 app.command("vllm-config")(vllm.vllm_config)
 app.add_typer(bench.app, name="bench")

@@ -31,7 +31,7 @@ def conversation(prompt: str, system: str | None, file: Path | None) -> str | li
     """
     if system is None and file is None:
         return prompt
-    messages = _read(file) if file is not None else []
+    messages = read_messages(file) if file is not None else []
     if system is not None and any(message.get("role") == "system" for message in messages):
         raise UsageError(f"{file} has a system message already: leave out --system.")
     first = [] if system is None else [{"role": "system", "content": system}]
@@ -39,7 +39,8 @@ def conversation(prompt: str, system: str | None, file: Path | None) -> str | li
     return [*first, *messages, *last]
 
 
-def _read(file: Path) -> list[dict[str, Any]]:
+def read_messages(file: Path) -> list[dict[str, Any]]:
+    """Messages of a JSON file: a list, or an object with `messages`. Raises CorpusError."""
     wanted = 'a JSON list of messages like {"role": "user", "content": "..."}'
     try:
         found = json.loads(file.read_text(encoding="utf-8-sig"))

@@ -69,6 +69,21 @@ def stoppable() -> Iterator[None]:
             told.close()
 
 
+@contextmanager
+def unhurried() -> Iterator[None]:
+    """Within a block of `stoppable`: whoever sets handlers of signals here may take as long as they need to end."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    told, held = signal.set_wakeup_fd(-1), {number: signal.getsignal(number) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in held.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+
+
 class _Signals:
     """Raises `Stopped` once: what is being closed is not disturbed by a second signal."""
 

@@ -1,0 +1,1 @@
+"""The server: the shapes that clients speak, over one model and its scheduler."""

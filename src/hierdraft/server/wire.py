@@ -1,0 +1,101 @@
+"""What the shapes of all APIs have in common: strict fields, messages as text, tools, the extensions of hierdraft."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from hierdraft.text.tools import Tool
+
+STOPS, STOP_LENGTH = 16, 256
+"""Most stop strings of a request, and most characters of each."""
+
+
+class Wire(BaseModel):
+    """A part of a request: nothing is converted, and what is not known is refused by name."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+StopText = Annotated[str, Field(min_length=1, max_length=STOP_LENGTH)]
+Stops = StopText | Annotated[list[StopText], Field(max_length=STOPS)] | None
+Temperature = Annotated[float, Field(ge=0, le=2)] | None
+TopP = Annotated[float, Field(gt=0, le=1)] | None
+Penalty = Annotated[float, Field(ge=-2, le=2)] | None
+Seed = Annotated[int, Field(ge=0, lt=1 << 63)] | None
+Bias = dict[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], Annotated[float, Field(ge=-100, le=100)]] | None
+Count = Annotated[int, Field(ge=1, le=1 << 24)] | None
+
+
+class Extension(Wire):
+    """`hierdraft`: how to draft, and what to tell of it.
+
+    method      a drafting method's name, without settings
+    budget      `auto` or a number of nodes
+    reference   texts that the answer may repeat
+    provenance  tell of every piece of text and every token which level drafted it, and what it took
+    trace       tell of every step what was drafted and what was accepted
+    """
+
+    method: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$")] | None = None
+    budget: Literal["auto"] | Annotated[int, Field(ge=0, le=128)] = "auto"
+    reference: Annotated[list[str], Field(max_length=16)] = Field(default_factory=list)
+    provenance: bool = False
+    trace: bool = False
+
+
+@dataclass(slots=True)
+class Asked:
+    """A request of any API, as the model is asked.
+
+    prompt       messages, a text or token ids
+    options      of `LanguageModel.stream`
+    chat         whether a text is put into the chat template
+    count        answers
+    tools        that may be called; `forced`: must be
+    several      whether more than one may be called
+    logprobs     see `LanguageModel.stream`
+    provenance, trace, usage   tell of levels, of steps; tell of usage at the end of a stream
+    predicted    the answer that was predicted
+    shown        what the answer repeats of the request
+    """
+
+    prompt: Any
+    options: dict[str, Any] = field(default_factory=dict)
+    chat: bool = True
+    count: int = 1
+    streamed: bool = False
+    tools: list[Tool] = field(default_factory=list)
+    forced: bool = False
+    several: bool = True
+    logprobs: int | None = None
+    provenance: bool = False
+    trace: bool = False
+    usage: bool = False
+    predicted: str | None = None
+    shown: dict[str, Any] = field(default_factory=dict)
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """Those that are not None."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def extended(asked: Asked, extension: Extension | None) -> Asked:
+    """With what hierdraft's own field says."""
+    if extension is not None:
+        asked.options |= given(method=extension.method, budget=extension.budget)
+        asked.options["reference"] = [*asked.options.get("reference", ()), *extension.reference]
+        asked.provenance, asked.trace = extension.provenance or extension.trace, extension.trace
+    return asked
+
+
+def named(tools: Sequence[Tool], name: str) -> list[Tool]:
+    """The one that was named. Raises ValueError."""
+    found = [tool for tool in tools if tool.name == name]
+    if not found:
+        raise ValueError(f"there is no tool {name!r} to choose")
+    return found

@@ -1,0 +1,460 @@
+"""What the server refuses, cuts and forgets: one sentence in the API's shape, and nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx2 as httpx
+import pytest
+
+from hierdraft.engines.toy import ToyEngine
+from hierdraft.errors import UsageError
+from hierdraft.language_model import LanguageModel
+from hierdraft.server.keys import Keys, Tenant
+from hierdraft.server.service import Limits, Service
+from tests.server.toy import ChatBytes, Letters, events, served, toy_model
+
+ENDLESS = 60_000
+
+
+class Slow(Letters):
+    """A forward takes as long as it is told, and is counted."""
+
+    wait = 0.01
+    forwards = 0
+
+    def forward(self, parts: Any) -> Any:
+        time.sleep(self.wait)
+        self.forwards += 1
+        return super().forward(parts)
+
+
+def slow_model(**options: Any) -> LanguageModel:
+    return LanguageModel(Slow(3, 257, memory=2), ChatBytes(), "toy", **options)
+
+
+@pytest.fixture(scope="module")
+def toy() -> Iterator[tuple[httpx.Client, Service]]:
+    with (
+        served(toy_model(), limits=Limits(body=20_000)) as (url, service),
+        httpx.Client(base_url=url, timeout=60) as client,
+    ):
+        yield client, service
+
+
+def body(text: str = "abc", **more: Any) -> dict[str, Any]:
+    return {"model": "toy", "messages": [{"role": "user", "content": text}], "max_tokens": 24, **more}
+
+
+def post(given: dict[str, Any], host: str) -> bytes:
+    """A request as it goes over the wire."""
+    data = json.dumps(given)
+    head = ["POST /v1/chat/completions HTTP/1.1", f"Host: {host}", "Content-Type: application/json",
+            f"Content-Length: {len(data)}", "", ""]  # fmt: skip
+    return ("\r\n".join(head) + data).encode()
+
+
+def until(true: Callable[[], bool], seconds: float = 10.0) -> bool:
+    end = time.monotonic() + seconds
+    while not true() and time.monotonic() < end:
+        time.sleep(0.01)
+    return true()
+
+
+WRONG: list[tuple[str, dict[str, Any], str]] = [
+    ("chat/completions", {"messages": [{"role": "user", "content": "a"}]}, "model"),
+    ("chat/completions", body(functions=[], user="me"), "functions"),
+    ("chat/completions", body(user="me"), "user"),
+    ("chat/completions", body(max_tokens="many"), "max_tokens"),
+    ("chat/completions", body(max_tokens=0), "max_tokens"),
+    ("chat/completions", body(max_tokens=True), "max_tokens"),
+    ("chat/completions", body(max_tokens=1.5), "max_tokens"),
+    ("chat/completions", body(temperature=-1), "temperature"),
+    ("chat/completions", body(temperature=3), "temperature"),
+    ("chat/completions", body(top_p=0), "top_p"),
+    ("chat/completions", body(n=0), "n"),
+    ("chat/completions", body(n=9), "n may be at most 8"),
+    ("chat/completions", body(n=8, max_tokens=10_000), "n times max_tokens"),
+    ("chat/completions", body(stop=["a"] * 17), "stop"),
+    ("chat/completions", body(stop="a" * 257), "stop"),
+    ("chat/completions", body(stop=[""]), "stop"),
+    ("chat/completions", body(messages=[]), "messages"),
+    ("chat/completions", body(messages="hello"), "messages"),
+    ("chat/completions", body(messages=[{"role": "king", "content": "a"}]), "role"),
+    ("chat/completions", body(messages=[{"role": "user", "content": [{"type": "image_url"}]}]), "content"),
+    ("chat/completions", body(messages=[{"role": "user"}]), "content"),
+    ("chat/completions", body(top_logprobs=2), "logprobs"),
+    ("chat/completions", body(logprobs=True, top_logprobs=21), "top_logprobs"),
+    ("chat/completions", body(stream_options={"include_usage": True}), "stream"),
+    ("chat/completions", body(tool_choice="required"), "tools"),
+    ("chat/completions", body(tools=[{"type": "function", "function": {}}]), "name"),
+    ("chat/completions", body(tools=[{"type": "function", "function": {"name": "a b"}}]), "name"),
+    ("chat/completions", body(tools=[{"type": "function", "function": {"name": "a"}}],
+                              tool_choice={"type": "function", "function": {"name": "b"}}), "'b'"),
+    ("chat/completions", body(tools=[{"type": "function", "function": {
+        "name": "a", "parameters": {"type": "array"}}}]), "object"),
+    ("chat/completions", body(response_format={"type": "json_schema"}), "json_schema"),
+    ("chat/completions", body(response_format={"type": "json_schema", "json_schema": {
+        "name": "x", "schema": {"type": "object", "properties": {"a": {"type": "strange"}}}}}), "strange"),
+    ("chat/completions", body(logit_bias={"x": 1}), "logit_bias"),
+    ("chat/completions", body(logit_bias={"99999": 1}), "99999"),
+    ("chat/completions", body(seed=-1), "seed"),
+    ("chat/completions", body(max_tokens=3, max_completion_tokens=4), "max_completion_tokens"),
+    ("chat/completions", body(hierdraft={"method": "no-such"}), "no-such"),
+    ("chat/completions", body(hierdraft={"method": "hd:order=2"}), "method"),
+    ("chat/completions", body(hierdraft={"speed": 9}), "speed"),
+    ("chat/completions", body(model="other"), "other"),
+    ("completions", {"model": "toy", "prompt": ["a", "b"]}, "prompt"),
+    ("completions", {"model": "toy", "prompt": [1, 999]}, "999"),
+    ("completions", {"model": "toy", "prompt": "a", "best_of": 3}, "best_of"),
+    ("completions", {"model": "toy", "prompt": "a", "echo": True}, "echo"),
+    ("responses", {"model": "toy", "input": "a", "previous_response_id": "x"}, "previous_response_id"),
+    ("responses", {"model": "toy", "input": "a", "store": True}, "store"),
+    ("responses", {"model": "toy", "input": "a", "tools": [{"type": "web_search"}]}, "tools"),
+    ("responses", {"model": "toy", "input": [
+        {"type": "function_call", "call_id": "a", "name": "b", "arguments": "{"}]}, "arguments"),
+    ("messages", {"model": "toy", "messages": [{"role": "user", "content": "a"}]}, "max_tokens"),
+    ("messages", {"model": "toy", "max_tokens": 3, "thinking": {}, "messages": [
+        {"role": "user", "content": "a"}]}, "thinking"),
+    ("messages", {"model": "toy", "max_tokens": 3, "messages": [{"role": "system", "content": "a"}]}, "role"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "given", "told"), WRONG)
+def test_what_is_wrong_is_named(toy: tuple[httpx.Client, Service], path: str, given: dict[str, Any], told: str) -> None:
+    client, service = toy
+    response = client.post(f"/v1/{path}", json=given)
+    assert response.status_code == (404 if given.get("model") == "other" else 400), response.text
+    error = response.json()["error"]
+    assert told in error["message"]
+    assert error["message"].endswith(".")
+    assert error["message"].count("\n") == 0
+    assert service.running == {}
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "status"),
+    [
+        (b"{", "application/json", 400),
+        (b"[]", "application/json", 400),
+        (b"\xff\xfe", "application/json", 400),
+        (b"[" * 15_000, "application/json", 400),
+        (b'{"model": "toy", "messages": NaN}', "application/json", 400),
+        (b'{"model": "toy", "temperature": 1e999}', "application/json", 400),
+        (b"{}", "text/plain", 415),
+        (b"{}", "", 415),
+        (b"x" * 20_001, "application/json", 413),
+    ],
+)
+def test_bodies(toy: tuple[httpx.Client, Service], content: bytes, kind: str, status: int) -> None:
+    response = toy[0].post("/v1/chat/completions", content=content, headers={"Content-Type": kind})
+    assert response.status_code == status
+    assert response.json()["error"]["message"]
+
+
+def test_a_body_without_a_length_is_bounded_too(toy: tuple[httpx.Client, Service]) -> None:
+    def endless() -> Iterator[bytes]:
+        for _ in range(100):
+            yield b" " * 1000
+
+    response = toy[0].post("/v1/chat/completions", content=endless(), headers={"Content-Type": "application/json"})
+    assert response.status_code == 413
+
+
+def test_what_is_nowhere(toy: tuple[httpx.Client, Service]) -> None:
+    assert toy[0].get("/v1/embeddings").json()["error"]["message"] == "There is nothing at GET /v1/embeddings."
+    assert toy[0].get("/v1/chat/completions").status_code == 405
+    assert toy[0].get("/v1/models/other").status_code == 404
+
+
+def test_fields_that_are_left_out_on_purpose() -> None:
+    with served(toy_model(), dropped=frozenset({"user"})) as (url, _), httpx.Client(base_url=url, timeout=60) as client:
+        assert client.post("/v1/chat/completions", json=body(user="me")).status_code == 200
+        assert client.post("/v1/chat/completions", json=body(metadata={})).status_code == 400
+
+
+def test_a_prompt_past_the_context() -> None:
+    model = LanguageModel(ToyEngine(3, 257, memory=2, max_length=64), ChatBytes(), "toy")
+    with served(model) as (url, _), httpx.Client(base_url=url, timeout=60) as client:
+        response = client.post("/v1/chat/completions", json=body("a" * 100))
+        assert response.status_code == 400
+        assert response.json()["error"]["code"] == "context_length_exceeded"
+        assert client.post("/v1/chat/completions", json=body("a", max_tokens=1000)).json()["choices"][0][
+            "finish_reason"
+        ] in ("length", "stop")
+
+
+def test_names_and_origins() -> None:
+    with (
+        served(toy_model(), hosts=frozenset({"127.0.0.1", "box.example"})) as (url, _),
+        httpx.Client(base_url=url) as client,
+    ):
+        assert client.get("/health").status_code == 200
+        assert client.get("/health", headers={"Host": "box.example:80"}).status_code == 200
+        assert client.get("/health", headers={"Host": "evil.example"}).status_code == 403
+        told = client.post("/v1/chat/completions", json=body(), headers={"Origin": "http://evil.example"})
+        assert told.status_code == 403
+        assert "access-control-allow-origin" not in told.headers
+        assert client.post("/v1/chat/completions", json=body(), headers={"Origin": url}).status_code == 200
+        assert "default-src 'none'" in client.get("/").headers["content-security-policy"]
+
+
+KEYS = """
+[[key]]
+key = "a-key-of-sixteen-or-more"
+namespace = "ours"
+requests = 2
+tokens_per_minute = 30
+
+[[key]]
+sha256 = "{}"
+namespace = "theirs"
+"""
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Keys:
+    import hashlib
+
+    file = tmp_path / "keys.toml"
+    file.write_text(KEYS.format(hashlib.sha256(b"another-key-that-is-hashed").hexdigest()))
+    return Keys.read(file)
+
+
+def test_keys(keys: Keys) -> None:
+    with served(slow_model(), keys) as (url, service), httpx.Client(base_url=url, timeout=60) as client:
+        assert client.get("/health").status_code == 200
+        for path in ("/v1/models", "/metrics", "/slots"):
+            assert client.get(path).status_code == 401
+        assert client.post("/v1/chat/completions", json=body()).status_code == 401
+        wrong = {"Authorization": "Bearer a-key-of-sixteen-or-mor"}
+        assert client.post("/v1/chat/completions", json=body(), headers=wrong).status_code == 401
+        ours = {"Authorization": "Bearer a-key-of-sixteen-or-more"}
+        theirs = {"x-api-key": "another-key-that-is-hashed"}
+        assert client.get("/v1/models", headers=ours).status_code == 200
+        assert client.get("/v1/models", headers=theirs).status_code == 200
+        told = client.post("/v1/chat/completions", json=body(n=3), headers=ours)
+        assert told.status_code == 429
+        assert told.headers["retry-after"]
+        with client.stream(
+            "POST", "/v1/chat/completions", json=body(stream=True, max_tokens=ENDLESS), headers=theirs
+        ) as one:
+            lines = one.iter_lines()
+            next(lines)
+            assert client.get("/slots", headers=ours).json() == []
+            assert len(client.get("/slots", headers=theirs).json()) == 1
+            assert "abc" not in client.get("/slots", headers=theirs).text
+        assert client.post("/v1/chat/completions", json=body(max_tokens=40), headers=ours).status_code == 200
+        told = client.post("/v1/chat/completions", json=body(), headers=ours)
+        assert told.status_code == 429
+        assert 0 < int(told.headers["retry-after"]) <= 60
+        anthropic = client.post("/v1/messages", json={}, headers={})
+        assert anthropic.json()["error"]["type"] == "authentication_error"
+        assert until(lambda: service.running == {})
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [("", "no keys"), ("[[key]]\nnamespace='a'", "either key or sha256"),
+     ("[[key]]\nkey='short'\nnamespace='a'", "key"),
+     ("nonsense", "read"), ("[[key]]\nkey='long-enough-to-be-one'\nnamespace='a'\nspeed=3", "speed")],
+)  # fmt: skip
+def test_key_files(tmp_path: Path, text: str, told: str) -> None:
+    (tmp_path / "keys.toml").write_text(text)
+    with pytest.raises(UsageError, match=told):
+        Keys.read(tmp_path / "keys.toml")
+    with pytest.raises(UsageError):
+        Keys.read(tmp_path / "missing.toml")
+
+
+def test_tokens_come_back_after_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr("hierdraft.server.keys.monotonic", lambda: clock[0])
+    tenant = Tenant("a", tokens_per_minute=10)
+    tenant.admit(1)
+    tenant.ended(1, 12)
+    with pytest.raises(Exception, match="10 tokens a minute"):
+        tenant.admit(1)
+    clock[0] += 61
+    tenant.admit(1)
+
+
+def test_the_queue_has_a_bound() -> None:
+    model = slow_model(max_requests=1, queue=1)
+    with served(model) as (url, service), httpx.Client(base_url=url, timeout=60) as client:
+        with client.stream("POST", "/v1/chat/completions", json=body(stream=True, max_tokens=ENDLESS)) as one:
+            lines = one.iter_lines()
+            next(lines)
+            waiting = threading.Thread(target=lambda: client.post("/v1/chat/completions", json=body(max_tokens=1)))
+            waiting.start()
+            assert until(lambda: model.load.waiting == 1)
+            told = client.post("/v1/chat/completions", json=body())
+            assert told.status_code == 429
+            assert told.headers["retry-after"]
+            assert told.json()["error"]["code"] == "queue_full"
+        waiting.join(30)
+        assert until(lambda: service.running == {})
+
+
+def test_a_deadline_cuts() -> None:
+    with served(slow_model(), limits=Limits(seconds=0.5)) as (url, _), httpx.Client(base_url=url, timeout=60) as client:
+        told = client.post("/v1/chat/completions", json=body(max_tokens=ENDLESS))
+        assert told.status_code == 504
+        found = events(
+            client.post("/v1/chat/completions", json=body(max_tokens=ENDLESS, stream=True)).text.splitlines()
+        )
+        assert found[-1]["error"]["code"] == "deadline_exceeded"
+        assert client.post("/v1/chat/completions", json=body(max_tokens=3)).status_code == 200
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+@pytest.mark.parametrize("count", [1, 3])
+def test_who_leaves_is_not_decoded_for(streamed: bool, count: int) -> None:
+    model = slow_model()
+    engine: Any = model.engine
+    engine.wait = 0.1
+    with served(model) as (url, service):
+        host, port = url.removeprefix("http://").split(":")
+        sent = post(body(stream=streamed, max_tokens=ENDLESS // count, n=count), host)
+        with socket.create_connection((host, int(port))) as raw:
+            raw.sendall(sent)
+            assert until(lambda: engine.forwards > 3)
+        left = engine.forwards
+        assert until(lambda: model.load == (0, 0) and not service.running)
+        assert engine.forwards <= left + 2  # the step that was made when it left, and the one it was noticed in
+
+
+def test_who_does_not_read_stands_still_and_is_left_alone() -> None:
+    model = toy_model(seed=8)
+    with served(model, limits=Limits(unread=1.0, tokens=1 << 20)) as (url, service):
+        host, port = url.removeprefix("http://").split(":")
+        given = body(stream=True, max_tokens=1 << 19, hierdraft={"method": "none"}, logit_bias={"256": -100})
+        sent = post(given, host)
+        raw = socket.socket()
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        raw.connect((host, int(port)))
+        with raw:
+            raw.sendall(sent)
+            assert until(lambda: bool(service.running))
+            with httpx.Client(base_url=url, timeout=60) as client:
+                assert client.post("/v1/chat/completions", json=body()).status_code == 200
+            assert until(lambda: not service.running, 20)
+        assert model.load == (0, 0)
+
+
+def test_half_a_request_is_not_waited_for() -> None:
+    with served(toy_model(), limits=Limits(slow=0.5)) as (url, _):
+        host, port = url.removeprefix("http://").split(":")
+        for sent, answer in (
+            (b"", b""), (b"POST /v1/chat/comp", b""),
+            (b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+             b"Content-Length: 100\r\n\r\n{", b"408"),
+        ):  # fmt: skip
+            with socket.create_connection((host, int(port)), timeout=10) as raw:
+                raw.sendall(sent)
+                got = raw.recv(1000)
+                assert answer in got
+
+
+def test_shutting_down_finishes_what_runs() -> None:
+    model = slow_model()
+    found: list[Any] = []
+    with served(model, drain=20.0) as (url, service):
+        thread = threading.Thread(
+            target=lambda: found.append(httpx.post(f"{url}/v1/chat/completions", json=body(max_tokens=60), timeout=60))
+        )
+        thread.start()
+        assert until(lambda: bool(service.running))
+        service.draining = True
+        told = httpx.post(f"{url}/v1/chat/completions", json=body())
+        assert told.status_code == 503
+        assert told.headers["retry-after"]
+        assert httpx.get(f"{url}/ready").status_code == 503
+        assert httpx.get(f"{url}/health").status_code == 200
+    thread.join(30)
+    assert found[0].status_code == 200
+    assert found[0].json()["usage"]["completion_tokens"] > 0
+
+
+def test_shutting_down_cuts_what_does_not_end() -> None:
+    model = slow_model()
+    found: list[Any] = []
+    with served(model, drain=0.3) as (url, service):
+        thread = threading.Thread(
+            target=lambda: found.append(
+                httpx.post(f"{url}/v1/chat/completions", json=body(max_tokens=ENDLESS), timeout=60)
+            )
+        )
+        thread.start()
+        assert until(lambda: bool(service.running))
+    thread.join(30)
+    assert found[0].status_code == 503
+
+
+def test_many_rude_clients_leave_nothing_behind() -> None:
+    import os
+
+    model = slow_model()
+    engine: Any = model.engine
+    engine.wait = 0.001
+    with served(model, limits=Limits(slow=1.0, unread=1.0)) as (url, service):
+        host, port = url.removeprefix("http://").split(":")
+        httpx.post(f"{url}/v1/chat/completions", json=body(), timeout=30)
+        before = len(os.listdir("/proc/self/fd")), threading.active_count()
+
+        async def rude(number: int) -> None:
+            reader, writer = await asyncio.open_connection(host, int(port))
+            sent = post(body(stream=number % 2 == 0, max_tokens=ENDLESS), host)
+            writer.write(sent[: len(sent) // 2] if number % 5 == 0 else sent)
+            await writer.drain()
+            if number % 3 == 0:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(reader.read(200), 0.2)
+            if number % 4 == 0:
+                writer.transport.abort()
+            else:
+                writer.close()
+
+        async def flood() -> None:
+            for start in range(0, 200, 20):
+                await asyncio.gather(*(rude(start + number) for number in range(20)))
+
+        asyncio.run(flood())
+        assert until(lambda: not service.running and model.load == (0, 0), 20)
+        assert until(lambda: len(os.listdir("/proc/self/fd")) <= before[0] + 2, 20)
+        assert httpx.post(f"{url}/v1/chat/completions", json=body(), timeout=30).status_code == 200
+        assert threading.active_count() <= before[1] + 8  # the pool that starts answers
+
+
+def test_learned_text_stays_in_its_namespace(tmp_path: Path) -> None:
+    """One key teaches a canary; another one is never offered it, while the first is."""
+    from hierdraft.databases.levels import Databases
+    from hierdraft.databases.namespace import Namespaces
+    from hierdraft.databases.pack import PackInfo
+
+    file = tmp_path / "keys.toml"
+    file.write_text("".join(f"[[key]]\nkey = 'the-key-of-tenant-{name}'\nnamespace = '{name}'\n" for name in "ab"))
+    databases = Databases((), Namespaces(tmp_path / "said", PackInfo("model", 257, "fingerprint", model="toy")))
+    model = LanguageModel(ToyEngine(4, 257, memory=None), ChatBytes(), "toy", databases)
+    with served(model, Keys.read(file)) as (url, _), httpx.Client(base_url=url, timeout=60) as client:
+
+        def ask(name: str, text: str) -> Any:
+            given = body(text, max_tokens=60, hierdraft={"provenance": True, "trace": True, "budget": 8})
+            told = client.post("/v1/chat/completions", json=given, headers={"x-api-key": f"the-key-of-tenant-{name}"})
+            return told.json()
+
+        first = ask("a", "a canary in a mine")
+        again = ask("a", "a canary in a mine")
+        other = ask("b", "a canary in a mine")
+        assert again["metrics"]["speculative_decoding"][0]["by_level"]["model"]["accepted"] > 30
+        assert other["metrics"]["speculative_decoding"][0]["by_level"].get("model", {"proposed": 0})["proposed"] == 0
+        steps = [len(told["choices"][0]["hierdraft"]["steps"]) for told in (first, again, other)]
+        assert steps[1] < steps[0] == steps[2]
