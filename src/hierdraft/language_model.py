@@ -6,7 +6,7 @@ import warnings
 import weakref
 from collections import deque
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -19,7 +19,7 @@ from hierdraft.drafting.budget import BudgetLaw, make_budget
 from hierdraft.drafting.single import as_method
 from hierdraft.engines.generation_config import GenerationDefaults
 from hierdraft.engines.learned_costs import LearnedCosts
-from hierdraft.errors import DraftWarning, HierdraftError, UsageError
+from hierdraft.errors import DraftWarning, HierdraftError, MissingDependencyError, UsageError
 from hierdraft.progress import counting
 from hierdraft.protocols import Engine, Method, Setup
 from hierdraft.registry import make_method
@@ -239,9 +239,13 @@ class LanguageModel:
 
     def warm_up(self) -> None:
         """Decode a little that nobody keeps, so that the first request does not wait for what is made only once."""
-        ids, options = check_prompt(self.engine, self.encode("Hello"), 24), Options(24, self._law("hierarchy"))
-        for _ in Steps(self._front, open_request(self.engine, self._method("hierarchy"), ids, options)):
-            pass
+        ids = check_prompt(self.engine, self.encode("Hello"), 24)
+        for constrained in (False, True):
+            options = Options(24, self._law("hierarchy"))
+            with suppress(MissingDependencyError, UsageError):  # then nothing can be constrained
+                options.constraint = Follower(self.grammars.regex("[a-z ]*"), len(ids)) if constrained else None
+            for _ in Steps(self._front, open_request(self.engine, self._method("hierarchy"), ids, options)):
+                pass
 
     @property
     def load(self) -> Load:

@@ -131,6 +131,7 @@ class Step:
     hidden      of each layer that was asked for, on the engine's device, [1+n, dim] of the last token committed before
                 this step and of every node; in the prefill step the prompt, in as many pieces as it was read in
     likely      of every committed token, where that was asked for
+    at          when it was over, `time.perf_counter`
     """
 
     tokens: list[int]
@@ -143,6 +144,7 @@ class Step:
     seconds: dict[str, float] = field(default_factory=dict)
     hidden: Mapping[int, Sequence[Array]] = field(default_factory=dict)
     likely: list[Likely] = field(default_factory=list)
+    at: float = 0.0
 
     @property
     def accepted(self) -> int:

@@ -24,12 +24,14 @@ class Traced:
     draft    the tree that was scored
     path     nodes of it that were accepted
     seconds  spent in `draft`, `forward` and the `rest`
+    at       when it was over, `time.perf_counter`
     """
 
     tokens: list[int]
     draft: DraftTree
     path: list[int]
     seconds: dict[str, float]
+    at: float
 
 
 @dataclass(slots=True)
@@ -47,6 +49,7 @@ class Generation:
     by_level         level -> {"proposed": nodes scored, "accepted": of them in the text}
     trace            every step with its tree, the prompt's first, where `trace` was asked for
     draft_error      why drafting stopped, if the method failed; the answer is complete without it
+    stop_string      the one that ended it, if one did
     seed             of the sample, None for a greedy answer
     follows_schema   whether the answer follows the JSON schema it was asked for; None: none was asked for
     schema_errors    why it does not, one line each
@@ -69,6 +72,7 @@ class Generation:
     likely: list[Likely] = field(default_factory=list)
     trace: list[Traced] | None = None
     draft_error: str | None = None
+    stop_string: str | None = None
     seed: int | None = None
     follows_schema: bool | None = None
     schema_errors: list[str] = field(default_factory=list)
@@ -89,7 +93,7 @@ class Generation:
         self.token_ids += step.tokens
         self.likely += step.likely
         if self.trace is not None:
-            self.trace.append(Traced(step.tokens, step.tree, list(step.path), dict(step.seconds)))
+            self.trace.append(Traced(step.tokens, step.tree, list(step.path), dict(step.seconds), step.at))
         self.levels += [level_name(code) for code in step.levels]
         self.finish = step.finish
         self.draft_seconds += step.seconds["draft"]
@@ -140,6 +144,7 @@ class Stream:
         self.result = Generation()
         self._model = model
         self._steps = steps
+        self._stop = stop
         self._visible = VisibleText(tokenizer, stop)
         self._pieces: deque[Piece] = deque()
         self._using = threading.RLock()
@@ -239,6 +244,7 @@ class Stream:
         self.result.draft_error = self._steps.failure
         if step is None:
             self._state = f"ended by {self.result.finish}"
+            self.result.stop_string = self._stop.matched if self._stop is not None else None
             self._show(self._visible.finish())
             return
         self._state = "running"

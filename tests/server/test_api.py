@@ -408,3 +408,62 @@ def test_a_method_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
             told = ask(client, "/v1/chat/completions", body(hierdraft={"provenance": True}))
         assert "out of order" in told["metrics"]["speculative_decoding"][0]["draft_error"]
         assert 'hierdraft:draft_failures_total{model_name="toy"} 1.0' in client.get("/metrics").text
+
+
+def test_a_call_that_is_cut_is_not_called_complete() -> None:
+    with served(toy_model(template=HERMES)) as (url, _), httpx.Client(base_url=url, timeout=60) as client:
+        for most in (16, 20, 24):
+            tools = [{"type": "function", **TOOLS[0]["function"]}]
+            given = {
+                "model": "toy",
+                "input": "abc",
+                "tools": tools,
+                "tool_choice": "required",
+                "max_output_tokens": most,
+            }
+            told = ask(client, "/v1/responses", given)
+            assert told["status"] == "incomplete"
+            assert [item["status"] for item in told["output"]] == ["incomplete"] * len(told["output"])
+            messages = {
+                "model": "toy", "max_tokens": 62 + most, "messages": [{"role": "user", "content": "abc"}],
+                "tools": [{"name": "add", "input_schema": TOOLS[0]["function"]["parameters"]}],
+                "tool_choice": {"type": "any"},
+            }  # fmt: skip
+            told = ask(client, "/v1/messages", messages)
+            assert told["stop_reason"] == "max_tokens" or told["content"][-1]["input"]["b"] in ("x", "y z")
+        stopped = body(tools=TOOLS[:1], tool_choice="required", max_tokens=400, stop='"a"')
+        assert ask(client, "/v1/chat/completions", stopped)["choices"][0]["finish_reason"] == "stop"
+
+
+def test_which_stop_string_it_was(toy: tuple[httpx.Client, Service]) -> None:
+    client, service = toy
+    text = service.model.generate([{"role": "user", "content": "abc"}], max_new_tokens=40).text
+    given = {
+        "model": "toy", "max_tokens": 40, "messages": [{"role": "user", "content": "abc"}],
+        "stop_sequences": ["no such text", text[6:9]],
+    }  # fmt: skip
+    told = ask(client, "/v1/messages", given)
+    assert (told["stop_reason"], told["stop_sequence"]) == ("stop_sequence", text[6:9])
+    found = ask(client, "/v1/messages", {**given, "stream": True})
+    assert found[-2]["delta"] == {"stop_reason": "stop_sequence", "stop_sequence": text[6:9]}
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_provenance_in_the_other_apis(toy: tuple[httpx.Client, Service], streamed: bool) -> None:
+    client, service = toy
+    ids = service.model.generate([{"role": "user", "content": "abc"}], max_new_tokens=40).token_ids
+    more = {"stream": streamed, "hierdraft": {"provenance": True, "trace": True}}
+    for path, given in (
+        ("responses", {"model": "toy", "input": "abc", "max_output_tokens": 40}),
+        ("messages", {"model": "toy", "messages": [{"role": "user", "content": "abc"}], "max_tokens": 40}),
+    ):
+        told = ask(client, f"/v1/{path}", given | more)
+        known = [event["hierdraft"] for event in told if "hierdraft" in event] if streamed else [told["hierdraft"]]
+        assert [token for part in known for token, _ in part["tokens"]] == ids
+        assert sum(len(step["tokens"]) for part in known for step in part["steps"]) == len(ids)
+
+
+def test_fields_that_are_null_were_not_given(toy: tuple[httpx.Client, Service]) -> None:
+    given = body(functions=None, user=None, tools=None, stop=None, messages=[
+        {"role": "user", "content": "abc", "name": None, "tool_calls": None}])  # fmt: skip
+    assert ask(toy[0], "/v1/chat/completions", given)["choices"][0]["message"]["content"]

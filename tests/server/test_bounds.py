@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import threading
 import time
@@ -18,6 +19,7 @@ import pytest
 from hierdraft.engines.toy import ToyEngine
 from hierdraft.errors import UsageError
 from hierdraft.language_model import LanguageModel
+from hierdraft.server.failures import ApiError
 from hierdraft.server.keys import Keys, Tenant
 from hierdraft.server.service import Limits, Service
 from tests.server.toy import ChatBytes, Letters, events, served, toy_model
@@ -242,8 +244,8 @@ def test_keys(keys: Keys) -> None:
         assert client.get("/v1/models", headers=ours).status_code == 200
         assert client.get("/v1/models", headers=theirs).status_code == 200
         told = client.post("/v1/chat/completions", json=body(n=3), headers=ours)
-        assert told.status_code == 429
-        assert told.headers["retry-after"]
+        assert told.status_code == 400
+        assert "at most 2 with this key" in told.text
         with client.stream(
             "POST", "/v1/chat/completions", json=body(stream=True, max_tokens=ENDLESS), headers=theirs
         ) as one:
@@ -279,12 +281,19 @@ def test_tokens_come_back_after_a_minute(monkeypatch: pytest.MonkeyPatch) -> Non
     clock = [100.0]
     monkeypatch.setattr("hierdraft.server.keys.monotonic", lambda: clock[0])
     tenant = Tenant("a", tokens_per_minute=10)
-    tenant.admit(1)
-    tenant.ended(1, 12)
-    with pytest.raises(Exception, match="10 tokens a minute"):
-        tenant.admit(1)
-    clock[0] += 61
-    tenant.admit(1)
+    tenant.admit(1, 5)
+    with pytest.raises(ApiError, match="again in 1 s"):  # what runs may say more than there is
+        Tenant("a", tokens_per_minute=10, _expected=12).admit(1, 5)
+    tenant.ended(1, 1, 5)
+    clock[0] += 40
+    tenant.admit(1, 50)
+    tenant.ended(1, 12, 50)
+    clock[0] += 10
+    with pytest.raises(ApiError, match="again in 50 s") as refused:  # not when the first of them is forgotten
+        tenant.admit(1, 5)
+    assert refused.value.headers == {"Retry-After": "50"}
+    clock[0] += 51
+    tenant.admit(1, 5)
 
 
 def test_the_queue_has_a_bound() -> None:
@@ -400,8 +409,6 @@ def test_shutting_down_cuts_what_does_not_end() -> None:
 
 
 def test_many_rude_clients_leave_nothing_behind() -> None:
-    import os
-
     model = slow_model()
     engine: Any = model.engine
     engine.wait = 0.001
@@ -458,3 +465,109 @@ def test_learned_text_stays_in_its_namespace(tmp_path: Path) -> None:
         assert other["metrics"]["speculative_decoding"][0]["by_level"].get("model", {"proposed": 0})["proposed"] == 0
         steps = [len(told["choices"][0]["hierdraft"]["steps"]) for told in (first, again, other)]
         assert steps[1] < steps[0] == steps[2]
+
+
+def test_a_body_of_errors_is_refused_at_its_first() -> None:
+    zeros = ",".join(["0"] * 300_000)
+    bodies = {
+        "messages": '{"model": "toy", "max_tokens": 1, "messages": [{"role": "user", "content": [%s]}]}',
+        "responses": '{"model": "toy", "input": [%s]}', "chat/completions": '{"model": "toy", "messages": [%s]}',
+        "completions": '{"model": "toy", "prompt": [%s]}',
+    }  # fmt: skip
+    with served(toy_model()) as (url, _), httpx.Client(base_url=url, timeout=60) as client:
+        for path, given in bodies.items():
+            content = (given % ('"x",' * 90_000 + "1" if path == "completions" else zeros)).encode()
+            began = time.monotonic()
+            response = client.post(f"/v1/{path}", content=content, headers={"Content-Type": "application/json"})
+            assert response.status_code == 400
+            assert time.monotonic() - began < 5.0
+            assert len(response.text) < 500
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_a_deadline_cuts_what_only_begins(streamed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = slow_model()
+    with served(model, limits=Limits(seconds=0.3), drain=0.3) as (url, service):
+        real = service._answer
+        monkeypatch.setattr(service, "_answer", lambda *given: (time.sleep(1.0), real(*given))[1])
+        began = time.monotonic()
+        told = httpx.post(f"{url}/v1/chat/completions", json=body(max_tokens=ENDLESS, stream=streamed), timeout=60)
+        assert told.status_code == 504
+        assert told.headers["x-should-retry"] == "false"
+        assert time.monotonic() - began < 0.95
+        assert until(lambda: model.load == (0, 0) and not service.running)
+
+
+def test_the_connection_of_who_does_not_read_is_given_back() -> None:
+    with served(toy_model(seed=8), limits=Limits(unread=1.0, tokens=1 << 20), drain=1.0) as (url, service):
+        host, port = url.removeprefix("http://").split(":")
+        httpx.post(f"{url}/v1/chat/completions", json=body(), timeout=60)
+        given = body(stream=True, max_tokens=1 << 19, logprobs=True, top_logprobs=20, logit_bias={"256": -100})
+        raw = socket.socket()
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        raw.connect((host, int(port)))
+        before = len(os.listdir("/proc/self/fd"))
+        raw.sendall(post(given, host))
+        assert until(lambda: bool(service.running))
+        assert until(lambda: not service.running and len(os.listdir("/proc/self/fd")) < before + 1, 25)
+        raw.close()
+
+
+def test_tokens_a_minute_bound_what_runs_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "keys.toml"
+    file.write_text("[[key]]\nkey = 'the-key-of-this-server'\nnamespace = 'a'\ntokens_per_minute = 30\n")
+    headers = {"x-api-key": "the-key-of-this-server"}
+
+    async def ask(url: str) -> list[int]:
+        async with httpx.AsyncClient(base_url=url, timeout=60, headers=headers) as client:
+            told = await asyncio.gather(
+                *(client.post("/v1/chat/completions", json=body(max_tokens=300)) for _ in range(8))
+            )
+        return sorted(response.status_code for response in told)
+
+    with served(slow_model(), Keys.read(file)) as (url, _):
+        assert asyncio.run(ask(url)) == [200, *[429] * 7]
+
+
+@pytest.mark.parametrize("head", ["Host: [", "Host: x\r\nOrigin: http://["])
+def test_names_that_are_none(toy: tuple[httpx.Client, Service], head: str) -> None:
+    host, port = str(toy[0].base_url).removeprefix("http://").rstrip("/").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as raw:
+        raw.sendall(f"GET /health HTTP/1.1\r\n{head}\r\n\r\n".encode())
+        assert b"403" in raw.recv(100)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        '{"model": "toy", "input": "a", "text": {"format": {"type": "json_schema", "schema": {"description": NaN}}}}',
+        '{"model": "toy", "input": "a\\ud800"}',
+        '{"model": "toy", "input": [{"type": "function_call", "call_id": "a", "name": "b", "arguments": "%s"}]}'
+        % ("[" * 9_000),
+    ],
+)  # fmt: skip
+def test_what_json_does_not_have(toy: tuple[httpx.Client, Service], given: str) -> None:
+    response = toy[0].post("/v1/responses", content=given.encode(), headers={"Content-Type": "application/json"})
+    assert response.status_code == 400
+
+
+def test_anthropics_errors_are_in_its_own_shape(toy: tuple[httpx.Client, Service]) -> None:
+    client, _ = toy
+    right = {"model": "other", "max_tokens": 3, "messages": [{"role": "user", "content": "a"}]}
+    for response, status, kind in (
+        (client.post("/v1/messages", json=right), 404, "not_found_error"),
+        (client.get("/v1/messages"), 405, "invalid_request_error"),
+        (client.post("/v1/messages", content=b"x" * 30_000), 413, "request_too_large"),
+        (client.post("/v1/messages", json=right, headers={"Origin": "http://evil.example"}), 403, "permission_error"),
+    ):
+        assert response.status_code == status
+        assert response.json()["type"] == "error"
+        assert response.json()["error"]["type"] == kind
+
+
+def test_references_are_bounded(toy: tuple[httpx.Client, Service]) -> None:
+    with served(toy_model()) as (url, _):
+        given = body(hierdraft={"reference": ["a" * 60_000]}, prediction={"type": "content", "content": "b" * 6000})
+        told = httpx.post(f"{url}/v1/chat/completions", json=given, timeout=60)
+        assert told.status_code == 400
+        assert "65536 characters" in told.text

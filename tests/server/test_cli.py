@@ -23,6 +23,7 @@ from hierdraft.cli.partners import Local, Remote
 from hierdraft.cli.talk import Chat, lines
 from hierdraft.errors import HierdraftError, ServerError, UsageError
 from hierdraft.server.keys import Keys
+from hierdraft.server.run import listen
 from tests.server.toy import free_port, served, toy_model
 
 ROOT = Path(__file__).parents[2]
@@ -192,6 +193,54 @@ def test_servers_that_refuse(tmp_path: Path) -> None:
             chat.take("abc")
         assert chat.messages == []  # what was not answered is taken back
         partner.close()
+
+
+def test_what_failed_is_taken_back(tmp_path: Path) -> None:
+    model = toy_model()
+    chat = Chat(Local(model), *consoles(), {"method": "hierarchy", "max_new_tokens": 5})
+    with pytest.raises(UsageError, match="nothing to answer"):
+        chat.take("/again")
+    chat.take("abc")
+    before = list(chat.messages)
+    model.close()
+    with pytest.raises(UsageError, match="closed"):
+        chat.take("/again")
+    assert chat.messages == before
+    file = tmp_path / "c.json"
+    chat.take(f"/save {file}")
+    kept = file.read_text()
+    chat.messages.append({"role": "user", "content": "\ud800"})
+    chat.take(f"/save {file}")
+    assert file.read_text() != kept
+    for name in ("a\0b", str(tmp_path)):
+        with pytest.raises(HierdraftError):
+            chat.take(f"/save {name}")
+        with pytest.raises(HierdraftError):
+            chat.take(f"/load {name}")
+
+
+@pytest.mark.parametrize(
+    "said", ['{"error": "out"}', '{"error": {"message": "out"}}', "{", "3", '{"choices": [3]}', "null"]
+)
+def test_servers_that_say_odd_things(said: str) -> None:
+    async def odd(scope: Any, receive: Any, send: Any) -> None:
+        del receive
+        data = b'{"data": [{"id": "odd"}]}' if scope["path"].endswith("/models") else f"data:{said}\n\n".encode()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": data})
+
+    import uvicorn
+
+    with listen("127.0.0.1", 0) as listening:
+        server = uvicorn.Server(uvicorn.Config(odd, log_config=None, lifespan="off"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+        thread.start()
+        chat = Chat(Remote(f"http://127.0.0.1:{listening.getsockname()[1]}"), *consoles(), {})
+        with pytest.raises(ServerError):
+            chat.take("abc")
+        assert chat.messages == []
+        server.should_exit = True
+        thread.join(20)
 
 
 def test_lines() -> None:

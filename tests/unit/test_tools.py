@@ -55,7 +55,7 @@ CASES: list[tuple[Convention, str, list[tuple[str, str, int]]]] = [
     (HERMES, '<tool_call>\n{"name": "add", "arguments": {"a": 1}}\n</tool_call>',
      [("call", "add", 0), ("arguments", '{"a": 1}', 0)]),
     (HERMES, f'Let me see.\n<tool_call>{{"name":"add","arguments":{HARD}}}</tool_call>',
-     [("text", "Let me see.\n", -1), ("call", "add", 0), ("arguments", HARD, 0)]),
+     [("text", "Let me see.", -1), ("call", "add", 0), ("arguments", HARD, 0)]),
     (HERMES, '<tool_call>\n{"name": "add", "arguments": {}}\n</tool_call>\n'
              '<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call>',
      [("call", "add", 0), ("arguments", "{}", 0), ("call", "now", 1), ("arguments", "{}", 1)]),

@@ -155,24 +155,36 @@ class Remote:
 
     def _pieces(self, response: Any, figures: Figures) -> Iterator[Piece]:
         for line in response.iter_lines():
-            if not line.startswith("data:") or line == "data: [DONE]":
+            data = line[5:].strip() if line.startswith("data:") else ""
+            if not data or data == "[DONE]":
                 continue
-            event = json.loads(line[5:])
-            if "error" in event:
-                raise ServerError(str(event["error"].get("message", event["error"])))
-            _take(event, figures)
-            for choice in event.get("choices", ()):
-                told = choice.get("hierdraft")
-                if told is not None:
-                    figures.ids = [*(figures.ids or ()), *(token for token, _ in told["tokens"])]
-                    yield from (Piece(text, level) for text, level in told["pieces"])
-                elif text := (choice.get("delta") or {}).get("content"):
-                    yield Piece(text, "target")
+            try:
+                pieces = _pieces_of(json.loads(data), figures)
+            except (ValueError, LookupError, TypeError, AttributeError) as error:
+                raise ServerError(f"{self._base} answers with what is no event of a chat ({error}).") from error
+            yield from pieces
+
+
+def _pieces_of(event: dict[str, Any], figures: Figures) -> list[Piece]:
+    """What an event says. Raises ServerError for one that tells of an error, and others for what is no event."""
+    error = event.get("error")
+    if error is not None:
+        raise ServerError(str(error.get("message", error) if isinstance(error, dict) else error))
+    _take(event, figures)
+    found = []
+    for choice in event.get("choices") or ():
+        told = choice.get("hierdraft")
+        if told is not None:
+            figures.ids = [*(figures.ids or ()), *(token for token, _ in told["tokens"])]
+            found += [Piece(text, level) for text, level in told["pieces"]]
+        elif text := (choice.get("delta") or {}).get("content"):
+            found.append(Piece(text, "target"))
+    return found
 
 
 def _take(event: dict[str, Any], figures: Figures) -> None:
     """What an event says of the whole answer."""
-    for choice in event.get("choices", ()):
+    for choice in event.get("choices") or ():
         figures.finish = choice.get("finish_reason") or figures.finish
     if event.get("usage"):
         figures.tokens = event["usage"].get("completion_tokens")

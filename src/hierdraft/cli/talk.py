@@ -14,6 +14,7 @@ from rich.text import Text
 from hierdraft.cli.messages import read_messages
 from hierdraft.cli.partners import Figures, Message, Partner
 from hierdraft.cli.render import colour_of, legend
+from hierdraft.databases.disk import replace_file
 from hierdraft.errors import HierdraftError, OutputError, UsageError
 from hierdraft.registry import make_method
 
@@ -130,11 +131,17 @@ class Chat:
 
     def _again(self) -> None:
         """Take the last answer back, and answer anew."""
-        if not self.messages:
-            raise UsageError("There is nothing to answer yet.")
-        if self.messages[-1]["role"] == "assistant":
+        before = list(self.messages)
+        if before and before[-1]["role"] == "assistant":
             self.messages.pop()
-        self._answer()
+        if not self.messages:
+            self.messages = before
+            raise UsageError("There is nothing to answer yet.")
+        try:
+            self._answer()
+        except HierdraftError:
+            self.messages = before
+            raise
 
     def _compare(self) -> None:
         """The last answer decoded plainly, in what it says and in time."""
@@ -159,15 +166,19 @@ class Chat:
         if not name:
             raise UsageError("Name a file: /save chat.json.")
         try:
-            Path(name).expanduser().write_text(json.dumps(self._sent(), ensure_ascii=False, indent=1), encoding="utf-8")
-        except (OSError, RuntimeError) as error:
+            data = json.dumps(self._sent(), ensure_ascii=False, indent=1).encode("utf-8", "backslashreplace")
+            replace_file(Path(name).expanduser(), data)
+        except (OSError, RuntimeError, ValueError) as error:
             raise OutputError(f"{name} cannot be written: {getattr(error, 'strerror', None) or error}.") from error
         self.told.print(f"{len(self.messages)} messages in {name}.")
 
     def _load(self, name: str) -> None:
         if not name:
             raise UsageError("Name a file: /load chat.json.")
-        found = read_messages(Path(name))
+        try:
+            found = read_messages(Path(name).expanduser())
+        except (RuntimeError, ValueError) as error:
+            raise UsageError(f"{name} cannot be read: {error}.") from error
         self.system = None
         if found and found[0].get("role") == "system":
             self.system = str(found.pop(0).get("content"))

@@ -188,6 +188,7 @@ class Running:
         self.reads = False
         self._seconds["rest"] += perf_counter() - started
         self._observe(step)
+        step.at = perf_counter()
         step.seconds, self._seconds = self._seconds, {"draft": 0.0, "forward": 0.0, "rest": 0.0}
         self.step = step
 

@@ -69,8 +69,13 @@ class Answer:
 
     @property
     def called(self) -> bool:
-        """Whether it calls a tool."""
-        return self._reader is not None and self._reader.calls > 0
+        """Whether it calls a tool, and has done so to the end."""
+        return self._reader is not None and self._reader.calls > 0 and not self._reader.within
+
+    @property
+    def within(self) -> bool:
+        """Whether it has ended within a call."""
+        return self._reader is not None and self._reader.within
 
     async def deltas(self) -> AsyncIterator[Delta]:
         """All of it, as it comes. Raises what ended the request, if anything did."""

@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
+from pydantic_core import from_json
 
 from hierdraft.server import told
 from hierdraft.server.answers import Answer
+from hierdraft.server.failures import ApiError
 from hierdraft.server.service import Running, Service
-from hierdraft.server.wire import STOPS, Asked, Extension, StopText, TopP, Wire, extended, given, named
+from hierdraft.server.wire import MANY, STOPS, Asked, Extension, Many, StopText, TopP, Wire, extended, given, named
 from hierdraft.text.tools import Tool
 
 
@@ -36,22 +38,29 @@ class ResultBlock(Wire):
 
     type: Literal["tool_result"]
     tool_use_id: str
-    content: str | list[TextBlock] = ""
+    content: str | Many[TextBlock] = ""
     is_error: bool | None = None
+
+    def told(self) -> str:
+        """What the model reads."""
+        return f"{'Error: ' if self.is_error else ''}{_text(self.content)}"
+
+
+Block = Annotated[TextBlock | UseBlock | ResultBlock, Field(discriminator="type")]
 
 
 class MessageIn(Wire):
     """One turn."""
 
     role: Literal["user", "assistant"]
-    content: str | Annotated[list[TextBlock | UseBlock | ResultBlock], Field(min_length=1)]
+    content: str | Annotated[list[Block], Field(min_length=1, max_length=MANY, fail_fast=True)]
 
     def as_turns(self) -> list[dict[str, Any]]:
         """As chat templates know it: what tools gave are turns of their own, before the text."""
         if isinstance(self.content, str):
             return [{"role": self.role, "content": self.content}]
         turns: list[dict[str, Any]] = [
-            {"role": "tool", "content": _text(block.content), "tool_call_id": block.tool_use_id}
+            {"role": "tool", "content": block.told(), "tool_call_id": block.tool_use_id}
             for block in self.content if isinstance(block, ResultBlock)
         ]  # fmt: skip
         text = "".join(block.text for block in self.content if isinstance(block, TextBlock))
@@ -65,7 +74,7 @@ class MessageIn(Wire):
 
 
 def _text(content: str | list[TextBlock]) -> str:
-    return content if isinstance(content, str) else "".join(block.text for block in content)
+    return content if isinstance(content, str) else "\n".join(block.text for block in content)
 
 
 class ToolIn(Wire):
@@ -95,9 +104,9 @@ class CountRequest(Wire):
     """A body of /v1/messages/count_tokens: what the model would read."""
 
     model: str
-    messages: Annotated[list[MessageIn], Field(min_length=1)]
-    system: str | list[TextBlock] | None = None
-    tools: Annotated[list[ToolIn], Field(max_length=128)] | None = None
+    messages: Annotated[list[MessageIn], Field(min_length=1, max_length=MANY, fail_fast=True)]
+    system: str | Many[TextBlock] | None = None
+    tools: Annotated[list[ToolIn], Field(max_length=128, fail_fast=True)] | None = None
     tool_choice: ChoiceIn | None = None
 
     def as_asked(self) -> Asked:
@@ -125,7 +134,7 @@ class MessagesRequest(CountRequest):
     """A body of /v1/messages."""
 
     max_tokens: Annotated[int, Field(ge=1, le=1 << 24)]
-    stop_sequences: Annotated[list[StopText], Field(max_length=STOPS)] | None = None
+    stop_sequences: Annotated[list[StopText], Field(max_length=STOPS, fail_fast=True)] | None = None
     temperature: Annotated[float, Field(ge=0, le=1)] | None = None
     top_p: TopP = None
     top_k: Annotated[int, Field(ge=0)] | None = None
@@ -150,6 +159,7 @@ class MessageSpeaker:
         self.service, self.running, self.asked = service, running, running.asked
         self.answer: Answer = running.answers[0]
         self.content: list[dict[str, Any]] = []
+        self._known = told.Known(self.asked, service.words)
 
     async def whole(self) -> dict[str, Any]:
         """The finished answer."""
@@ -157,9 +167,13 @@ class MessageSpeaker:
             pass
         for block in self.content:
             if block["type"] == "tool_use":
-                block["input"] = _object(block["input"])
-        found = {**self._head(), "content": self.content, "stop_reason": self._reason(), "usage": self._usage()}
-        return found | told.metrics(self.asked, [self.answer])
+                block["input"] = from_json(block["input"] or "{}", allow_partial=True)
+        found = {**self._head(), "content": self.content, **self._reason(), "usage": self._usage()}
+        return found | told.metrics(self.asked, [self.answer]) | self._known.all()
+
+    def failed(self, error: ApiError) -> dict[str, Any]:
+        """The last event of an answer that failed on the way."""
+        return error.as_anthropic()
 
     async def events(self) -> AsyncIterator[str]:
         """The data of each event; the type is in it."""
@@ -169,8 +183,7 @@ class MessageSpeaker:
     async def _events(self) -> AsyncIterator[dict[str, Any]]:
         yield {"type": "message_start", "message": {**self._head(), "content": [], "usage": self._usage()}}
         async for delta in self.answer.deltas():
-            added = told.extension(self.asked, [delta], self.service.words)
-            more = {"hierdraft": added} if added else {}
+            self._known.take(delta)
             for spoken in delta.spoken:
                 kind = "text" if spoken.kind == "text" else "tool_use"
                 begins = spoken.kind == "call" or not self.content or self.content[-1]["type"] != kind
@@ -181,13 +194,12 @@ class MessageSpeaker:
                         yield self._block("stop")
                     yield self._begun(kind, spoken.text)
                 if spoken.kind != "call":
-                    yield self._more(kind, spoken.text) | more
-                    more = {}
+                    yield self._more(kind, spoken.text) | self._known.new()
         if self.content:
             yield self._block("stop")
-        reason = {"stop_reason": self._reason(), "stop_sequence": None}
-        ended = {"type": "message_delta", "delta": reason, "usage": {"output_tokens": self._usage()["output_tokens"]}}
-        yield ended | told.metrics(self.asked, [self.answer])
+        usage = {"output_tokens": self._usage()["output_tokens"]}
+        ended = {"type": "message_delta", "delta": self._reason(), "usage": usage}
+        yield ended | told.metrics(self.asked, [self.answer]) | self._known.new()
         yield {"type": "message_stop"}
 
     def _begun(self, kind: str, name: str) -> dict[str, Any]:
@@ -221,19 +233,15 @@ class MessageSpeaker:
             "stop_reason": None, "stop_sequence": None,
         }  # fmt: skip
 
-    def _reason(self) -> str:
-        finish = self.answer.result.finish
-        if self.answer.called and finish in ("eos", "stop"):
-            return "tool_use"
-        return {"length": "max_tokens", "context": "max_tokens", "stop": "stop_sequence"}.get(finish or "", "end_turn")
+    def _reason(self) -> dict[str, str | None]:
+        """Why it ended; a stop string counts where it was asked for."""
+        result = self.answer.result
+        if result.finish in ("length", "context"):
+            return {"stop_reason": "max_tokens", "stop_sequence": None}
+        if result.finish == "stop" and result.stop_string in self.asked.options.get("stop", ()):
+            return {"stop_reason": "stop_sequence", "stop_sequence": result.stop_string}
+        return {"stop_reason": "tool_use" if self.answer.called else "end_turn", "stop_sequence": None}
 
     def _usage(self) -> dict[str, int]:
         result = self.answer.result
         return {"input_tokens": result.prompt_tokens, "output_tokens": len(result.token_ids)}
-
-
-def _object(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return {}

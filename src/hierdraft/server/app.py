@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 from sse_starlette import EventSourceResponse
 from sse_starlette.sse import SendTimeoutError
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from hierdraft.server.anthropic import CountRequest, MessageSpeaker, MessagesRequest
@@ -23,7 +24,8 @@ from hierdraft.server.completions import CompletionRequest, CompletionSpeaker
 from hierdraft.server.failures import ApiError, told
 from hierdraft.server.openapi import described, document
 from hierdraft.server.page import add_page
-from hierdraft.server.responses import ResponseSpeaker, ResponsesRequest
+from hierdraft.server.responding import ResponseSpeaker
+from hierdraft.server.responses import ResponsesRequest
 from hierdraft.server.service import ClientGoneError, Service, unless_gone
 from hierdraft.server.speaking import Speaker
 from hierdraft.server.wire import Asked
@@ -116,6 +118,8 @@ def _add_answers(app: FastAPI, service: Service) -> None:
             service.keys.tenant(request.headers)
             asked = await _asked(service, request, CountRequest)
             return JSONResponse({"input_tokens": await asyncio.to_thread(service.count, asked)})
+        except ClientDisconnect:
+            return Response(status_code=_GONE)
         except Exception as error:  # noqa: BLE001 - told in this API's own form
             return _error(error, _as_anthropic)
 
@@ -147,10 +151,10 @@ async def _answered(
         running = await stack.enter_async_context(service.answering(asked, tenant))
         speaks = speaker(service, running)
         if asked.streamed:
-            sent = _sent(speaks.events(), shape, named=named)
+            sent = _sent(speaks, named=named)
             return _Events(sent, stack.pop_all(), service.limits.unread)
         return JSONResponse(await unless_gone(speaks.whole(), lambda: _gone(request)))
-    except ClientGoneError:
+    except (ClientGoneError, ClientDisconnect):
         return Response(status_code=_GONE)
     except Exception as error:  # noqa: BLE001 - told to the client in this API's own form
         return _error(error, shape)
@@ -163,20 +167,24 @@ async def _asked(service: Service, request: Request, form: type[BaseModel]) -> A
     body: Any = await _parsed(service, request, form)
     service.check_model(body.model)
     try:
-        asked: Asked = body.as_asked()
-    except ValueError as error:
+        asked: Asked = await asyncio.to_thread(body.as_asked)
+    except (ValueError, RecursionError) as error:
         raise ApiError(400, f"{str(error).rstrip('.')}.", code="invalid_value") from error
     return asked
 
 
-async def _sent(events: AsyncIterator[str], shape: Shape, *, named: bool) -> AsyncIterator[dict[str, str]]:
-    """The events; what fails on the way is the last of them."""
+async def _sent(speaks: Any, *, named: bool) -> AsyncIterator[dict[str, str]]:
+    """The events of a speaker; what fails on the way is the last of them."""
     try:
-        async for data in events:
-            yield {"event": json.loads(data)["type"], "data": data} if named else {"data": data}
+        async for data in speaks.events():
+            yield _event(data, named=named)
     except Exception as error:  # noqa: BLE001 - told to the client in the stream's own form
         _note(error)
-        yield {**({"event": "error"} if named else {}), "data": json.dumps(shape(told(error)))}
+        yield _event(json.dumps(speaks.failed(told(error))), named=named)
+
+
+def _event(data: str, *, named: bool) -> dict[str, str]:
+    return {"event": json.loads(data)["type"], "data": data} if named else {"data": data}
 
 
 class _Events(EventSourceResponse):
@@ -210,31 +218,61 @@ async def _parsed(service: Service, request: Request, shape: type[BaseModel]) ->
         raise ApiError(
             415, "The body must be JSON, with Content-Type: application/json.", code="unsupported_media_type"
         )
+    return await asyncio.to_thread(_read, await request.body(), service.dropped, shape)
+
+
+def _read(content: bytes, dropped: frozenset[str], shape: type[BaseModel]) -> Any:
+    """A body in its shape. Raises ApiError."""
     try:
-        given = json.loads(await request.body())
+        given = json.loads(content, parse_constant=_not_json)
+        json.dumps(given, ensure_ascii=False).encode()  # half of a character can be neither read nor answered
     except (ValueError, RecursionError) as error:
         raise ApiError(400, f"The body is not JSON: {error}.", code="invalid_json") from error
     if not isinstance(given, dict):
         raise ApiError(400, "The body must be a JSON object.", code="invalid_json")
-    for field in service.dropped:
-        given.pop(field, None)
     try:
-        return shape.model_validate(given)
+        return shape.model_validate(_without(given, dropped))
     except (ValueError, RecursionError) as error:
         raise told(error) from error
 
 
+def _not_json(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+_OWN = frozenset({"parameters", "input_schema", "schema", "input", "arguments"})
+"""Fields whose contents are the client's own, with names of its own."""
+
+
+def _without(given: Any, dropped: frozenset[str]) -> Any:
+    """A body without the fields that are left out on purpose, and without those that are null: they were not given."""
+    if isinstance(given, list):
+        return [_without(one, dropped) for one in given]
+    if not isinstance(given, dict):
+        return given
+    return {
+        name: value if name in _OWN and isinstance(value, dict) else _without(value, dropped)
+        for name, value in given.items()
+        if value is not None and name not in dropped
+    }
+
+
 async def _refuse(error: ApiError, scope: Scope, receive: Receive, send: Send) -> None:
-    await _error(error)(scope, receive, send)
+    await _error(error, _shape_at(scope["path"]))(scope, receive, send)
 
 
-async def _failed(_: Request, error: Exception) -> Response:
-    return _error(error)
+async def _failed(request: Request, error: Exception) -> Response:
+    return _error(error, _shape_at(request.url.path))
 
 
 async def _no_route(request: Request, error: Any) -> Response:
     said = f"There is nothing at {request.method} {request.url.path}."
-    return _error(ApiError(error.status_code, said, code="not_found", headers=error.headers))
+    code = "not_found" if error.status_code == 404 else "method_not_allowed"
+    return _error(ApiError(error.status_code, said, code=code, headers=error.headers), _shape_at(request.url.path))
+
+
+def _shape_at(path: str) -> Shape:
+    return _as_anthropic if path.startswith("/v1/messages") else _as_openai
 
 
 def _error(error: Exception, shape: Shape = _as_openai) -> JSONResponse:

@@ -59,11 +59,13 @@ class Bounds:
         length = headers.get("content-length", "0")
         if length.isdigit() and int(length) > self._body:
             raise _too_long(self._body)
-        host = _host(headers.get("host", ""))
+        try:
+            host, origin = _host(headers.get("host", "")), _origin(headers.get("origin"))
+        except ValueError as error:
+            raise ApiError(403, f"This cannot be the name of a server ({error}).", code="forbidden_host") from error
         if self._hosts is not None and host not in self._hosts:
             raise ApiError(403, f"This server does not answer to the name {host!r}.", code="forbidden_host")
-        origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != headers.get("host", ""):
+        if origin is not None and origin != headers.get("host", ""):
             raise ApiError(403, "Pages of other origins may not ask this server.", code="forbidden_origin")
 
 
@@ -101,6 +103,11 @@ def _host(given: str) -> str:
     return (name or "").lower()
 
 
+def _origin(given: str | None) -> str | None:
+    """A page's server, as a `Host` would name it."""
+    return urlsplit(given).netloc if given is not None else None
+
+
 def _with_headers(send: Send) -> Send:
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -112,13 +119,18 @@ def _with_headers(send: Send) -> Send:
     return sending
 
 
-def protocol(seconds: float) -> type[H11Protocol]:
-    """Connections that are closed where the head of a request does not arrive in time, the first or a later one."""
+def protocol(slow: float, unread: float) -> type[H11Protocol]:
+    """Connections that are closed where a client takes too long.
+
+    slow    seconds until the head of a request is there, the first or a later one
+    unread  seconds that what was sent may stay unread; then nothing of it is waited for any more
+    """
 
     class Timed(H11Protocol):
         """One connection."""
 
         _clock: asyncio.TimerHandle | None = None
+        _full: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
@@ -133,10 +145,24 @@ def protocol(seconds: float) -> type[H11Protocol]:
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._stop()
+            self._resume()
             super().connection_lost(exc)
 
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self._full = self.loop.call_later(unread, self.transport.abort)
+
+        def resume_writing(self) -> None:
+            self._resume()
+            super().resume_writing()
+
+        def _resume(self) -> None:
+            if self._full is not None:
+                self._full.cancel()
+                self._full = None
+
         def _wait(self) -> None:
-            self._clock = self.loop.call_later(seconds, self.transport.close)
+            self._clock = self.loop.call_later(slow, self.transport.abort)
 
         def _stop(self) -> None:
             if self._clock is not None:

@@ -8,10 +8,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from hierdraft.server.wire import (
+    MANY,
     Asked,
     Bias,
     Count,
     Extension,
+    Many,
     Penalty,
     Seed,
     Stops,
@@ -73,9 +75,9 @@ class Message(Wire):
     """One turn."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[TextPart] | None = None
+    content: str | Many[TextPart] | None = None
     name: str | None = None
-    tool_calls: list[ToolCall] | None = None
+    tool_calls: Many[ToolCall] | None = None
     tool_call_id: str | None = None
     refusal: None = None
 
@@ -103,7 +105,7 @@ def _object(text: str) -> Any:
     """What the text says, or the text."""
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 
@@ -146,7 +148,7 @@ class Prediction(Wire):
     """`prediction`: what the answer is expected to say."""
 
     type: Literal["content"]
-    content: str | list[TextPart]
+    content: str | Many[TextPart]
 
     @property
     def text(self) -> str:
@@ -171,12 +173,15 @@ class ChatRequest(Wire):
     """A body of /v1/chat/completions."""
 
     model: str
-    messages: Annotated[list[Message], Field(min_length=1)]
+    messages: Annotated[list[Message], Field(min_length=1, max_length=MANY, fail_fast=True)]
     max_tokens: Count = None
     max_completion_tokens: Count = None
     temperature: Temperature = None
     top_p: TopP = None
     n: Annotated[int, Field(ge=1)] | None = None
+    top_k: Annotated[int, Field(ge=0)] | None = None
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
     seed: Seed = None
     stop: Stops = None
     presence_penalty: Penalty = None
@@ -187,7 +192,7 @@ class ChatRequest(Wire):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     response_format: ResponseFormat | None = None
-    tools: Annotated[list[FunctionTool], Field(max_length=128)] | None = None
+    tools: Annotated[list[FunctionTool], Field(max_length=128, fail_fast=True)] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedChoice | None = None
     parallel_tool_calls: bool | None = None
     prediction: Prediction | None = None
@@ -221,7 +226,9 @@ class ChatRequest(Wire):
             [message.as_turn() for message in self.messages],
             given(
                 max_new_tokens=self.max_completion_tokens or self.max_tokens, temperature=self.temperature,
-                top_p=self.top_p, seed=self.seed, stop=stop, presence_penalty=self.presence_penalty,
+                top_p=self.top_p, top_k=self.top_k, min_p=self.min_p,
+                repetition_penalty=self.repetition_penalty, seed=self.seed, stop=stop,
+                presence_penalty=self.presence_penalty,
                 frequency_penalty=self.frequency_penalty, logit_bias=bias or None, schema=schema,
             ),
             count=self.n or 1, streamed=bool(self.stream), tools=tools, forced=forced,

@@ -11,6 +11,7 @@ from hierdraft.server.chat import StreamOptions
 from hierdraft.server.service import Running, Service
 from hierdraft.server.speaking import Speaker
 from hierdraft.server.wire import (
+    MANY,
     Asked,
     Bias,
     Count,
@@ -30,11 +31,14 @@ class CompletionRequest(Wire):
     """A body of /v1/completions."""
 
     model: str
-    prompt: str | Annotated[list[int], Field(min_length=1)]
+    prompt: str | Annotated[list[int], Field(min_length=1, max_length=MANY, fail_fast=True)]
     max_tokens: Count = None
     temperature: Temperature = None
     top_p: TopP = None
     n: Annotated[int, Field(ge=1)] | None = None
+    top_k: Annotated[int, Field(ge=0)] | None = None
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
     seed: Seed = None
     stop: Stops = None
     presence_penalty: Penalty = None
@@ -58,7 +62,9 @@ class CompletionRequest(Wire):
         asked = Asked(
             self.prompt,
             given(
-                max_new_tokens=self.max_tokens or 16, temperature=self.temperature, top_p=self.top_p, seed=self.seed,
+                max_new_tokens=self.max_tokens or 16, temperature=self.temperature,
+                top_p=self.top_p, top_k=self.top_k, min_p=self.min_p,
+                repetition_penalty=self.repetition_penalty, seed=self.seed,
                 stop=[self.stop] if isinstance(self.stop, str) else self.stop,
                 presence_penalty=self.presence_penalty, frequency_penalty=self.frequency_penalty,
                 logit_bias=bias or None,
@@ -97,7 +103,7 @@ class CompletionSpeaker(Speaker):
             self._places[number] += len(piece)
         likely = [token.likely for token in tokens if token.likely is not None]
         return {
-            "tokens": shown, "token_logprobs": [one.logprob for one in likely],
-            "top_logprobs": [{text(token): logprob for token, logprob in one.top} for one in likely],
+            "tokens": shown, "token_logprobs": [max(one.logprob, -9999.0) for one in likely],
+            "top_logprobs": [{text(token): max(logprob, -9999.0) for token, logprob in one.top} for one in likely],
             "text_offset": offsets,
         }  # fmt: skip

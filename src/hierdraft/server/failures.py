@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
 from hierdraft.errors import ContextLengthError, HierdraftError, QueueFullError, SchemaError, UsageError
+
+_ANTHROPIC = {
+    403: "permission_error", 404: "not_found_error", 408: "timeout_error", 413: "request_too_large",
+    429: "rate_limit_error", 503: "overloaded_error", 504: "timeout_error",
+}  # fmt: skip
+
+
+_NAME = re.compile("[a-z][a-z0-9_]*")
 
 
 class ApiError(Exception):
@@ -34,9 +43,8 @@ class ApiError(Exception):
 
     def as_anthropic(self) -> dict[str, Any]:
         """The body of Anthropic's API."""
-        kind = {429: "rate_limit_error", 529: "overloaded_error", 413: "request_too_large"}.get(self.status, self.kind)
-        return {"type": "error", "error": {"type": "api_error" if kind == "server_error" else kind,
-                                           "message": self.message}}  # fmt: skip
+        kind = _ANTHROPIC.get(self.status, "api_error" if self.kind == "server_error" else self.kind)
+        return {"type": "error", "error": {"type": kind, "message": self.message}}
 
 
 def told(error: Exception) -> ApiError:
@@ -46,7 +54,7 @@ def told(error: Exception) -> ApiError:
     if isinstance(error, ValidationError):
         return _invalid(error)
     if isinstance(error, ContextLengthError):
-        return ApiError(400, str(error), code="context_length_exceeded", param="messages")
+        return ApiError(400, str(error), code="context_length_exceeded")
     if isinstance(error, QueueFullError):
         return ApiError(429, str(error), "rate_limit_error", code="queue_full", headers={"Retry-After": "1"})
     if isinstance(error, UsageError | SchemaError):
@@ -59,24 +67,33 @@ def told(error: Exception) -> ApiError:
 def _invalid(error: ValidationError) -> ApiError:
     """The first field that is wrong, and all that are not known."""
     faults = error.errors(include_url=False, include_input=False)
-    unknown = [_place(fault["loc"]) for fault in faults if fault["type"] == "extra_forbidden"]
+    unknown = [
+        _place(fault["loc"][:-1], str(fault["loc"][-1])) for fault in faults if fault["type"] == "extra_forbidden"
+    ]
     if unknown:
         fields = ", ".join(dict.fromkeys(unknown))
         return ApiError(
             400, f"Not supported here: {fields}.", param=unknown[0], code="unsupported_parameter"
         )  # fmt: skip
-    first = faults[0]
+    first = max(faults, key=lambda fault: len(fault["loc"]))  # of alternatives the one that came farthest
     place = _place(first["loc"])
     said = str(first["msg"]).removeprefix("Value error, ").rstrip(".")
     return ApiError(400, f"{place}: {said}." if place else f"{said}.", param=place or None, code="invalid_value")
 
 
-def _place(where: tuple[int | str, ...]) -> str:
-    """messages[0].content, without the names of alternatives that a validator adds."""
+_TAGS = frozenset(
+    {"str", "int", "float", "message", "function_call", "function_call_output", "text", "tool_use", "tool_result"}
+)
+
+
+def _place(where: tuple[int | str, ...], last: str = "") -> str:
+    """messages[0].content, without the names that a validator gives to alternatives."""
     found = ""
-    for part in where:
+    for before, part in zip([None, *where], where, strict=False):
         if isinstance(part, int):
             found += f"[{part}]"
-        elif part.isidentifier() or "-" in part:
+        elif not (part in _TAGS and (isinstance(before, int) or part in ("str", "int", "float"))) and _NAME.fullmatch(
+            part
+        ):
             found += f".{part}" if found else part
-    return found
+    return f"{found}.{last}".lstrip(".") if last else found

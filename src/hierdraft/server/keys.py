@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 import re
 import tomllib
 from collections import deque
@@ -41,35 +42,45 @@ class Tenant:
     tokens_per_minute: int | None = None
     running: int = 0
     _spent: deque[tuple[float, int]] = field(default_factory=deque)
-    _sum: int = 0
+    _expected: int = 0
 
-    def admit(self, count: int) -> None:
-        """So many requests begin. Raises ApiError (429) where that is more than may."""
+    def admit(self, count: int, tokens: int) -> None:
+        """So many answers begin, with `tokens` at most. Raises ApiError (429) where that is more than may."""
+        if count > self.requests:
+            raise ApiError(400, f"n may be at most {self.requests} with this key, not {count}.", param="n")
         if self.running + count > self.requests:
             said = f"{self.running} requests of this key are running, and {self.requests} may: try again later."
             raise ApiError(429, said, "rate_limit_error", code="too_many_requests", headers={"Retry-After": "1"})
         wait = self._wait()
         if wait > 0.0:
-            said = f"This key has used its {self.tokens_per_minute} tokens a minute: try again in {wait:.0f} s."
-            headers = {"Retry-After": f"{max(1, round(wait))}"}
+            said = f"This key has used its {self.tokens_per_minute} tokens a minute: try again in {math.ceil(wait)} s."
+            headers = {"Retry-After": f"{math.ceil(wait)}"}
             raise ApiError(429, said, "rate_limit_error", code="rate_limit_exceeded", headers=headers)
         self.running += count
+        self._expected += tokens
 
-    def ended(self, count: int, tokens: int) -> None:
-        """So many are over, after `tokens` in all."""
+    def ended(self, count: int, tokens: int, expected: int) -> None:
+        """So many are over, after `tokens` in all, where `expected` were the most."""
         self.running -= count
+        self._expected -= expected
         if self.tokens_per_minute is not None:
             self._spent.append((monotonic(), tokens))
-            self._sum += tokens
 
     def _wait(self) -> float:
-        """Seconds until there are tokens again."""
-        now = monotonic()
+        """Seconds until there are tokens again; what runs counts as if it said all that it may."""
+        now, most = monotonic(), self.tokens_per_minute
         while self._spent and self._spent[0][0] <= now - MINUTE:
-            self._sum -= self._spent.popleft()[1]
-        if self.tokens_per_minute is None or self._sum < self.tokens_per_minute:
+            self._spent.popleft()
+        if most is None:
             return 0.0
-        return self._spent[0][0] + MINUTE - now
+        left = self._expected + sum(tokens for _, tokens in self._spent)
+        if left < most or not self._spent:
+            return 1.0 if left >= most else 0.0
+        for ended, tokens in self._spent:
+            left -= tokens
+            if left < most:
+                return ended + MINUTE - now
+        return 1.0
 
 
 class Keys:

@@ -1,19 +1,14 @@
-"""OpenAI's responses, without state: what is asked, and what is answered, whole and as events."""
+"""OpenAI's responses, without state: what is asked."""
 
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from hierdraft.server import told
-from hierdraft.server.answers import Answer
 from hierdraft.server.chat import Function
-from hierdraft.server.service import Running, Service
-from hierdraft.server.wire import Asked, Count, Extension, Temperature, TopP, Wire, extended, given, named
+from hierdraft.server.wire import MANY, Asked, Count, Extension, Many, Temperature, TopP, Wire, extended, given, named
 
 
 class InputText(Wire):
@@ -30,14 +25,17 @@ class InputMessage(Wire):
 
     type: Literal["message"] = "message"
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[InputText]
+    content: str | Many[InputText]
     id: str | None = None
     status: str | None = None
 
     def as_turn(self) -> dict[str, Any]:
         """As chat templates know it."""
-        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
-        return {"role": "system" if self.role == "developer" else self.role, "content": text}
+        return {"role": "system" if self.role == "developer" else self.role, "content": _text(self.content)}
+
+
+def _text(content: str | list[InputText]) -> str:
+    return content if isinstance(content, str) else "".join(part.text for part in content)
 
 
 class InputCall(Wire):
@@ -55,7 +53,7 @@ class InputCall(Wire):
     def _are_json(cls, given: str) -> str:
         try:
             json.loads(given)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"they are not JSON ({error})") from error
         return given
 
@@ -65,9 +63,21 @@ class InputResult(Wire):
 
     type: Literal["function_call_output"]
     call_id: str
-    output: str
+    output: str | Many[InputText]
     id: str | None = None
     status: str | None = None
+
+
+def _kind(given: Any) -> str:
+    """Which of the items it is; one that does not say is a message."""
+    return str(given.get("type") or "message") if isinstance(given, dict) else str(getattr(given, "type", ""))
+
+
+Item = Annotated[
+    Annotated[InputMessage, Tag("message")] | Annotated[InputCall, Tag("function_call")]
+    | Annotated[InputResult, Tag("function_call_output")],
+    Discriminator(_kind),
+]  # fmt: skip
 
 
 class FunctionTool(Function):
@@ -117,7 +127,7 @@ class ResponsesRequest(Wire):
     """A body of /v1/responses."""
 
     model: str
-    input: str | Annotated[list[InputMessage | InputCall | InputResult], Field(min_length=1)]
+    input: str | Annotated[list[Item], Field(min_length=1, max_length=MANY, fail_fast=True)]
     instructions: str | None = None
     max_output_tokens: Count = None
     temperature: Temperature = None
@@ -125,11 +135,13 @@ class ResponsesRequest(Wire):
     stream: bool | None = None
     store: Literal[False] | None = None
     text: Text | None = None
-    tools: Annotated[list[FunctionTool], Field(max_length=128)] | None = None
+    tools: Annotated[list[FunctionTool], Field(max_length=128, fail_fast=True)] | None = None
     tool_choice: Literal["none", "auto", "required"] | Chosen | None = None
     parallel_tool_calls: bool | None = None
     truncation: Literal["disabled"] | None = None
-    include: Annotated[list[str], Field(max_length=0)] | None = None
+    include: list[Literal["reasoning.encrypted_content"]] | None = None
+    metadata: dict[str, str] | None = None
+    background: Literal[False] | None = None
     hierdraft: Extension | None = None
 
     def as_asked(self) -> Asked:
@@ -151,7 +163,9 @@ class ResponsesRequest(Wire):
             shown={
                 "instructions": self.instructions,
                 "text": (self.text or Text()).model_dump(by_alias=True, exclude_none=True) or _PLAIN,
-                "tool_choice": self._choice(),
+                "tool_choice": self._choice(), "metadata": self.metadata or {},
+                "tools": [tool.model_dump() for tool in self.tools or []],
+                "parallel_tool_calls": self.parallel_tool_calls is not False,
             },
         )  # fmt: skip
         return extended(asked, self.hierdraft)
@@ -168,131 +182,13 @@ class ResponsesRequest(Wire):
             if isinstance(item, InputMessage):
                 turns.append(item.as_turn())
             elif isinstance(item, InputResult):
-                turns.append({"role": "tool", "content": item.output, "tool_call_id": item.call_id})
+                turns.append({"role": "tool", "content": _text(item.output), "tool_call_id": item.call_id})
             else:
                 call = {
                     "id": item.call_id, "type": "function",
                     "function": {"name": item.name, "arguments": json.loads(item.arguments)},
                 }  # fmt: skip
-                if not turns or turns[-1]["role"] != "assistant" or "tool_calls" not in turns[-1]:
-                    turns.append({"role": "assistant", "content": "", "tool_calls": []})
-                turns[-1]["tool_calls"].append(call)
+                if not turns or turns[-1]["role"] != "assistant":
+                    turns.append({"role": "assistant", "content": ""})
+                turns[-1].setdefault("tool_calls", []).append(call)
         return turns
-
-
-class ResponseSpeaker:
-    """One request in the form of responses."""
-
-    def __init__(self, service: Service, running: Running) -> None:
-        self.service, self.running, self.asked = service, running, running.asked
-        self.answer: Answer = running.answers[0]
-        self.output: list[dict[str, Any]] = []
-        self._created = int(time.time())
-        self._number = 0
-
-    async def whole(self) -> dict[str, Any]:
-        """The finished answer."""
-        async for _ in self._events():
-            pass
-        return self._response(self._status())
-
-    async def events(self) -> AsyncIterator[str]:
-        """The data of each event; the type is in it."""
-        async for kind, says in self._events():
-            yield json.dumps({"type": kind, "sequence_number": self._number, **says})
-            self._number += 1
-
-    async def _events(self) -> AsyncIterator[tuple[str, dict[str, Any]]]:
-        yield "response.created", {"response": self._response("in_progress")}
-        yield "response.in_progress", {"response": self._response("in_progress")}
-        async for delta in self.answer.deltas():
-            added = told.extension(self.asked, [delta], self.service.words)
-            more = {"hierdraft": added} if added else {}
-            for spoken in delta.spoken:
-                kind = "message" if spoken.kind == "text" else "function_call"
-                begins = spoken.kind == "call" or not self.output or self.output[-1]["type"] != kind
-                if begins and not (spoken.kind == "text" and not spoken.text.strip() and self.output):
-                    for event in [*self._ended(), *self._begun(kind, spoken.text)]:
-                        yield event
-                if spoken.kind != "call" and self.output and self.output[-1]["type"] == kind:
-                    kind, says = self._more(spoken.text)
-                    yield kind, says | more
-                    more = {}
-        for event in self._ended():
-            yield event
-        status = self._status()
-        yield f"response.{status}", {"response": self._response(status)}
-
-    def _begun(self, kind: str, name: str) -> list[tuple[str, dict[str, Any]]]:
-        """An item of the output begins."""
-        place = len(self.output)
-        mark = f"{self.running.id}_{place}"
-        if kind == "message":
-            item: dict[str, Any] = {"id": f"msg_{mark}", "type": kind, "status": "in_progress", "role": "assistant",
-                                    "content": []}  # fmt: skip
-        else:
-            item = {"id": f"fc_{mark}", "type": kind, "status": "in_progress", "call_id": f"call_{mark}", "name": name,
-                    "arguments": ""}  # fmt: skip
-        added = ("response.output_item.added", {"output_index": place, "item": dict(item)})
-        self.output.append(item)
-        if kind != "message":
-            return [added]
-        part = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
-        item["content"] = [part]
-        return [added, ("response.content_part.added", {**self._where(), "content_index": 0, "part": dict(part)})]
-
-    def _more(self, text: str) -> tuple[str, dict[str, Any]]:
-        """An item goes on."""
-        item = self.output[-1]
-        if item["type"] == "message":
-            item["content"][0]["text"] += text
-            return "response.output_text.delta", {**self._where(), "content_index": 0, "delta": text, "logprobs": []}
-        item["arguments"] += text
-        return "response.function_call_arguments.delta", {**self._where(), "delta": text}
-
-    def _ended(self) -> list[tuple[str, dict[str, Any]]]:
-        """The last item, if there is one, is complete."""
-        if not self.output:
-            return []
-        item, where = self.output[-1], self._where()
-        item["status"] = "completed"
-        done = ("response.output_item.done", {"output_index": where["output_index"], "item": item})
-        if item["type"] != "message":
-            whole = {**where, "name": item["name"], "arguments": item["arguments"]}
-            return [("response.function_call_arguments.done", whole), done]
-        part = item["content"][0]
-        return [
-            ("response.output_text.done", {**where, "content_index": 0, "text": part["text"], "logprobs": []}),
-            ("response.content_part.done", {**where, "content_index": 0, "part": part}),
-            done,
-        ]
-
-    def _where(self) -> dict[str, Any]:
-        return {"item_id": self.output[-1]["id"], "output_index": len(self.output) - 1}
-
-    def _status(self) -> str:
-        return "incomplete" if self.answer.result.finish in ("length", "context") else "completed"
-
-    def _response(self, status: str) -> dict[str, Any]:
-        result, options = self.answer.result, self.asked.options
-        said = len(result.token_ids)
-        cut = {"reason": "max_output_tokens"} if status == "incomplete" else None
-        usage = {
-            "input_tokens": result.prompt_tokens, "input_tokens_details": {"cached_tokens": 0},
-            "output_tokens": said, "output_tokens_details": {"reasoning_tokens": 0},
-            "total_tokens": result.prompt_tokens + said,
-        }  # fmt: skip
-        tools = [
-            {"type": "function", "name": tool.name, "description": tool.description, "parameters": tool.parameters,
-             "strict": True}
-            for tool in self.asked.tools
-        ]  # fmt: skip
-        return {
-            "id": f"resp_{self.running.id}", "object": "response", "created_at": self._created, "status": status,
-            "model": self.service.name, "output": self.output, "error": None, "incomplete_details": cut,
-            "max_output_tokens": options.get("max_new_tokens"), "metadata": {}, "previous_response_id": None,
-            "parallel_tool_calls": self.asked.several, "temperature": options.get("temperature", 0.0),
-            "top_p": options.get("top_p", 1.0), "tools": tools, "truncation": "disabled", "store": False,
-            **self.asked.shown, "usage": None if status == "in_progress" else usage,
-            **(told.metrics(self.asked, [self.answer]) if status != "in_progress" else {}),
-        }  # fmt: skip

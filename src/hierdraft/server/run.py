@@ -59,7 +59,8 @@ class Server(uvicorn.Server):
         ready  called once when it answers
         """
         super().__init__(uvicorn.Config(
-            make_app(service, hosts), http=protocol(service.limits.slow), ws="none", lifespan="off", log_config=None,
+            make_app(service, hosts), http=protocol(service.limits.slow, service.limits.unread),
+            ws="none", lifespan="off", log_config=None,
             access_log=False, timeout_graceful_shutdown=_CLOSING, server_header=False,
         ))  # fmt: skip
         self._service, self._drain, self._ready = service, drain, ready

@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,12 @@ from hierdraft.text.tools import CallReader, Convention, by_hand, convention_of,
 
 UNREAD = 64
 """Steps that a client may leave unread before its answer stands still."""
+
+USUAL = 256
+"""Tokens that an answer is expected to have where nobody says."""
+
+REFERENCES = 1 << 16
+"""Most characters of what an answer may repeat: looking through it holds up everybody for a moment."""
 
 _AWAKE = 0.05
 
@@ -54,6 +60,8 @@ class Running:
     asked: Asked
     answers: list[Answer] = field(default_factory=list)
     began: float = field(default_factory=time.perf_counter)
+    why: ApiError | None = None
+    stopped: asyncio.Event = field(default_factory=asyncio.Event)
 
     def shown(self) -> dict[str, Any]:
         """What may be seen of it: no text."""
@@ -66,9 +74,11 @@ class Running:
         }  # fmt: skip
 
     def cut(self, why: ApiError) -> None:
-        """End what is not over."""
+        """End what is not over, and what is only about to begin."""
+        self.why = self.why or why
+        self.stopped.set()
         for answer in self.answers:
-            answer.cut(why)
+            answer.cut(self.why)
 
 
 class Service:
@@ -91,6 +101,7 @@ class Service:
         self.metrics = Metrics(model, name)
         self.running: dict[str, Running] = {}
         self.draining = False
+        self._compiling = asyncio.Semaphore(1)  # of grammars one at a time: they must not hold up everybody
         known = getattr(model.tokenizer, "chat_template", None)
         several = known if isinstance(known, Mapping) else {}
         self._named = "tool_use" if "tool_use" in several else None
@@ -109,10 +120,11 @@ class Service:
         Raises ApiError and what `LanguageModel.submit` raises.
         """
         self._check(asked)
-        tenant.admit(asked.count)
+        expected = asked.count * (asked.options.get("max_new_tokens") or self.defaults.get("max_new_tokens") or USUAL)
+        tenant.admit(asked.count, expected)
         running = Running(secrets.token_hex(12), tenant, asked)
         late = ApiError(504, f"The answer took longer than {self.limits.seconds:g} s.", "server_error",
-                        code="deadline_exceeded")  # fmt: skip
+                        code="deadline_exceeded", headers={"x-should-retry": "false"})  # fmt: skip
         clock = asyncio.get_running_loop().call_later(self.limits.seconds, running.cut, late)
         self.running[running.id] = running
         try:
@@ -123,7 +135,7 @@ class Service:
             for answer in running.answers:
                 answer.close()
             del self.running[running.id]
-            tenant.ended(asked.count, sum(len(answer.result.token_ids) for answer in running.answers))
+            tenant.ended(asked.count, sum(len(answer.result.token_ids) for answer in running.answers), expected)
             self.metrics.ended(running)
 
     def _check(self, asked: Asked) -> None:
@@ -132,20 +144,30 @@ class Service:
                            headers={"Retry-After": "5"})  # fmt: skip
         if asked.count > self.limits.answers:
             raise ApiError(400, f"n may be at most {self.limits.answers}, not {asked.count}.", param="n")
+        if sum(map(len, asked.options.get("reference", ()))) > REFERENCES:
+            raise ApiError(400, f"prediction and hierdraft.reference may have {REFERENCES} characters together.")
         tokens = asked.options.get("max_new_tokens")
         if tokens is not None and tokens * asked.count > self.limits.tokens:
             said = f"n times max_tokens may be at most {self.limits.tokens}, not {tokens * asked.count}."
-            raise ApiError(400, said, param="max_tokens")
+            raise ApiError(400, said)
 
     async def _start(self, running: Running) -> None:
-        """Begin all answers; a cancelled task leaves none behind that was begun."""
-        for number in range(running.asked.count):
-            starting = asyncio.ensure_future(asyncio.to_thread(self._answer, running.asked, running.tenant, number))
-            try:
-                running.answers.append(await asyncio.shield(starting))
-            except asyncio.CancelledError:
-                starting.add_done_callback(_close_late)
-                raise
+        """Begin all answers. Whatever ends this early leaves none behind that was begun."""
+        asked = running.asked
+        constrained = bool(asked.tools) or "schema" in asked.options
+        async with self._compiling if constrained else nullcontext():
+            for number in range(asked.count):
+                starting = asyncio.ensure_future(asyncio.to_thread(self._answer, asked, running.tenant, number))
+                stopped = asyncio.ensure_future(running.stopped.wait())
+                try:
+                    await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    stopped.cancel()
+                    if not starting.done():
+                        starting.add_done_callback(_close_late)
+                if running.why is not None:
+                    raise running.why
+                running.answers.append(starting.result())
 
     def _answer(self, asked: Asked, tenant: Tenant, number: int) -> Answer:
         """Begin one of the answers. In a thread of its own: texts become ids here, and schemas grammars."""
@@ -154,6 +176,8 @@ class Service:
             options["seed"] = (options["seed"] + number) % (1 << 63)
         convention = convention_of(self._template)
         prompt = self.prompt(asked, convention)
+        if asked.predicted is not None and not number:
+            asked.predicted_tokens = self.words.count(asked.predicted)
         if asked.tools:
             lark = grammar(asked.tools, convention, free=not asked.forced, several=asked.several)
             options["constraint"] = self.model.grammars.lark(lark)

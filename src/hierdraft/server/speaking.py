@@ -11,6 +11,7 @@ from typing import Any
 from hierdraft.protocols import Likely
 from hierdraft.server import told
 from hierdraft.server.answers import Answer, Delta, Token
+from hierdraft.server.failures import ApiError
 from hierdraft.server.service import Running, Service
 
 _FINISH = {"eos": "stop", "stop": "stop", "length": "length", "context": "length"}
@@ -42,6 +43,10 @@ class Speaker:
         ]
         found = {**self.head, "object": self.kind, "choices": choices, "usage": self.usage()}
         return found | told.metrics(self.asked, answers)
+
+    def failed(self, error: ApiError) -> dict[str, Any]:
+        """The last event of an answer that failed on the way."""
+        return error.as_openai()
 
     async def events(self) -> AsyncIterator[str]:
         """The data of each event."""
@@ -150,7 +155,7 @@ class Speaker:
         """Tokens of the prompt and of all answers."""
         results = [answer.result for answer in self.running.answers]
         prompt, said = results[0].prompt_tokens, sum(len(result.token_ids) for result in results)
-        details = told.prediction(self.asked, results, self.service.words)
+        details = told.prediction(self.asked, results)
         return {
             "prompt_tokens": prompt, "completion_tokens": said, "total_tokens": prompt + said,
             **({"completion_tokens_details": details} if details else {}),

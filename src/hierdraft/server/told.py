@@ -23,6 +23,30 @@ def extension(asked: Asked, deltas: list[Delta], words: Words) -> dict[str, Any]
     return found
 
 
+class Known:
+    """What is known of an answer, for events that bear it as they come, and for the whole."""
+
+    def __init__(self, asked: Asked, words: Words) -> None:
+        self._asked, self._words = asked, words
+        self._all: list[Delta] = []
+        self._new: list[Delta] = []
+
+    def take(self, delta: Delta) -> None:
+        """Something has come."""
+        if self._asked.provenance:
+            self._all.append(delta)
+            self._new.append(delta)
+
+    def new(self) -> dict[str, Any]:
+        """What no event has told of yet."""
+        deltas, self._new = self._new, []
+        return {"hierdraft": extension(self._asked, deltas, self._words)} if deltas else {}
+
+    def all(self) -> dict[str, Any]:
+        """All of it."""
+        return {"hierdraft": extension(self._asked, self._all, self._words)} if self._all else {}
+
+
 def metrics(asked: Asked, answers: list[Answer]) -> dict[str, Any]:
     """What decoding took, in the shape of vLLM's metrics of a request; empty where it was not asked for."""
     if not asked.provenance:
@@ -30,15 +54,14 @@ def metrics(asked: Asked, answers: list[Answer]) -> dict[str, Any]:
     return {"metrics": {"speculative_decoding": [_decoding(answer.result) for answer in answers]}}
 
 
-def prediction(asked: Asked, results: list[Generation], words: Words) -> dict[str, int]:
+def prediction(asked: Asked, results: list[Generation]) -> dict[str, int]:
     """How many tokens of what was predicted are in the answers because they were drafted, and how many are not."""
     if asked.predicted is None:
         return {}
-    predicted = words.count(asked.predicted)
     accepted = [result.by_level.get("reference", {}).get("accepted", 0) for result in results]
     return {
         "accepted_prediction_tokens": sum(accepted),
-        "rejected_prediction_tokens": sum(max(0, predicted - count) for count in accepted),
+        "rejected_prediction_tokens": sum(max(0, asked.predicted_tokens - count) for count in accepted),
     }
 
 
@@ -50,7 +73,8 @@ def _step(step: Traced, words: Words) -> dict[str, Any]:
         "nodes": [words.text(token) for token in tree.tokens.tolist()], "parents": tree.parents.tolist(),
         "levels": [level_name(code) for code in tree.level.tolist()],
         "chances": [round(chance, 4) for chance in tree.prob.tolist()],
-        "accepted": step.path, "seconds": {part: round(taken, 6) for part, taken in step.seconds.items()},
+        "accepted": step.path, "at": round(step.at, 6),
+        "seconds": {part: round(taken, 6) for part, taken in step.seconds.items()},
     }  # fmt: skip
 
 

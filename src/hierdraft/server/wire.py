@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -20,8 +20,13 @@ class Wire(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
+MANY = 1 << 20
+T = TypeVar("T")
+Many = Annotated[list[T], Field(max_length=4096, fail_fast=True)]
+"""Some of them. What is wrong ends at the first one: a body of errors would take seconds to describe."""
+
 StopText = Annotated[str, Field(min_length=1, max_length=STOP_LENGTH)]
-Stops = StopText | Annotated[list[StopText], Field(max_length=STOPS)] | None
+Stops = StopText | Annotated[list[StopText], Field(max_length=STOPS, fail_fast=True)] | None
 Temperature = Annotated[float, Field(ge=0, le=2)] | None
 TopP = Annotated[float, Field(gt=0, le=1)] | None
 Penalty = Annotated[float, Field(ge=-2, le=2)] | None
@@ -41,8 +46,8 @@ class Extension(Wire):
     """
 
     method: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$")] | None = None
-    budget: Literal["auto"] | Annotated[int, Field(ge=0, le=128)] = "auto"
-    reference: Annotated[list[str], Field(max_length=16)] = Field(default_factory=list)
+    budget: Literal["auto"] | Annotated[int, Field(ge=0, le=128)] | None = None
+    reference: Annotated[list[str], Field(max_length=16, fail_fast=True)] = Field(default_factory=list)
     provenance: bool = False
     trace: bool = False
 
@@ -59,7 +64,7 @@ class Asked:
     several      whether more than one may be called
     logprobs     see `LanguageModel.stream`
     provenance, trace, usage   tell of levels, of steps; tell of usage at the end of a stream
-    predicted    the answer that was predicted
+    predicted, predicted_tokens   the answer that was predicted, and how many tokens it has
     shown        what the answer repeats of the request
     """
 
@@ -76,6 +81,7 @@ class Asked:
     trace: bool = False
     usage: bool = False
     predicted: str | None = None
+    predicted_tokens: int = 0
     shown: dict[str, Any] = field(default_factory=dict)
 
 

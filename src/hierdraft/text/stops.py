@@ -31,6 +31,8 @@ class StopStrings:
         self._length = self._read = 0
         self.cut_at: int | None = None
         """Where in the request's text the stop string begins, once it is complete."""
+        self.matched: str | None = None
+        """Which of the strings that is."""
 
     @property
     def until(self) -> int:
@@ -50,13 +52,13 @@ class StopStrings:
         found = [self._shown.find(shown, start)]
         self._shown.keep(piece, start)
         found.append(self._check_raw(shown, start, self._special.get(token)))
-        starts = [place for place in found if place is not None]
-        if not starts:
+        ends = [one for one in found if one is not None]
+        if not ends:
             return None
-        self.cut_at = min(starts)
+        self.cut_at, self.matched = min(ends)
         return "stop"
 
-    def _check_raw(self, shown: str, start: int, name: str | None) -> int | None:
+    def _check_raw(self, shown: str, start: int, name: str | None) -> tuple[int, str] | None:
         """The same in the text with special tokens. `shown` begins at `start`, `name` is a special token after it."""
         new, first = shown[max(0, self._read - start) :], max(start, self._read)
         if name is None:
@@ -80,11 +82,14 @@ class _Searched:
         self._text = ""
         self._places: list[int] = []
 
-    def find(self, more: str, first: int, *, stands: bool = True) -> int | None:
-        """Where the first of the strings begins, if `more` completes one. See `keep`."""
+    def find(self, more: str, first: int, *, stands: bool = True) -> tuple[int, str] | None:
+        """Where the first of the strings begins, if `more` completes one, and which it is. See `keep`."""
         text = self._text + more
-        found = [place for place in (text.find(string) for string in self._strings) if place >= 0]
-        return (self._places + _places(more, first, stands))[min(found)] if found else None
+        found = [(text.find(string), string) for string in self._strings if string in text]
+        if not found:
+            return None
+        place, string = min(found)
+        return (self._places + _places(more, first, stands))[place], string
 
     def keep(self, more: str, first: int, *, stands: bool = True) -> None:
         """`more` has become certain: text from place `first` on, or a special token there, which is not shown."""

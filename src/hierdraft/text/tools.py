@@ -15,7 +15,7 @@ from typing import Any, Literal
 from hierdraft.errors import UsageError
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-_OPENING = '{"name": "'
+_TOLD = "</tool_response>"
 _SPACING = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 """As most models were taught; spaces at will would let a small one write nothing else."""
 
@@ -81,7 +81,14 @@ def by_hand(
     messages: Sequence[Mapping[str, Any]], tools: Sequence[Tool], convention: Convention
 ) -> list[dict[str, Any]]:
     """Messages for a template that knows nothing of tools: what they are, calls and results stand in the texts."""
-    turns = [_told_in_text(dict(message), convention) for message in messages]
+    turns = list[dict[str, Any]]()
+    for message in messages:
+        turn = _told_in_text(dict(message), convention)
+        tells = message["role"] == "tool" or (turns and turns[-1].get("content", "").endswith(_TOLD))
+        if tells and turns and turns[-1]["role"] == turn["role"] == "user":  # one turn, as most templates want
+            turns[-1]["content"] += f"\n{turn['content']}"
+        else:
+            turns.append(turn)
     if not tools:
         return turns
     listed = "\n".join(json.dumps(tool.as_template()) for tool in tools)
@@ -103,7 +110,7 @@ def _told_in_text(turn: dict[str, Any], convention: Convention) -> dict[str, Any
         for call in calls
     ]
     if turn["role"] == "tool":
-        return {"role": "user", "content": f"<tool_response>\n{turn['content']}\n</tool_response>"}
+        return {"role": "user", "content": f"<tool_response>\n{turn['content']}\n{_TOLD}"}
     if written:
         turn["content"] = "\n".join([*filter(None, [turn.get("content")]), *written])
     return turn
@@ -120,7 +127,7 @@ def grammar(tools: Sequence[Tool], convention: Convention, *, free: bool, severa
     begin = convention.begin
     text = "TEXT: /(.|\\n)*/"
     if not begin:  # an answer that begins like a call is one
-        free_text = f"TEXT: /(.|\\n)*/ & ~/{re.escape(_OPENING)}(.|\\n)*/"
+        free_text = r'TEXT: /(.|\n)*/ & ~/\s*\{\s*"name"\s*:(.|\n)*/'
         lines = ["start: call | TEXT", free_text] if free else ["start: call"]
     elif free:
         mark, rest = json.dumps(begin.strip()), json.dumps(begin[len(begin.rstrip()) :])
@@ -153,10 +160,15 @@ class CallReader:
         self._head = re.compile(
             re.escape(self._begin) + r'\s*\{\s*"name"\s*:\s*"([^"\\]*)"\s*,\s*"(?:arguments|parameters)"\s*:\s*'
         )
-        self._text = ""
+        self._text = self._space = ""
         self._value: _Value | None = None
         self._said = False
         self.calls = 0
+
+    @property
+    def within(self) -> bool:
+        """Whether a call has begun and is not complete."""
+        return self._value is not None
 
     def push(self, more: str) -> Iterator[Spoken]:
         """Pieces that have become certain with `more`."""
@@ -168,37 +180,39 @@ class CallReader:
                 return
 
     def flush(self) -> Iterator[Spoken]:
-        """At the end: what was held back."""
-        if self._text and self._value is None:
-            yield Spoken("text", self._text)
-        self._text = ""
+        """At the end: what was held back. Spaces after a call are nothing that is said."""
+        rest = self._space + self._text if self._value is None else ""
+        self._text = self._space = ""
+        if rest.strip() or (rest and not self.calls):
+            yield Spoken("text", rest)
+
+    def _say(self, text: str) -> Iterator[Spoken]:
+        """Text; spaces at its end wait for what follows, since those before a call are left out."""
+        whole = self._space + text
+        said = whole.rstrip()
+        self._space = whole[len(said) :]
+        if said:
+            self._said = True
+            yield Spoken("text", said)
 
     def _between(self) -> Iterator[Spoken]:
         """Text, up to where a call begins or may begin."""
         place = self._text.find(self._begin) if self._begin else (-1 if self._said or self.calls else 0)
         if place > 0 or place < 0:
             sure = place if place > 0 else len(self._text) - _overlap(self._text, self._begin)
-            if sure:
-                said, self._text = self._text[:sure], self._text[sure:]
-                if self._said or said.strip():
-                    self._said = True
-                    yield Spoken("text", said)
+            said, self._text = self._text[:sure], self._text[sure:]
+            yield from self._say(said)
             return
         found = self._head.match(self._text) if self._begin else self._head.match(self._text.lstrip())
-        if found is None:
-            if not self._may_begin():
-                said, self._text = self._text, ""
-                self._said = True
-                yield Spoken("text", said)
+        if found is None and self._may_begin():
             return
-        if found[1] not in self._names:
+        if found is None or found[1] not in self._names:
             said, self._text = self._text, ""
-            self._said = True
-            yield Spoken("text", said)
+            yield from self._say(said)
             return
         lead = len(self._text) - len(self._text.lstrip()) if not self._begin else 0
         self._text = self._text[lead + found.end() :]
-        self._value = _Value()
+        self._value, self._space = _Value(), ""
         self.calls += 1
         yield Spoken("call", found[1], self.calls - 1)
 
@@ -225,7 +239,7 @@ class CallReader:
         end = self._convention.end.strip()
         closing = re.match(r"\s*\}\s*" + re.escape(end), self._text)
         if closing is not None:
-            self._text = self._text[closing.end() :].lstrip("\n")
+            self._text = self._text[closing.end() :]
             self._value = None
 
 
