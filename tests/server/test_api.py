@@ -258,7 +258,8 @@ def test_tools_that_must_be_called(template: str, choice: Any) -> None:
             "tools": [
                 {"name": tool["function"]["name"], "input_schema": tool["function"]["parameters"]} for tool in TOOLS
             ],
-            "tool_choice": {"type": "any"} if choice == "required" else {"type": "tool", "name": "add"},
+            "tool_choice": {"disable_parallel_tool_use": True}
+            | ({"type": "any"} if choice == "required" else {"type": "tool", "name": "add"}),
         }  # fmt: skip
         block = ask(client, "/v1/messages", messages)["content"][-1]
         assert block["type"] == "tool_use"

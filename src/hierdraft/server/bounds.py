@@ -119,54 +119,55 @@ def _with_headers(send: Send) -> Send:
     return sending
 
 
-def protocol(slow: float, unread: float) -> type[H11Protocol]:
-    """Connections that are closed where a client takes too long.
+class Timed(H11Protocol):
+    """A connection that is closed where its client takes too long.
 
     slow    seconds until the head of a request is there, the first or a later one
     unread  seconds that what was sent may stay unread; then nothing of it is waited for any more
     """
 
-    class Timed(H11Protocol):
-        """One connection."""
+    slow = unread = 30.0
+    _clock: asyncio.TimerHandle | None = None
+    _full: asyncio.TimerHandle | None = None
 
-        _clock: asyncio.TimerHandle | None = None
-        _full: asyncio.TimerHandle | None = None
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._wait()
 
-        def connection_made(self, transport: Any) -> None:
-            super().connection_made(transport)
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._stop()
+        elif self._clock is None:
             self._wait()
 
-        def data_received(self, data: bytes) -> None:
-            super().data_received(data)
-            if self.cycle is not None and not self.cycle.response_complete:
-                self._stop()
-            elif self._clock is None:
-                self._wait()
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop()
+        self._resume()
+        super().connection_lost(exc)
 
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._stop()
-            self._resume()
-            super().connection_lost(exc)
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._full = self.loop.call_later(self.unread, self.transport.abort)
 
-        def pause_writing(self) -> None:
-            super().pause_writing()
-            self._full = self.loop.call_later(unread, self.transport.abort)
+    def resume_writing(self) -> None:
+        self._resume()
+        super().resume_writing()
 
-        def resume_writing(self) -> None:
-            self._resume()
-            super().resume_writing()
+    def _resume(self) -> None:
+        if self._full is not None:
+            self._full.cancel()
+            self._full = None
 
-        def _resume(self) -> None:
-            if self._full is not None:
-                self._full.cancel()
-                self._full = None
+    def _wait(self) -> None:
+        self._clock = self.loop.call_later(self.slow, self.transport.abort)
 
-        def _wait(self) -> None:
-            self._clock = self.loop.call_later(slow, self.transport.abort)
+    def _stop(self) -> None:
+        if self._clock is not None:
+            self._clock.cancel()
+            self._clock = None
 
-        def _stop(self) -> None:
-            if self._clock is not None:
-                self._clock.cancel()
-                self._clock = None
 
-    return Timed
+def protocol(slow: float, unread: float) -> type[H11Protocol]:
+    """`Timed` with these limits."""
+    return type("Timed", (Timed,), {"slow": slow, "unread": unread})
