@@ -30,7 +30,7 @@ from tables import (
     temperatures,
     vllm,
 )
-from tables_together import exactness, many, throughput
+from tables_together import exactness, many, server_load, serving, throughput
 
 ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"(<!-- figures: (benchmarks/[\w.-]+\.json) -->\n)(.*?)(<!-- end figures -->)", re.DOTALL)
@@ -288,6 +288,8 @@ TABLES = {
     "throughput": throughput,
     "many-requests": many,
     "exact-mode": exactness,
+    "server-load": server_load,
+    "serving": serving,
     "budgets": budgets,
     "gpu": gpu,
     "packs": packs,

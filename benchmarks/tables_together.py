@@ -77,3 +77,48 @@ def exactness(record: dict[str, Any]) -> str:
         f"{m['cpu']}, {record['settings']['threads']} threads, {record['answers']} answers of at most "
         f"{record['settings']['tokens']} tokens each, commit {m['commit'][:8]}.\n\n{table(head, rows)}"
     )
+
+
+def serving(record: dict[str, Any]) -> str:
+    """The server with a real model: drafted and plain, edits, and how long it takes to be ready."""
+    m, s = record["machine"], record["settings"]
+    rows = []
+    for level, found in record["load"].items():
+        drafted, plain = found["hierarchy"], found["none"]
+        first, each = drafted["last"]["time_to_first_token_ms"], drafted["last"]["time_per_token_ms"]
+        rows.append([
+            level, f"{plain['tokens_per_second']:.0f}", f"{drafted['tokens_per_second']:.0f}",
+            f"{found['drafted_over_plain']:.2f}", f"{first['p50']:.0f} / {first['p99']:.0f}",
+            f"{each['p50']:.1f} / {each['p99']:.1f}", str(plain["failed"] + drafted["failed"]),
+        ])  # fmt: skip
+    head = ["in flight", "without drafts", "with drafts", "ratio", "first token, ms, p50 / p99",
+            "a token, ms, p50 / p99", "failed"]  # fmt: skip
+    edits = record["prediction"]
+    ratios = [", ".join(f"{one[name]:.1f}" for one in edits) for name in ("over_plain", "over_drafted")]
+    start = record["start"]
+    return (
+        f"SmolLM2-135M, OpenVINO, {s['dtype']}; {m['cpu']}, {s['threads']} threads, clients on the same machine, commit "
+        f"{m['commit'][:8]}. Tokens per second, prompts included, median of {s['rounds']} rounds in turns; waits are those "
+        f"with drafts:\n\n{table(head, rows)}\n\nAnswers of 400 tokens that were predicted but for every 25th word: "
+        f"{ratios[0]} times as fast as plainly, {ratios[1]} times as fast as with drafts and no prediction. Ready "
+        f"{statistics.median(start['ready']):.1f} s after its start, where `hierdraft.load` alone takes "
+        f"{statistics.median(start['load']):.1f} s."
+    )
+
+
+def server_load(record: dict[str, Any]) -> str:
+    """What the server adds to a token, and what rude clients leave behind."""
+    m, load, rude = record["machine"], record["load"], record["rude"]
+    added, memory = load["added_ms"], load["memory_mb"]
+    lines = [
+        f"{load['streams']} streams for {load['seconds']:.0f} s, {load['answers']} answers, {load['errors']} errors. From the "
+        f"end of a step of {record['settings']['step_ms']:.0f} ms until its event is read: {added['p50']:.1f} ms in the "
+        f"median, {added['p99']:.1f} ms at 99 %. Memory of the server {memory[0]:.0f} MB, then {memory[1]:.0f} MB "
+        f"({load['growth']:+.1%}).",
+        f"{rude['cycles']} rude clients (half a request, a reset, a reader that stops, one that leaves) in "
+        f"{rude['seconds']:.0f} s: {rude['requests_left']} requests left {rude['cleared_after_s']:.1f} s after the last one, "
+        f"{rude['descriptors'][1] - rude['descriptors'][0]:+d} descriptors.",
+    ]
+    return "\n".join(
+        [f"{m['cpu']}, commit {m['commit'][:8]}, clients on the same machine.", "", *(f"- {line}" for line in lines)]
+    )

@@ -134,6 +134,11 @@ def test_a_chat_with_a_model_and_commands(tmp_path: Path) -> None:
     saved = json.loads((tmp_path / "c.json").read_text())
     assert [message["role"] for message in saved] == ["user", "assistant"] * 2
     assert saved[2]["content"] == "d\ne"
+    told = command("chat", "--json", "--max-new-tokens", "4", input="abc\n/compare\n")
+    rows = [json.loads(line) for line in told.stdout.splitlines()]
+    assert rows[0]["tokens"] == rows[1]["tokens"] == 4
+    assert rows[0]["content"] == rows[1]["content"]
+    assert rows[2]["same"] is True
     again = command("chat", "--max-new-tokens", "4", input=f"/load {tmp_path}/c.json\n/load nowhere\n/exit\nnever\n")
     assert "4 messages" in again.stderr
     assert "nowhere" in again.stderr

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hierdraft.cli import options
+from hierdraft.cli import complete, options
 from hierdraft.errors import MissingDependencyError, OutputError, UsageError
 from hierdraft.progress import counting
 
@@ -18,7 +18,10 @@ def serve(
     server: Annotated[str, typer.Option(help="Its address.")] = "http://127.0.0.1:8008",
     key_file: Annotated[Path | None, typer.Option(help="A file with its key.")] = None,
     model: Annotated[
-        str | None, typer.Option(help="What the server calls the model; without: the first it lists.")
+        str | None,
+        typer.Option(
+            help="What the server calls the model; without: the first it lists.", autocompletion=complete.models
+        ),
     ] = None,
     dataset: Annotated[str, typer.Option(help="builtin, spec-bench, or a JSONL file.")] = "builtin",
     per_task: Annotated[int | None, typer.Option(min=1, help="At most N questions of each task.")] = None,

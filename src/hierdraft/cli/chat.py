@@ -44,6 +44,7 @@ def chat(
     seed: options.Seed = None,
     max_new_tokens: Annotated[int | None, typer.Option(help="Most new tokens of an answer.")] = None,
     no_learn: Annotated[bool, typer.Option("--no-learn", help="Neither keep nor use what was said before.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Talk with a model or a server; /help shows what can be changed, Ctrl-C ends an answer, Ctrl-D the chat."""
     from hierdraft.registry import make_method
@@ -61,7 +62,7 @@ def chat(
         asked["max_new_tokens"] = settings.max_new_tokens
     asked |= {name: value for name, value in {"temperature": temperature, "seed": seed}.items() if value is not None}
     with _partner(server, key_file, model, settings) as partner:
-        _talk(partner, asked, system)
+        _talk(partner, asked, system, as_json=as_json)
 
 
 chat.__doc__ = (chat.__doc__ or "") + _EXAMPLES
@@ -94,13 +95,13 @@ def _partner(server: str | None, key_file: Path | None, model: str | None, setti
         yield remote
 
 
-def _talk(partner: Any, asked: dict[str, Any], system: str | None) -> None:
+def _talk(partner: Any, asked: dict[str, Any], system: str | None, *, as_json: bool) -> None:
     """Until the end of the input."""
     from hierdraft.cli.render import stderr_console, stdout_console
     from hierdraft.cli.talk import Chat, lines
 
     told = stderr_console()
-    conversation = Chat(partner, stdout_console(), told, asked, system=system)
+    conversation = Chat(partner, stdout_console(), told, asked, system=system, as_json=as_json)
     told.print(f"{partner.name}; /help shows the commands.")
     with unhurried():
         signal.signal(signal.SIGINT, signal.default_int_handler)

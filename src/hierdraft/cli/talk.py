@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ class Chat:
     """One conversation.
 
     options   of every answer: method, max_new_tokens, temperature, seed
+    as_json   print each answer, when it is complete, as a line of JSON
     """
 
     partner: Partner
@@ -48,6 +49,7 @@ class Chat:
     system: str | None = None
     over: bool = False
     last: Figures | None = None
+    as_json: bool = False
 
     def take(self, line: str) -> None:
         """A message or a command. Raises HierdraftError for one that cannot be followed."""
@@ -119,15 +121,23 @@ class Chat:
                 for piece in pieces:
                     said.append(piece.text)
                     levels.add(piece.level)
-                    self.answers.print(Text(piece.text, style=colour_of(piece.level)), end="")
-                    self.answers.file.flush()
+                    if not self.as_json:
+                        self.answers.print(Text(piece.text, style=colour_of(piece.level)), end="")
+                        self.answers.file.flush()
         except KeyboardInterrupt:
             stopped = True
+        if self.as_json:
+            self._print({"content": "".join(said), "stopped": stopped, **asdict(figures)})
+            return "".join(said)
         self.answers.print()
         if levels - {"target"} and not self.answers.no_color:
             self.told.print(legend(levels))
         self.told.print(Text(f"{'stopped; ' if stopped else ''}{_line(figures)}", style="dim"))
         return "".join(said)
+
+    def _print(self, told: dict[str, Any]) -> None:
+        self.answers.file.write(json.dumps(told) + "\n")
+        self.answers.file.flush()
 
     def _again(self) -> None:
         """Take the last answer back, and answer anew."""
@@ -159,6 +169,9 @@ class Chat:
         same = drafted.ids == figures.ids if drafted.ids and figures.ids else text == answer["content"]
         times = figures.seconds / drafted.seconds if drafted.seconds else 1.0
         told = "the same" if same else "another answer"
+        if self.as_json:
+            self._print({"same": same, "times_as_fast": round(times, 3)})
+            return
         self.told.print(f"Plain decoding: {told}; with drafts {times:.2f} times as fast." if same else
                         f"Plain decoding gives {told}.")  # fmt: skip
 
