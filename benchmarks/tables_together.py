@@ -96,12 +96,12 @@ def serving(record: dict[str, Any]) -> str:
     edits = record["prediction"]
     ratios = [", ".join(f"{one[name]:.1f}" for one in edits) for name in ("over_plain", "over_drafted")]
     start = record["start"]
+    about = f"SmolLM2-135M, OpenVINO, {s['dtype']}; {m['cpu']}, {s['threads']} threads, commit {m['commit'][:8]}"
     return (
-        f"SmolLM2-135M, OpenVINO, {s['dtype']}; {m['cpu']}, {s['threads']} threads, clients on the same machine, commit "
-        f"{m['commit'][:8]}. Tokens per second, prompts included, median of {s['rounds']} rounds in turns; waits are those "
-        f"with drafts:\n\n{table(head, rows)}\n\nAnswers of 400 tokens that were predicted but for every 25th word: "
-        f"{ratios[0]} times as fast as plainly, {ratios[1]} times as fast as with drafts and no prediction. Ready "
-        f"{statistics.median(start['ready']):.1f} s after its start, where `hierdraft.load` alone takes "
+        f"{about}, clients on the same machine. Tokens per second, prompts included, median of {s['rounds']} rounds in "
+        f"turns; waits are those with drafts:\n\n{table(head, rows)}\n\nAnswers of 400 tokens that were predicted but "
+        f"for every 25th word: {ratios[0]} times as fast as plainly, {ratios[1]} times as fast as with drafts and no "
+        f"prediction. Ready {statistics.median(start['ready']):.1f} s after its start, where `hierdraft.load` alone takes "
         f"{statistics.median(start['load']):.1f} s."
     )
 
@@ -110,15 +110,13 @@ def server_load(record: dict[str, Any]) -> str:
     """What the server adds to a token, and what rude clients leave behind."""
     m, load, rude = record["machine"], record["load"], record["rude"]
     added, memory = load["added_ms"], load["memory_mb"]
+    more = rude["descriptors"][1] - rude["descriptors"][0]
     lines = [
-        f"{load['streams']} streams for {load['seconds']:.0f} s, {load['answers']} answers, {load['errors']} errors. From the "
-        f"end of a step of {record['settings']['step_ms']:.0f} ms until its event is read: {added['p50']:.1f} ms in the "
-        f"median, {added['p99']:.1f} ms at 99 %. Memory of the server {memory[0]:.0f} MB, then {memory[1]:.0f} MB "
-        f"({load['growth']:+.1%}).",
+        f"{load['streams']} streams for {load['seconds']:.0f} s, {load['answers']} answers, {load['errors']} errors. From "
+        f"the end of a step until a client has read its event: {added['p50']:.1f} ms in the median, {added['p99']:.1f} ms "
+        f"at 99 %. Memory of the server {memory[0]:.0f} MB, then {memory[1]:.0f} MB ({load['growth']:+.1%}).",
         f"{rude['cycles']} rude clients (half a request, a reset, a reader that stops, one that leaves) in "
-        f"{rude['seconds']:.0f} s: {rude['requests_left']} requests left {rude['cleared_after_s']:.1f} s after the last one, "
-        f"{rude['descriptors'][1] - rude['descriptors'][0]:+d} descriptors.",
+        f"{rude['seconds']:.0f} s: {rude['requests_left']} requests left after the last one, {more:+d} descriptors.",
     ]
-    return "\n".join(
-        [f"{m['cpu']}, commit {m['commit'][:8]}, clients on the same machine.", "", *(f"- {line}" for line in lines)]
-    )
+    about = f"{m['cpu']}, commit {m['commit'][:8]}, clients on the same machine."
+    return "\n".join([about, "", *(f"- {line}" for line in lines)])

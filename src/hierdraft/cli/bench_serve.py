@@ -32,7 +32,10 @@ def serve(
     requests: Annotated[int | None, typer.Option(min=1, help="How many; without: each prompt once.")] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of an answer.")] = 128,
     temperature: options.Temperature = None,
-    method: Annotated[str | None, typer.Option(help="How our server is to draft; none: plainly.")] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(help="How our server is to draft; none: plainly.", autocompletion=complete.methods),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Write what was measured, as JSON.")] = None,
     as_json: options.AsJson = False,
 ) -> None:
