@@ -101,8 +101,8 @@ def serving(record: dict[str, Any]) -> str:
         f"{about}, clients on the same machine. Tokens per second, prompts included, median of {s['rounds']} rounds in "
         f"turns; waits are those with drafts:\n\n{table(head, rows)}\n\nAnswers of 400 tokens that were predicted but "
         f"for every 25th word: {ratios[0]} times as fast as plainly, {ratios[1]} times as fast as with drafts and no "
-        f"prediction. Ready {statistics.median(start['ready']):.1f} s after its start, where `hierdraft.load` alone takes "
-        f"{statistics.median(start['load']):.1f} s."
+        f"prediction. Ready {statistics.median(start['ready']):.1f} s after its start, where `hierdraft.load` alone "
+        f"takes {statistics.median(start['load']):.1f} s."
     )
 
 
@@ -112,9 +112,9 @@ def server_load(record: dict[str, Any]) -> str:
     added, memory = load["added_ms"], load["memory_mb"]
     more = rude["descriptors"][1] - rude["descriptors"][0]
     lines = [
-        f"{load['streams']} streams for {load['seconds']:.0f} s, {load['answers']} answers, {load['errors']} errors. From "
-        f"the end of a step until a client has read its event: {added['p50']:.1f} ms in the median, {added['p99']:.1f} ms "
-        f"at 99 %. Memory of the server {memory[0]:.0f} MB, then {memory[1]:.0f} MB ({load['growth']:+.1%}).",
+        f"{load['streams']} streams for {load['seconds']:.0f} s, {load['answers']} answers, {load['errors']} errors. "
+        f"From the end of a step until a client has read its event: {added['p50']:.1f} ms in the median, "
+        f"{added['p99']:.1f} ms at 99 %. Memory of the server {memory[0]:.0f} MB, then {memory[1]:.0f} MB ({load['growth']:+.1%}).",
         f"{rude['cycles']} rude clients (half a request, a reset, a reader that stops, one that leaves) in "
         f"{rude['seconds']:.0f} s: {rude['requests_left']} requests left after the last one, {more:+d} descriptors.",
     ]
