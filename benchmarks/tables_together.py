@@ -114,7 +114,8 @@ def server_load(record: dict[str, Any]) -> str:
     lines = [
         f"{load['streams']} streams for {load['seconds']:.0f} s, {load['answers']} answers, {load['errors']} errors. "
         f"From the end of a step until a client has read its event: {added['p50']:.1f} ms in the median, "
-        f"{added['p99']:.1f} ms at 99 %. Memory of the server {memory[0]:.0f} MB, then {memory[1]:.0f} MB ({load['growth']:+.1%}).",
+        f"{added['p99']:.1f} ms at 99 %. Memory of the server {memory[0]:.0f} MB, then {memory[1]:.0f} MB "
+        f"({load['growth']:+.1%}).",
         f"{rude['cycles']} rude clients (half a request, a reset, a reader that stops, one that leaves) in "
         f"{rude['seconds']:.0f} s: {rude['requests_left']} requests left after the last one, {more:+d} descriptors.",
     ]
