@@ -298,8 +298,9 @@ def test_tokens_come_back_after_a_minute(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_the_queue_has_a_bound() -> None:
     model = slow_model(max_requests=1, queue=1)
+    endless = body(stream=True, max_tokens=ENDLESS, hierdraft={"method": "none"})  # for minutes, drafted for seconds
     with served(model) as (url, service), httpx.Client(base_url=url, timeout=60) as client:
-        with client.stream("POST", "/v1/chat/completions", json=body(stream=True, max_tokens=ENDLESS)) as one:
+        with client.stream("POST", "/v1/chat/completions", json=endless) as one:
             lines = one.iter_lines()
             next(lines)
             waiting = threading.Thread(target=lambda: client.post("/v1/chat/completions", json=body(max_tokens=1)))

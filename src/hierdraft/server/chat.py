@@ -10,15 +10,9 @@ from pydantic import Field, model_validator
 from hierdraft.server.wire import (
     MANY,
     Asked,
-    Bias,
     Count,
-    Extension,
     Many,
-    Penalty,
-    Seed,
-    Stops,
-    Temperature,
-    TopP,
+    Sampled,
     Wire,
     extended,
     given,
@@ -109,12 +103,6 @@ def _object(text: str) -> Any:
         return text
 
 
-class StreamOptions(Wire):
-    """`stream_options`."""
-
-    include_usage: bool = False
-
-
 class JsonSchema(Wire):
     """A schema with a name."""
 
@@ -169,42 +157,25 @@ class NamedChoice(Wire):
     function: NamedFunction
 
 
-class ChatRequest(Wire):
+class ChatRequest(Sampled):
     """A body of /v1/chat/completions."""
 
-    model: str
     messages: Annotated[list[Message], Field(min_length=1, max_length=MANY, fail_fast=True)]
     max_tokens: Count = None
     max_completion_tokens: Count = None
-    temperature: Temperature = None
-    top_p: TopP = None
-    n: Annotated[int, Field(ge=1)] | None = None
-    top_k: Annotated[int, Field(ge=0)] | None = None
-    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
-    seed: Seed = None
-    stop: Stops = None
-    presence_penalty: Penalty = None
-    frequency_penalty: Penalty = None
-    logit_bias: Bias = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
     response_format: ResponseFormat | None = None
     tools: Annotated[list[FunctionTool], Field(max_length=128, fail_fast=True)] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedChoice | None = None
     parallel_tool_calls: bool | None = None
     prediction: Prediction | None = None
     store: Literal[False] | None = None
-    hierdraft: Extension | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> ChatRequest:
         if self.top_logprobs is not None and not self.logprobs:
             raise ValueError("top_logprobs goes with logprobs")
-        if self.stream_options is not None and not self.stream:
-            raise ValueError("stream_options goes with stream")
         if self.tool_choice not in (None, "none", "auto") and not self.tools:
             raise ValueError("tool_choice goes with tools")
         if self.max_tokens is not None and self.max_completion_tokens is not None:
@@ -220,21 +191,13 @@ class ChatRequest(Wire):
         forced = isinstance(self.tool_choice, NamedChoice) or self.tool_choice == "required"
         if schema is not None and tools:
             raise ValueError("response_format and tools cannot be had together here")
-        bias = {int(token): value for token, value in (self.logit_bias or {}).items()}
-        stop = [self.stop] if isinstance(self.stop, str) else self.stop
+        options = self.sampling() | given(max_new_tokens=self.max_completion_tokens or self.max_tokens, schema=schema)
         asked = Asked(
-            [message.as_turn() for message in self.messages],
-            given(
-                max_new_tokens=self.max_completion_tokens or self.max_tokens, temperature=self.temperature,
-                top_p=self.top_p, top_k=self.top_k, min_p=self.min_p,
-                repetition_penalty=self.repetition_penalty, seed=self.seed, stop=stop,
-                presence_penalty=self.presence_penalty,
-                frequency_penalty=self.frequency_penalty, logit_bias=bias or None, schema=schema,
-            ),
+            [message.as_turn() for message in self.messages], options,
             count=self.n or 1, streamed=bool(self.stream), tools=tools, forced=forced,
             several=self.parallel_tool_calls is not False and not isinstance(self.tool_choice, NamedChoice),
             logprobs=(self.top_logprobs or 0) if self.logprobs else None,
-            usage=self.stream_options is not None and self.stream_options.include_usage,
+            usage=self.tells_usage,
         )  # fmt: skip
         if self.prediction is not None:
             asked.predicted = self.prediction.text

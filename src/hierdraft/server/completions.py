@@ -4,73 +4,34 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from hierdraft.server.answers import Answer, Delta, Token
-from hierdraft.server.chat import StreamOptions
 from hierdraft.server.service import Running, Service
 from hierdraft.server.speaking import Speaker
 from hierdraft.server.wire import (
     MANY,
     Asked,
-    Bias,
     Count,
-    Extension,
-    Penalty,
-    Seed,
-    Stops,
-    Temperature,
-    TopP,
-    Wire,
+    Sampled,
     extended,
-    given,
 )  # fmt: skip
 
 
-class CompletionRequest(Wire):
+class CompletionRequest(Sampled):
     """A body of /v1/completions."""
 
-    model: str
     prompt: str | Annotated[list[int], Field(min_length=1, max_length=MANY, fail_fast=True)]
     max_tokens: Count = None
-    temperature: Temperature = None
-    top_p: TopP = None
-    n: Annotated[int, Field(ge=1)] | None = None
-    top_k: Annotated[int, Field(ge=0)] | None = None
-    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
-    seed: Seed = None
-    stop: Stops = None
-    presence_penalty: Penalty = None
-    frequency_penalty: Penalty = None
-    logit_bias: Bias = None
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     echo: Literal[False] | None = None
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
-    hierdraft: Extension | None = None
-
-    @model_validator(mode="after")
-    def _fits(self) -> CompletionRequest:
-        if self.stream_options is not None and not self.stream:
-            raise ValueError("stream_options goes with stream")
-        return self
 
     def as_asked(self) -> Asked:
         """As the model is asked. Raises ValueError."""
-        bias = {int(token): value for token, value in (self.logit_bias or {}).items()}
         asked = Asked(
-            self.prompt,
-            given(
-                max_new_tokens=self.max_tokens or 16, temperature=self.temperature,
-                top_p=self.top_p, top_k=self.top_k, min_p=self.min_p,
-                repetition_penalty=self.repetition_penalty, seed=self.seed,
-                stop=[self.stop] if isinstance(self.stop, str) else self.stop,
-                presence_penalty=self.presence_penalty, frequency_penalty=self.frequency_penalty,
-                logit_bias=bias or None,
-            ),
+            self.prompt, self.sampling() | {"max_new_tokens": self.max_tokens or 16},
             chat=False, count=self.n or 1, streamed=bool(self.stream), logprobs=self.logprobs,
-            usage=self.stream_options is not None and self.stream_options.include_usage,
+            usage=self.tells_usage,
         )  # fmt: skip
         return extended(asked, self.hierdraft)
 

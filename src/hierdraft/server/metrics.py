@@ -27,7 +27,7 @@ class Metrics:
         self._requests = self._counter("vllm:request_success", "Requests that are over", "finished_reason")
         self._prompt = self._counter("vllm:prompt_tokens", "Tokens of prompts")
         self._generated = self._counter("vllm:generation_tokens", "Tokens of answers")
-        self._drafts = self._counter("vllm:spec_decode_num_drafts", "Forwards with drafts")
+        self._drafts = self._counter("vllm:spec_decode_num_drafts", "Forwards after the prompts")
         self._drafted = self._counter("vllm:spec_decode_num_draft_tokens", "Drafted tokens that were scored")
         self._accepted = self._counter("vllm:spec_decode_num_accepted_tokens", "Drafted tokens in answers")
         self._at = self._counter(
@@ -38,7 +38,7 @@ class Metrics:
         self._spent = self._counter("hierdraft:seconds", "Where the time of requests went", "part")
         self._failed = self._counter("hierdraft:draft_failures", "Answers whose drafting failed: decoded plainly")
         self._first = self._histogram("vllm:time_to_first_token_seconds", "Until something came")
-        self._between = self._histogram("vllm:inter_token_latency_seconds", "Between what came, over its tokens")
+        self._between = self._histogram("vllm:inter_token_latency_seconds", "Between pieces that came")
         self._whole = self._histogram("vllm:e2e_request_latency_seconds", "Until all had come")
         self._gauge("vllm:num_requests_running", "Requests in flight", lambda: model.load.running)
         self._gauge("vllm:num_requests_waiting", "Requests that wait", lambda: model.load.waiting)

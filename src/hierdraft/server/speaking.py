@@ -140,12 +140,16 @@ class Speaker:
     def logprobs(self, number: int, tokens: list[Token]) -> dict[str, Any]:  # noqa: ARG002 - others need it
         """Of these tokens of an answer, without the one that ended it."""
         ends = self.service.model.engine.eos_ids
-        return {"content": [self._logprob(token) for token in tokens if token.id not in ends], "refusal": None}
+        found = [
+            self._logprob(token.id, token.likely)
+            for token in tokens
+            if token.likely is not None and token.id not in ends
+        ]
+        return {"content": found, "refusal": None}
 
-    def _logprob(self, token: Token) -> dict[str, Any]:
-        likely = token.likely or Likely(0.0)
+    def _logprob(self, token: int, likely: Likely) -> dict[str, Any]:
         tops = [self._one_logprob(*one) for one in likely.top]
-        return {**self._one_logprob(token.id, likely.logprob), "top_logprobs": tops}
+        return {**self._one_logprob(token, likely.logprob), "top_logprobs": tops}
 
     def _one_logprob(self, token: int, logprob: float) -> dict[str, Any]:
         raw = self.service.words.raw(token)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hierdraft.text.tools import Tool
 
@@ -88,6 +88,53 @@ class Asked:
 def given(**options: Any) -> dict[str, Any]:
     """Those that are not None."""
     return {name: value for name, value in options.items() if value is not None}
+
+
+class StreamOptions(Wire):
+    """`stream_options`."""
+
+    include_usage: bool = False
+
+
+class Sampled(Wire):
+    """What OpenAI's chat completions and completions have in common: how answers are drawn, and how they come."""
+
+    model: str
+    temperature: Temperature = None
+    top_p: TopP = None
+    n: Annotated[int, Field(ge=1)] | None = None
+    top_k: Annotated[int, Field(ge=0)] | None = None
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
+    seed: Seed = None
+    stop: Stops = None
+    presence_penalty: Penalty = None
+    frequency_penalty: Penalty = None
+    logit_bias: Bias = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    hierdraft: Extension | None = None
+
+    @model_validator(mode="after")
+    def _streams(self) -> Self:
+        if self.stream_options is not None and not self.stream:
+            raise ValueError("stream_options goes with stream")
+        return self
+
+    @property
+    def tells_usage(self) -> bool:
+        """Whether a stream ends with what was used."""
+        return self.stream_options is not None and self.stream_options.include_usage
+
+    def sampling(self) -> dict[str, Any]:
+        """As options of `LanguageModel.stream`."""
+        return given(
+            temperature=self.temperature, top_p=self.top_p, top_k=self.top_k, min_p=self.min_p,
+            repetition_penalty=self.repetition_penalty, presence_penalty=self.presence_penalty,
+            frequency_penalty=self.frequency_penalty, seed=self.seed,
+            stop=[self.stop] if isinstance(self.stop, str) else self.stop,
+            logit_bias={int(token): value for token, value in (self.logit_bias or {}).items()} or None,
+        )  # fmt: skip
 
 
 def extended(asked: Asked, extension: Extension | None) -> Asked:
