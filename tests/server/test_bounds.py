@@ -357,7 +357,7 @@ def test_who_does_not_read_stands_still_and_is_left_alone() -> None:
             with httpx.Client(base_url=url, timeout=60) as client:
                 assert client.post("/v1/chat/completions", json=body()).status_code == 200
             assert until(lambda: not service.running, 20)
-        assert model.load == (0, 0)
+        assert until(lambda: model.load == (0, 0))
 
 
 def test_half_a_request_is_not_waited_for() -> None:
