@@ -15,9 +15,12 @@ import argparse
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +29,14 @@ import numpy as np
 
 from common import ROOT, machine, write
 
-STREAMS, STEP = 64, 0.02
-EVENT_TOKENS = 200
+STEP = 0.02
+_AT = re.compile(rb'"at": ?([0-9.]+)')
+ANSWER = 200
+"""Tokens."""
 
 
-def serve() -> None:
-    """The process of the server."""
+def serve(most: int) -> None:
+    """The process of the server; `most` requests share a forward."""
     sys.path.insert(0, str(ROOT))
     from contextlib import closing
 
@@ -53,10 +58,10 @@ def serve() -> None:
 
     from hierdraft.language_model import LanguageModel
 
-    engine = Slow(3, 257, memory=2, eos_ids=(256,))
+    engine = Slow(3, 257, memory=2)
     with (
         closing(listen("127.0.0.1", 0)) as listening,
-        LanguageModel(engine, ChatBytes(), "toy", max_requests=STREAMS) as model,
+        LanguageModel(engine, ChatBytes(), "toy", max_requests=most) as model,
     ):
         model.warm_up()
         service = Service(model, "toy", Keys.none("default"), Limits(slow=2.0, unread=2.0))
@@ -72,47 +77,73 @@ def memory(pid: int) -> float:
 
 def body(tokens: int, **more: Any) -> dict[str, Any]:
     messages = [{"role": "user", "content": "abcabc"}]
-    return {
-        "model": "toy",
-        "messages": messages,
-        "max_tokens": tokens,
-        "logit_bias": {"256": -100},
-        "stream": True,
-        **more,
-    }
+    return {"model": "toy", "messages": messages, "max_tokens": tokens, "stream": True, **more}
 
 
-async def stream(client: httpx.AsyncClient, until: float, added: list[float], counts: dict[str, int]) -> None:
-    """Answers one after another until the time is over."""
-    given = body(EVENT_TOKENS, hierdraft={"method": "none", "trace": True})
-    while time.perf_counter() < until:
-        tokens = 0
-        async with client.stream("POST", "/v1/chat/completions", json=given) as response:
-            async for line in response.aiter_lines():
-                now = time.perf_counter()
-                if line.startswith("data: {"):
-                    for choice in json.loads(line[6:])["choices"]:
-                        for step in choice.get("hierdraft", {}).get("steps", ()):
-                            added.append(now - step["at"])
-                            tokens += len(step["tokens"])
-        counts["answers"] += 1
-        counts["errors"] += tokens != EVENT_TOKENS
+class Reader(asyncio.Protocol):
+    """One connection with one answer after another until the time is over. What comes is not parsed but looked through
+    for the times of steps: this process has the same two cores as the server."""
+
+    def __init__(self, port: int, share: float, until: float, over: asyncio.Future[int]) -> None:
+        """
+        share  of the first answer that is asked for, so that not all begin and end together
+        over   gets the number of answers
+        """
+        self._port, self._until, self._over = port, until, over
+        self._asked = max(1, int(ANSWER * share))
+        self.added: list[float] = []
+        self.wanted = self._answers = 0
+
+    def _ask(self) -> None:
+        data = json.dumps(body(self._asked, hierdraft={"method": "none", "trace": True})).encode()
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:{self._port}\r\nContent-Type: application/json"
+        self._transport.write(f"{head}\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data)
+        self.wanted += self._asked
+        self._asked = ANSWER
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+        self._ask()
+
+    def data_received(self, data: bytes) -> None:
+        now = time.perf_counter()
+        self.added += [now - float(at) for at in _AT.findall(data)]
+        if b"data: [DONE]" not in data:
+            return
+        self._answers += 1
+        if now < self._until:
+            self._ask()
+        else:
+            self._transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        self._over.set_result(self._answers)
 
 
-async def streams(url: str, pid: int, seconds: float) -> dict[str, Any]:
-    added: list[float] = []
-    counts = {"answers": 0, "errors": 0}
-    limits = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(base_url=url, timeout=60, limits=limits) as client:
-        await asyncio.gather(
-            *(stream(client, time.perf_counter() + 10, [], {"answers": 0, "errors": 0}) for _ in range(STREAMS))
-        )
-        before, until = memory(pid), time.perf_counter() + seconds
-        await asyncio.gather(*(stream(client, until, added, counts) for _ in range(STREAMS)))
-        after = memory(pid)
+async def reading(port: int, count: int, seconds: float) -> tuple[list[float], int, int]:
+    """Seconds that each token took to arrive; how many tokens were asked for; answers."""
+    loop, until = asyncio.get_running_loop(), time.perf_counter() + seconds
+    over = [loop.create_future() for _ in range(count)]
+    readers = [Reader(port, (number + 1) / count, until, one) for number, one in enumerate(over)]
+    for reader in readers:
+        await loop.create_connection(lambda reader=reader: reader, "127.0.0.1", port)
+    answers = await asyncio.gather(*over)
+    wanted = sum(reader.wanted for reader in readers)
+    return [added for reader in readers for added in reader.added], wanted, sum(answers)
+
+
+async def streams(url: str, pid: int, count: int, seconds: float) -> dict[str, Any]:
+    port = int(url.rpartition(":")[2])
+    await reading(port, count, 10)
+    before = memory(pid)
+    began = time.perf_counter()
+    added, wanted, answers = await reading(port, count, seconds)
+    took = time.perf_counter() - began
+    after = memory(pid)
     spread = {f"p{share}": round(float(np.percentile(added, share)) * 1e3, 3) for share in (50, 90, 99, 99.9)}
     return {
-        "streams": STREAMS, "seconds": seconds, **counts, "tokens": len(added), "added_ms": spread,
+        "streams": count, "seconds": seconds, "answers": answers, "tokens": len(added),
+        "missing": wanted - len(added), "tokens_per_second": round(len(added) / took), "added_ms": spread,
         "memory_mb": [round(before, 1), round(after, 1)], "growth": round(after / before - 1.0, 4),
     }  # fmt: skip
 
@@ -163,26 +194,37 @@ async def cycles(url: str, pid: int, count: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
+@contextmanager
+def server(most: int) -> Iterator[tuple[str, int]]:
+    """A server in a process of its own: its address, and the number of the process."""
+    process = subprocess.Popen([sys.executable, __file__, "--serve", str(most)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    told = json.loads(process.stdout.readline())
+    try:
+        yield told["url"], told["pid"]
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--cycles", type=int, default=2000)
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve:
-        serve()
+        serve(args.serve)
         return
-    process = subprocess.Popen([sys.executable, __file__, "--serve"], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    told = json.loads(process.stdout.readline())
-    try:
-        found = asyncio.run(streams(told["url"], told["pid"], args.seconds))
-        print(found, flush=True)
-        left = asyncio.run(cycles(told["url"], told["pid"], args.cycles))
-        print(left, flush=True)
-    finally:
-        process.terminate()
-        process.wait(60)
+    found = []
+    for count, most in ((1, 16), (16, 16), (64, 16), (64, 64)):
+        with server(most) as (url, pid):
+            seconds = args.seconds if most == count == 64 else args.seconds / 5
+            found.append({"in_flight": most} | asyncio.run(streams(url, pid, count, seconds)))
+            print(found[-1], flush=True)
+            if len(found) == 4:
+                left = asyncio.run(cycles(url, pid, args.cycles))
+    print(left, flush=True)
     write("server-load", {"machine": machine(), "settings": {"step_ms": STEP * 1e3}, "load": found, "rude": left})
 
 

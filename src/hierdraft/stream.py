@@ -104,6 +104,8 @@ class Generation:
             self.forward_seconds += step.seconds["forward"]
             self.steps += 1
             self.step_tokens.append(len(step.tokens))
+        if not len(step.tree):
+            return
         for what, codes in (("proposed", step.tree.level), ("accepted", step.tree.level[step.path])):
             for code in codes.tolist():
                 self.by_level.setdefault(level_name(code), {"proposed": 0, "accepted": 0})[what] += 1

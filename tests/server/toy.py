@@ -11,7 +11,6 @@ from typing import Any
 
 from hierdraft.engines.toy import ToyEngine
 from hierdraft.language_model import LanguageModel
-from hierdraft.protocols import Part, Scored
 from hierdraft.server.keys import Keys
 from hierdraft.server.run import Server, listen
 from hierdraft.server.service import Service
@@ -39,11 +38,9 @@ class ChatBytes(Bytes):
 class Letters(ToyEngine):
     """Says letters, as far as it may choose."""
 
-    def forward(self, parts: Sequence[Part]) -> list[Scored]:
-        scored = super().forward(parts)
-        for one in scored:
-            one.logits[:, _OTHERS] -= 50.0
-        return scored
+    def __init__(self, *given: Any, **options: Any) -> None:
+        super().__init__(*given, **options)
+        self._logits[:, _OTHERS] -= 50.0
 
 
 _OTHERS = sorted(set(range(257)) - set(Bytes()("abcdefgh")["input_ids"]))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -95,18 +96,13 @@ class Front:
 
     async def arrival(self, ticket: Ticket) -> None:
         """Until there is something for `wait` to return at once."""
-        loop, came = asyncio.get_running_loop(), asyncio.Event()
-
-        def tell() -> None:
-            with suppress(RuntimeError):  # the loop is closed: nobody waits there any more
-                loop.call_soon_threadsafe(came.set)
-
+        came = asyncio.get_running_loop().create_future()
         with self._changed:
             if ticket.steps or ticket.over:
                 return
-            ticket.told.append(tell)
+            ticket.told.append(came)
             self._watched.append(ticket)
-        await came.wait()
+        await came
 
     def cancel(self, ticket: Ticket, *, wait: bool = True) -> None:
         """The request is over, after the step that is made; what was said is learned.
@@ -176,11 +172,16 @@ class Front:
 
     def _tell(self) -> None:
         """Wake who waits: threads, and tasks whose requests have brought something or are over."""
+        came: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
         for ticket in self._watched:
             if ticket.steps or ticket.over:
-                while ticket.told:
-                    ticket.told.pop()()
+                for one in ticket.told:
+                    came.setdefault(one.get_loop(), []).append(one)
+                ticket.told.clear()
         self._watched = [ticket for ticket in self._watched if ticket.told]
+        for loop, told in came.items():
+            with suppress(RuntimeError):  # the loop is closed: nobody waits there any more
+                loop.call_soon_threadsafe(_came, told)  # one call for all: each wakes the loop
         self._changed.notify_all()
 
     def _work(self) -> None:
@@ -244,6 +245,12 @@ class Steps:
     def __del__(self) -> None:
         if hasattr(self, "_closed"):
             self.close()
+
+
+def _came(told: Sequence[asyncio.Future[None]]) -> None:
+    for one in told:
+        if not one.done():  # who waited may have been cancelled
+            one.set_result(None)
 
 
 def _is_wanted(ticket: Ticket) -> bool:

@@ -5,6 +5,7 @@ Nothing here waits or locks: `front.py` does, so that many threads can use one s
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections import deque
 from collections.abc import Callable
@@ -45,7 +46,7 @@ class Ticket:
     waiters  how many threads wait for its next step
     ahead    whether somebody has taken a step of it
     unread   with so many steps that nobody has taken, it stands still; None: never
-    told     what is to be called once when there are steps or it is over
+    told     futures of event loops that are set once when there are steps or it is over
     """
 
     __slots__ = ("ahead", "begun", "error", "over", "request", "steps", "told", "unread", "waiters", "wanted")
@@ -57,7 +58,7 @@ class Ticket:
         self.error: BaseException | None = None
         self.waiters = 0
         self.unread: int | None = None
-        self.told: list[Callable[[], None]] = []
+        self.told: list[asyncio.Future[None]] = []
 
 
 class Scheduler:

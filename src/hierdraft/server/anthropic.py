@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
@@ -163,7 +162,7 @@ class MessageSpeaker:
 
     async def whole(self) -> dict[str, Any]:
         """The finished answer."""
-        async for _ in self._events():
+        async for _ in self.events():
             pass
         for block in self.content:
             if block["type"] == "tool_use":
@@ -175,12 +174,8 @@ class MessageSpeaker:
         """The last event of an answer that failed on the way."""
         return error.as_anthropic()
 
-    async def events(self) -> AsyncIterator[str]:
-        """The data of each event; the type is in it."""
-        async for event in self._events():
-            yield json.dumps(event)
-
-    async def _events(self) -> AsyncIterator[dict[str, Any]]:
+    async def events(self) -> AsyncIterator[dict[str, Any]]:
+        """What each event says; its type is in it."""
         yield {"type": "message_start", "message": {**self._head(), "content": [], "usage": self._usage()}}
         async for delta in self.answer.deltas():
             self._known.take(delta)

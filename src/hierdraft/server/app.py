@@ -173,25 +173,29 @@ async def _asked(service: Service, request: Request, form: type[BaseModel]) -> A
     return asked
 
 
-async def _sent(speaks: Any, *, named: bool) -> AsyncIterator[dict[str, str]]:
+async def _sent(speaks: Any, *, named: bool) -> AsyncIterator[bytes]:
     """The events of a speaker; what fails on the way is the last of them."""
     try:
-        async for data in speaks.events():
-            yield _event(data, named=named)
+        async for says in speaks.events():
+            yield _event(says, named=named)
+        if not named:
+            yield b"data: [DONE]\n\n"
     except Exception as error:  # noqa: BLE001 - told to the client in the stream's own form
         _note(error)
-        yield _event(json.dumps(speaks.failed(told(error))), named=named)
+        yield _event(speaks.failed(told(error)), named=named)
 
 
-def _event(data: str, *, named: bool) -> dict[str, str]:
-    return {"event": json.loads(data)["type"], "data": data} if named else {"data": data}
+def _event(says: dict[str, Any], *, named: bool) -> bytes:
+    """As it is sent: JSON in one line, after the event's name where it has one."""
+    name = f"event: {says['type']}\n" if named else ""
+    return f"{name}data: {json.dumps(says)}\n\n".encode()
 
 
 class _Events(EventSourceResponse):
     """A stream of events; a client that does not read it is left alone. Whatever ends it, even before it began, ends
     what makes it."""
 
-    def __init__(self, sent: AsyncIterator[dict[str, str]], stack: AsyncExitStack, unread: float) -> None:
+    def __init__(self, sent: AsyncIterator[bytes], stack: AsyncExitStack, unread: float) -> None:
         """`unread`: seconds that a client may leave what was sent to it unread."""
         super().__init__(sent, ping=PING, send_timeout=unread)
         self._stack = stack

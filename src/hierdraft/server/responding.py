@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -35,10 +34,10 @@ class ResponseSpeaker:
         response = {**self._response("failed"), "error": {"code": "server_error", "message": error.message}}
         return {"type": "response.failed", "sequence_number": self._number, "response": response}
 
-    async def events(self) -> AsyncIterator[str]:
-        """The data of each event; the type is in it."""
+    async def events(self) -> AsyncIterator[dict[str, Any]]:
+        """What each event says; its type is in it."""
         async for kind, says in self._events():
-            yield json.dumps({"type": kind, "sequence_number": self._number, **says})
+            yield {"type": kind, "sequence_number": self._number, **says}
             self._number += 1
 
     async def _events(self) -> AsyncIterator[tuple[str, dict[str, Any]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import socket
 import sys
@@ -40,9 +41,12 @@ def serve(server: Server, listening: socket.socket) -> None:
     """Answer until a signal comes."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(_SWITCH)
+    gc.collect()
+    gc.freeze()  # what is loaded stays: looking through it again and again would hold up every answer
     try:
         server.run(sockets=[listening])
     finally:
+        gc.unfreeze()
         sys.setswitchinterval(before)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -15,8 +14,6 @@ from hierdraft.server.failures import ApiError
 from hierdraft.server.service import Running, Service
 
 _FINISH = {"eos": "stop", "stop": "stop", "length": "length", "context": "length"}
-
-DONE = "[DONE]"
 
 
 class Speaker:
@@ -48,8 +45,8 @@ class Speaker:
         """The last event of an answer that failed on the way."""
         return error.as_openai()
 
-    async def events(self) -> AsyncIterator[str]:
-        """The data of each event."""
+    async def events(self) -> AsyncIterator[dict[str, Any]]:
+        """What each event says."""
         answers = self.running.answers
         for number in range(len(answers) if self.opens else 0):
             yield self._event(number, {"role": "assistant", "content": ""})
@@ -60,10 +57,9 @@ class Speaker:
             yield self._event(number, {}, finish=self.finish(answer))
         if self.asked.usage or self.asked.provenance:
             last = {**self.head, "object": self.piece, "choices": []} | told.metrics(self.asked, answers)
-            yield json.dumps(last | ({"usage": self.usage()} if self.asked.usage else {}))
-        yield DONE
+            yield last | ({"usage": self.usage()} if self.asked.usage else {})
 
-    def _pieces(self, number: int, delta: Delta) -> list[str]:
+    def _pieces(self, number: int, delta: Delta) -> list[dict[str, Any]]:
         """Events of what has come; what is known of its tokens stands in the first."""
         found, more = [], self._known(number, delta)
         for spoken in delta.spoken:
@@ -99,10 +95,10 @@ class Speaker:
 
     def _event(
         self, number: int, says: dict[str, Any], more: dict[str, Any] | None = None, finish: str | None = None
-    ) -> str:
+    ) -> dict[str, Any]:
         choice = {"index": number, **self.says(says), "logprobs": None, "finish_reason": finish, **(more or {})}
         usage = {"usage": None} if self.asked.usage else {}
-        return json.dumps({**self.head, "object": self.piece, "choices": [choice], **usage})
+        return {**self.head, "object": self.piece, "choices": [choice], **usage}
 
     def says(self, delta: dict[str, Any]) -> dict[str, Any]:
         """What an event says, where it says it."""

@@ -81,6 +81,16 @@ def _steps(fast: Any) -> list[str]:
     return [step["type"] for step in found.get("decoders", [found])]
 
 
+def _alphabet() -> dict[str, int]:
+    """GPT-2's: the characters that bytes are written as; most stand for themselves."""
+    shown = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    hidden = sorted({*range(256)} - {*shown})
+    return {chr(byte): byte for byte in shown} | {chr(256 + n): byte for n, byte in enumerate(hidden)}
+
+
+_BYTES = _alphabet()
+
+
 class BytePieces:
     """Every character of a token stands for a byte."""
 
@@ -88,9 +98,6 @@ class BytePieces:
         """`token_text`: the characters of an id, None for one without any."""
         self._token_text = token_text
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        shown = [*range(33, 127), *range(161, 173), *range(174, 256)]  # GPT-2's alphabet: these stand for themselves
-        hidden = [byte for byte in range(256) if byte not in shown]
-        self._bytes = {chr(byte): byte for byte in shown} | {chr(256 + n): byte for n, byte in enumerate(hidden)}
 
     def push(self, token: int) -> str:
         """The characters that are complete with `token`."""
@@ -100,7 +107,7 @@ class BytePieces:
         """What an id stands for."""
         text = self._token_text(token) or ""
         try:
-            return bytes([self._bytes[c] for c in text])
+            return bytes([_BYTES[c] for c in text])
         except KeyError:  # an added token, in plain characters
             return text.encode()
 
