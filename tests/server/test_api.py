@@ -76,6 +76,23 @@ def test_without_usage_nothing_is_said_of_it(toy: tuple[httpx.Client, Service]) 
     assert all("usage" not in event for event in found[:-1])
 
 
+def test_every_event_tells_the_usage_so_far_where_that_is_asked_for(toy: tuple[httpx.Client, Service]) -> None:
+    told = {"include_usage": True, "continuous_usage_stats": True}
+    found = ask(toy[0], "/v1/chat/completions", body(stream=True, stream_options=told, ignore_eos=True))
+    counts = [event["usage"]["completion_tokens"] for event in found[:-1]]
+    assert counts == sorted(counts)
+    assert (counts[0], counts[-1]) == (0, 24)
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+def test_an_answer_goes_on_behind_its_end_where_that_is_asked_for(toy: tuple[httpx.Client, Service], path: str) -> None:
+    asked = body(max_tokens=300, logit_bias={"256": 100.0})
+    if path == "/v1/completions":
+        asked["prompt"] = asked.pop("messages")[0]["content"]
+    assert ask(toy[0], path, asked)["usage"]["completion_tokens"] < 300
+    assert ask(toy[0], path, asked | {"ignore_eos": True})["usage"]["completion_tokens"] == 300
+
+
 def test_several_answers_are_those_of_seeds_that_follow(toy: tuple[httpx.Client, Service]) -> None:
     client, service = toy
     messages = [{"role": "user", "content": "abc"}]

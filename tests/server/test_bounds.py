@@ -96,6 +96,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("chat/completions", body(top_logprobs=2), "logprobs"),
     ("chat/completions", body(logprobs=True, top_logprobs=21), "top_logprobs"),
     ("chat/completions", body(stream_options={"include_usage": True}), "stream"),
+    ("chat/completions", body(stream=True, stream_options={"continuous_usage_stats": True}), "include_usage"),
     ("chat/completions", body(tool_choice="required"), "tools"),
     ("chat/completions", body(tools=[{"type": "function", "function": {}}]), "name"),
     ("chat/completions", body(tools=[{"type": "function", "function": {"name": "a b"}}]), "name"),

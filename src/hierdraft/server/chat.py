@@ -197,7 +197,7 @@ class ChatRequest(Sampled):
             count=self.n or 1, streamed=bool(self.stream), tools=tools, forced=forced,
             several=self.parallel_tool_calls is not False and not isinstance(self.tool_choice, NamedChoice),
             logprobs=(self.top_logprobs or 0) if self.logprobs else None,
-            usage=self.tells_usage,
+            **self.told(),
         )  # fmt: skip
         if self.prediction is not None:
             asked.predicted = self.prediction.text

@@ -31,7 +31,7 @@ class CompletionRequest(Sampled):
         asked = Asked(
             self.prompt, self.sampling() | {"max_new_tokens": self.max_tokens or 16},
             chat=False, count=self.n or 1, streamed=bool(self.stream), logprobs=self.logprobs,
-            usage=self.tells_usage,
+            **self.told(),
         )  # fmt: skip
         return extended(asked, self.hierdraft)
 

@@ -97,7 +97,7 @@ class Speaker:
         self, number: int, says: dict[str, Any], more: dict[str, Any] | None = None, finish: str | None = None
     ) -> dict[str, Any]:
         choice = {"index": number, **self.says(says), "logprobs": None, "finish_reason": finish, **(more or {})}
-        usage = {"usage": None} if self.asked.usage else {}
+        usage = {"usage": self.usage() if self.asked.usage_always else None} if self.asked.usage else {}
         return {**self.head, "object": self.piece, "choices": [choice], **usage}
 
     def says(self, delta: dict[str, Any]) -> dict[str, Any]:

@@ -63,7 +63,9 @@ class Asked:
     tools        that may be called; `forced`: must be
     several      whether more than one may be called
     logprobs     see `LanguageModel.stream`
-    provenance, trace, usage   tell of levels, of steps; tell of usage at the end of a stream
+    provenance, trace   tell of levels, of steps
+    usage        tell of usage at the end of a stream
+    usage_always   likewise with every event
     predicted, predicted_tokens   the answer that was predicted, and how many tokens it has
     shown        what the answer repeats of the request
     """
@@ -80,6 +82,7 @@ class Asked:
     provenance: bool = False
     trace: bool = False
     usage: bool = False
+    usage_always: bool = False
     predicted: str | None = None
     predicted_tokens: int = 0
     shown: dict[str, Any] = field(default_factory=dict)
@@ -91,9 +94,16 @@ def given(**options: Any) -> dict[str, Any]:
 
 
 class StreamOptions(Wire):
-    """`stream_options`."""
+    """`stream_options`; vLLM's `continuous_usage_stats`: with every event, how many tokens there are so far."""
 
     include_usage: bool = False
+    continuous_usage_stats: bool = False
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> Self:
+        if self.continuous_usage_stats and not self.include_usage:
+            raise ValueError("continuous_usage_stats goes with include_usage")
+        return self
 
 
 class Sampled(Wire):
@@ -108,6 +118,7 @@ class Sampled(Wire):
     repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
     seed: Seed = None
     stop: Stops = None
+    ignore_eos: bool | None = None
     presence_penalty: Penalty = None
     frequency_penalty: Penalty = None
     logit_bias: Bias = None
@@ -121,10 +132,10 @@ class Sampled(Wire):
             raise ValueError("stream_options goes with stream")
         return self
 
-    @property
-    def tells_usage(self) -> bool:
-        """Whether a stream ends with what was used."""
-        return self.stream_options is not None and self.stream_options.include_usage
+    def told(self) -> dict[str, Any]:
+        """When what was used is told, as fields of `Asked`."""
+        options = self.stream_options or StreamOptions()
+        return {"usage": options.include_usage, "usage_always": options.continuous_usage_stats}
 
     def sampling(self) -> dict[str, Any]:
         """As options of `LanguageModel.stream`."""
@@ -132,7 +143,7 @@ class Sampled(Wire):
             temperature=self.temperature, top_p=self.top_p, top_k=self.top_k, min_p=self.min_p,
             repetition_penalty=self.repetition_penalty, presence_penalty=self.presence_penalty,
             frequency_penalty=self.frequency_penalty, seed=self.seed,
-            stop=[self.stop] if isinstance(self.stop, str) else self.stop,
+            stop=[self.stop] if isinstance(self.stop, str) else self.stop, ignore_eos=self.ignore_eos,
             logit_bias={int(token): value for token, value in (self.logit_bias or {}).items()} or None,
         )  # fmt: skip
 
