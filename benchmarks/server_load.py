@@ -219,7 +219,7 @@ def main() -> None:
     found = []
     for count, most in ((1, 16), (16, 16), (64, 16), (64, 64)):
         with server(most) as (url, pid):
-            seconds = args.seconds if most == count == 64 else args.seconds / 5
+            seconds = args.seconds if most == count == 64 else args.seconds / 10
             found.append({"in_flight": most} | asyncio.run(streams(url, pid, count, seconds)))
             print(found[-1], flush=True)
             if len(found) == 4:

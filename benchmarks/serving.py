@@ -29,6 +29,7 @@ import httpx2 as httpx
 from common import machine, prompts, write
 from hierdraft.bench.load import Plan, measure
 
+MODEL = "smollm2-135m"
 METHODS = ("none", "hierarchy")
 STORIES = (
     "Write a long story about a fox who learns to swim.", "Explain in detail how bread is made.",
@@ -70,7 +71,7 @@ def load(url: str, rows: list[str], levels: list[int], rounds: int, tokens: int)
         asked = rows * max(1, 2 * level // len(rows))
         for number in range(rounds):
             for method in METHODS if number % 2 else METHODS[::-1]:
-                body = {"model": "smollm2-135m", "max_tokens": tokens, "temperature": 0.0,
+                body = {"model": MODEL, "max_tokens": tokens, "temperature": 0.0,
                         "hierdraft": {"method": method, "provenance": True}}  # fmt: skip
                 plan = Plan(asked, len(asked), level, body=body)
                 runs[method].append(asyncio.run(measure(url, None, plan, lambda *_: None)))
@@ -93,7 +94,7 @@ def prediction(url: str, tokens: int) -> list[dict[str, Any]]:
     with httpx.Client(base_url=url, timeout=600) as client:
 
         def ask(text: str, method: str, predicted: str | None) -> tuple[float, Any]:
-            body: dict[str, Any] = {"model": "smollm2-135m", "messages": [{"role": "user", "content": text}],
+            body: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": text}],
                                     "max_tokens": tokens, "hierdraft": {"method": method}}  # fmt: skip
             if predicted is not None:
                 body["prediction"] = {"type": "content", "content": predicted}
@@ -126,7 +127,7 @@ def prediction(url: str, tokens: int) -> list[dict[str, Any]]:
 def start(dtype: str, threads: int, rounds: int) -> dict[str, Any]:
     script = (
         "import time, sys; b = time.perf_counter(); import hierdraft\n"
-        f"m = hierdraft.load('smollm2-135m', engine='openvino', dtype='{dtype}', threads={threads}, learn=False)\n"
+        f"m = hierdraft.load('{MODEL}', engine='openvino', dtype='{dtype}', threads={threads}, learn=False)\n"
         "print(time.perf_counter() - b); m.close()"
     )
     ready, loaded = [], []
