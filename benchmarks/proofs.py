@@ -2,9 +2,10 @@
 
     python benchmarks/proofs.py        # or: make proofs
 
-Every drafter on the toy engine over all settings, two million tokens against plain decoding; and half a million of
-requests that come, end and are cancelled beside each other; and twenty thousand damaged HTTP requests. Writes
-benchmarks/proofs.json: what passed, what failed, how long it took. Ends with 1 where anything failed.
+Every drafter on the toy engine over all settings, two million tokens against plain decoding; half a million of requests
+that come, end and are cancelled beside each other; twenty thousand damaged HTTP requests; two hundred requests of
+SmolLM2 through the server, and two hundred samples of it. Writes benchmarks/proofs.json: what passed, what failed, how
+long it took. Ends with 1 where anything failed.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ from tempfile import TemporaryDirectory
 
 from common import machine, write
 
-PROOFS = ("tests/lossless/test_toy.py", "tests/lossless/test_together.py", "tests/server/test_fuzz.py")
+PROOFS = (
+    "tests/lossless/test_toy.py", "tests/lossless/test_together.py", "tests/server/test_fuzz.py",
+    "tests/server/test_model.py", "tests/lossless/test_sampled.py",
+)  # fmt: skip
 
 
 def main() -> int:

@@ -30,7 +30,8 @@ from tables import (
     temperatures,
     vllm,
 )
-from tables_together import exactness, many, server_load, serving, throughput
+from tables_serving import guidellm, rivals, server_load, serving, tenants
+from tables_together import exactness, many, throughput
 
 ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"(<!-- figures: (benchmarks/[\w.-]+\.json) -->\n)(.*?)(<!-- end figures -->)", re.DOTALL)
@@ -289,7 +290,10 @@ TABLES = {
     "many-requests": many,
     "exact-mode": exactness,
     "server-load": server_load,
+    "serving-rivals": rivals,
     "serving": serving,
+    "guidellm": guidellm,
+    "tenants": tenants,
     "budgets": budgets,
     "gpu": gpu,
     "packs": packs,

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,8 @@ def main() -> None:
         [args.llama, "-c", "from importlib.metadata import version as v; print(v('xllamacpp'))"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    record = {"machine": machine(), "xllamacpp": shown.stdout.strip(), "settings": vars(args), "levels": levels}
+    about = {**machine(), "xllamacpp": shown.stdout.strip(), "openvino-genai": version("openvino-genai")}
+    record = {"machine": about, "settings": vars(args), "levels": levels}
     record["settings"].update(llama=Path(args.llama).name, gguf=Path(args.gguf).name)
     write(f"serving-rivals-{args.dtype}", record)
 

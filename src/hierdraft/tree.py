@@ -70,7 +70,7 @@ class DraftTree:
     @classmethod
     def empty(cls) -> DraftTree:
         """The tree that drafts nothing."""
-        return cls.build([], [])
+        return _EMPTY
 
     @classmethod
     def build(
@@ -234,3 +234,6 @@ class DraftTree:
             rows |= {int(renumbered[node]): row for node, row in law.rows.items() if node >= 0 and keep[node]}
             law = replace(law, rows=rows)
         return DraftTree(self.tokens[keep], parents[keep], self.prob[keep], self.level[keep], self.probe[keep], law)
+
+
+_EMPTY = DraftTree.build([], [])

@@ -56,7 +56,7 @@ def check_every_drafter(engine: Engine, prompt: list[int], truth: list[int], voc
 
 def fresh(engine: Any, ids: Sequence[int] | Any, rows: int = 1) -> Any:
     """Logits of the last `rows` of `ids`, in a sequence of their own that shares nothing."""
-    return engine.open(reuse=False).prefill(ids, rows)
+    return engine.open(reuse=None).prefill(ids, rows)
 
 
 def opened(engine: Any) -> list[Any]:

@@ -38,8 +38,8 @@ class Rounding(ToyEngine):
         self.chance = np.random.default_rng(seed)
         self.cut = self.rewritten = 0
 
-    def open(self, ids: Any = (), *, reuse: bool = True) -> ToySequence:
-        return PlainRows(self, super().open(ids, reuse=reuse).rows)
+    def open(self, ids: Any = (), **options: Any) -> ToySequence:
+        return PlainRows(self, super().open(ids, **options).rows)
 
     def forward(self, parts: Sequence[Part]) -> list[Scored]:
         self.rewritten += sum(len(part.tokens) > 1 for part in parts)

@@ -40,7 +40,7 @@ def same(name: str, ours: Any, theirs: Any) -> None:
 
 
 def begun(engine: Any, text: Any = TEXT) -> Any:
-    sequence = engine.open(reuse=False)
+    sequence = engine.open(reuse=None)
     sequence.prefill(text)
     return sequence
 
@@ -93,7 +93,7 @@ def test_hidden_states_are_those_that_the_model_itself_tells_of(name: str) -> No
     engine = HFEngine(model)
     layers = engine.offers.layers
     asked = tuple(range(layers + 1))
-    sequence = engine.open(reuse=False)
+    sequence = engine.open(reuse=None)
     scored = engine.forward([part(sequence, TEXT, rows=2, hidden=asked)])[0]
     told = model(torch.tensor([TEXT.tolist()]), output_hidden_states=True).hidden_states
     assert sorted(scored.hidden) == list(asked)
@@ -114,7 +114,7 @@ def test_hidden_states_of_trees_and_neighbours(name: str) -> None:
     together = engine.forward([
         part(begun(engine, TEXT[:7]), [3]),
         part(begun(engine), [*TEXT[:3], 5], TREE, hidden=asked),
-        part(engine.open(reuse=False), TEXT[:4], rows=0, hidden=(1,)),
+        part(engine.open(reuse=None), TEXT[:4], rows=0, hidden=(1,)),
     ])  # fmt: skip
     assert [sorted(one.hidden) for one in together] == [[], [0, layers], [1]]
     assert len(together[2].hidden[1]) == 4
@@ -211,7 +211,7 @@ def test_a_toy_of_several_layers_against_a_new_one_each_time() -> None:
     for trial in range(60):
         layers = chance.randint(1, 5)
         engine = ToyEngine(trial, 40, memory=chance.choice([None, layers, layers + 3]), layers=layers)
-        sequence, text = engine.open(reuse=False), [chance.randrange(40) for _ in range(chance.randint(1, 9))]
+        sequence, text = engine.open(reuse=None), [chance.randrange(40) for _ in range(chance.randint(1, 9))]
         sequence.prefill(text)
         for _ in range(12):
             last, size = chance.randrange(40), chance.randint(1, 8)

@@ -95,7 +95,7 @@ def test_every_row_of_a_tree_is_scored_as_its_own_text(family: tuple[str, Any, A
     _, model, engine = family
     rng = np.random.default_rng(3)
     text = rng.integers(3, VOCABULARY, 2 * WINDOW).tolist()
-    sequence = engine.open(reuse=False)
+    sequence = engine.open(reuse=None)
     sequence.prefill(text[:-1])
     for turn in range(3):
         n = 12
@@ -176,19 +176,19 @@ def check_batches(engine: Any, seed: int) -> None:
         for n in (0, 1, 5, 0, 9, 2)
     ]
 
-    def opened(text: Any, *, chunk: int, reuse: bool) -> Any:
+    def opened(text: Any, *, chunk: int, reuse: str | None) -> Any:
         sequence = engine.open(text[:-1], reuse=reuse)
         while sequence.length < len(text) - 1:
             sequence.prefill(text[sequence.length : min(sequence.length + chunk, len(text) - 1)], rows=0)
         return sequence
 
     alone = [
-        opened(text, chunk=1000, reuse=False).forward(int(text[-1]), tree).copy()
+        opened(text, chunk=1000, reuse=None).forward(int(text[-1]), tree).copy()
         for text, tree in zip(texts, trees, strict=True)
     ]
     for chunk in (7, 40):
-        sequences = [opened(text, chunk=chunk, reuse=chunk == 40) for text in texts]
-        beside = engine.open(reuse=False)
+        sequences = [opened(text, chunk=chunk, reuse="default" if chunk == 40 else None) for text in texts]
+        beside = engine.open(reuse=None)
         parts = [
             Part(sequence, text[-1:].astype(np.int32), tree)
             for sequence, text, tree in zip(sequences, texts, trees, strict=True)
@@ -202,6 +202,10 @@ def check_batches(engine: Any, seed: int) -> None:
             sequence.close()
     with pytest.raises(UsageError, match="closed"):
         engine.forward(parts)
+    for namespace, held in (("default", 64 if isinstance(engine._cache, Pool) else 0), ("another", 0)):
+        again = engine.open(texts[-1], reuse=namespace)
+        assert held <= again.length <= len(texts[-1]) * (held > 0)
+        again.close()
     one = engine.open()
     with pytest.raises(UsageError, match="in one part"):
         engine.forward([Part(one, np.array([3], dtype=np.int32), DraftTree.empty())] * 2)
@@ -227,7 +231,7 @@ def test_forwards_keep_their_number_of_rows_where_a_change_costs_more(name: str,
 
     def scored(costs: StepCosts) -> list[Any]:
         engine.costs = StepCosts()
-        sequence = engine.open(reuse=False)
+        sequence = engine.open(reuse=None)
         sequence.prefill(text)
         engine.costs = costs
         found = []
@@ -254,7 +258,7 @@ def test_forwards_keep_their_number_of_rows_where_a_change_costs_more(name: str,
 def test_what_one_row_costs_is_looked_at_with_few_rows(tmp_path: Path) -> None:
     _, path = saved("llama", tmp_path / "model")
     engine = OpenVINOEngine(files.prepare(path, "float32", tmp_path))
-    sequence = engine.open(reuse=False)
+    sequence = engine.open(reuse=None)
     sequence.prefill([3, 4, 5])
     engine.costs = LearnedCosts("cpu", StepCosts({2: 1.0, 12: 1.5, 64: 64.0}, change=1.0), SIZES[1:])
     tree = DraftTree.build(list(range(3, 14)), list(range(-1, 10)))
@@ -276,7 +280,7 @@ def test_long_prompts_are_scored_in_parts(tmp_path: Path) -> None:
     engine = OpenVINOEngine(files.prepare(path, "float32", tmp_path))
     prompt = np.random.default_rng(0).integers(3, VOCABULARY, 150)
     whole = fresh(engine, prompt, rows=7).copy()
-    sequence = engine.open(reuse=False)
+    sequence = engine.open(reuse=None)
     for start in range(0, 128, 32):
         assert len(sequence.prefill(prompt[start : start + 32], rows=0)) == 0
     parts = sequence.prefill(prompt[128:], rows=7)
@@ -379,7 +383,7 @@ def test_rows_of_the_real_model_do_not_depend_on_how_many_there_are(dtype: str, 
     except (UsageError, MissingDependencyError) as error:
         pytest.skip(str(error))
     text = np.random.default_rng(4).integers(0, engine.vocab_size, 90)
-    sequence = engine.open(reuse=False)
+    sequence = engine.open(reuse=None)
     sequence.prefill(text[:40])
 
     def scored(tree: DraftTree) -> Any:

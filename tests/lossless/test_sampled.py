@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -291,7 +292,7 @@ REAL_SETTINGS = [
 
 
 @pytest.mark.model
-@pytest.mark.parametrize("part", range(5))
+@pytest.mark.parametrize("part", range(5 if os.environ.get("PROOFS") else 1))
 def test_two_hundred_samples_of_a_real_model(model: Any, part: int) -> None:
     """40 runs a part, each with its own prompt, settings, seed and budget."""
     rows = builtin_prompts()

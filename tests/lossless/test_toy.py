@@ -26,7 +26,7 @@ SETTINGS = [
     (memory, eos, budget)
     for memory, eos, budget in itertools.product((1, 2, 3, None), ((), (3, 7)), (1, 5, 16, 48, "auto"))
 ]
-TOKENS = 2_000_000 if os.environ.get("PROOFS") else 600_000
+TOKENS = 2_000_000 if os.environ.get("PROOFS") else 300_000
 TOKENS_PER_DRAFTER = TOKENS // (len(HARMLESS) + len(REFUSED) + len(REAL) - 1)
 
 

@@ -443,32 +443,6 @@ def test_many_rude_clients_leave_nothing_behind() -> None:
         assert threading.active_count() <= before[1] + 8  # the pool that starts answers
 
 
-def test_learned_text_stays_in_its_namespace(tmp_path: Path) -> None:
-    """One key teaches a canary; another one is never offered it, while the first is."""
-    from hierdraft.databases.levels import Databases
-    from hierdraft.databases.namespace import Namespaces
-    from hierdraft.databases.pack import PackInfo
-
-    file = tmp_path / "keys.toml"
-    file.write_text("".join(f"[[key]]\nkey = 'the-key-of-tenant-{name}'\nnamespace = '{name}'\n" for name in "ab"))
-    databases = Databases((), Namespaces(tmp_path / "said", PackInfo("model", 257, "fingerprint", model="toy")))
-    model = LanguageModel(ToyEngine(4, 257, memory=None), ChatBytes(), "toy", databases)
-    with served(model, Keys.read(file)) as (url, _), httpx.Client(base_url=url, timeout=60) as client:
-
-        def ask(name: str, text: str) -> Any:
-            given = body(text, max_tokens=60, hierdraft={"provenance": True, "trace": True, "budget": 8})
-            told = client.post("/v1/chat/completions", json=given, headers={"x-api-key": f"the-key-of-tenant-{name}"})
-            return told.json()
-
-        first = ask("a", "a canary in a mine")
-        again = ask("a", "a canary in a mine")
-        other = ask("b", "a canary in a mine")
-        assert again["metrics"]["speculative_decoding"][0]["by_level"]["model"]["accepted"] > 30
-        assert other["metrics"]["speculative_decoding"][0]["by_level"].get("model", {"proposed": 0})["proposed"] == 0
-        steps = [len(told["choices"][0]["hierdraft"]["steps"]) for told in (first, again, other)]
-        assert steps[1] < steps[0] == steps[2]
-
-
 def test_a_body_of_errors_is_refused_at_its_first() -> None:
     zeros = ",".join(["0"] * 300_000)
     bodies = {

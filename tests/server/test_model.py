@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Any
 
 import httpx2 as httpx
@@ -12,6 +13,7 @@ import hierdraft
 from tests.server.toy import events, served
 
 pytestmark = pytest.mark.model
+COUNT = 200 if os.environ.get("PROOFS") else 24
 
 ASKED = [
     "What is the capital of France?", "Write a haiku about the sea.", "Say hello three times.",
@@ -23,7 +25,7 @@ def test_requests_beside_each_other_say_what_they_say_alone() -> None:
     with hierdraft.load("smollm2-135m", dtype="float32", learn=False) as model, served(model) as (url, _):
         given: list[dict[str, Any]] = [
             {"max_tokens": 24} | ({"temperature": 0.8, "seed": number} if number % 3 == 0 else {})
-            for number in range(24)
+            for number in range(COUNT)
         ]  # fmt: skip
         alone = [
             model.generate(

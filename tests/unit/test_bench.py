@@ -54,7 +54,7 @@ class MixedSequence(ToySequence):
 
 
 class Mixed(Noisy):
-    def open(self, ids: Any = (), *, reuse: bool = True) -> ToySequence:
+    def open(self, ids: Any = (), **options: Any) -> ToySequence:
         return MixedSequence(self, [])
 
 

@@ -56,7 +56,7 @@ def test_every_text_stays_as_it_was_written(actions: list[tuple[str, int, int]])
     for what, number, count in actions:
         if what == "open" and number not in pool.texts:
             wanted = ([1] * SIZE + [2] * SIZE + [3] * SIZE)[: count + 3]
-            table = pool.blocks.shared(wanted)
+            table = pool.blocks.shared(wanted, "a")
             pool.texts[number] = wanted[: len(table) * SIZE], table
             rest = wanted[len(table) * SIZE :]
             if rest:
@@ -71,9 +71,9 @@ def test_every_text_stays_as_it_was_written(actions: list[tuple[str, int, int]])
                 del table[-(-keep // SIZE) :], ids[keep:]
                 pool.blocks.release(rest)
             elif what == "remember":
-                pool.blocks.remember(ids, table)
+                pool.blocks.remember(ids, table, "a")
             else:
-                pool.blocks.remember(ids, table)
+                pool.blocks.remember(ids, table, "a")
                 pool.blocks.release(table)
                 del pool.texts[number]
         pool.check()
@@ -83,7 +83,7 @@ def filled(blocks: Blocks, ids: list[int]) -> None:
     """A text that came and went."""
     table: list[int] = []
     blocks.own(table, 0, len(ids))
-    blocks.remember(ids, table)
+    blocks.remember(ids, table, "a")
     blocks.release(table)
 
 
@@ -92,19 +92,28 @@ def test_the_longest_unused_text_is_forgotten_first() -> None:
     blocks.add(4)
     filled(blocks, [1] * 8)
     filled(blocks, [2] * 8)
-    blocks.release(blocks.shared([1] * 8))  # used again
+    blocks.release(blocks.shared([1] * 8, "a"))  # used again
     table: list[int] = []
     blocks.own(table, 0, 5)
-    assert len(blocks.shared([2] * 8)) == 0
-    assert len(blocks.shared([1] * 8)) == 2
+    assert len(blocks.shared([2] * 8, "a")) == 0
+    assert len(blocks.shared([1] * 8, "a")) == 2
 
 
 def test_only_whole_blocks_of_the_same_text_are_shared() -> None:
     blocks: Any = Blocks(SIZE)
     blocks.add(6)
     filled(blocks, [1, 2, 3, 4, 5, 6, 7, 8, 9])
-    assert len(blocks.shared([1, 2, 3])) == 0
-    assert len(blocks.shared([1, 2, 3, 4, 5, 6, 7])) == 1
-    assert len(blocks.shared([1, 2, 3, 4, 5, 6, 7, 8, 9, 10])) == 2
-    assert len(blocks.shared([0, 2, 3, 4, 5, 6, 7, 8])) == 0
-    assert len(blocks.shared([5, 6, 7, 8])) == 0  # the same tokens, but not after the same ones
+    assert len(blocks.shared([1, 2, 3], "a")) == 0
+    assert len(blocks.shared([1, 2, 3, 4, 5, 6, 7], "a")) == 1
+    assert len(blocks.shared([1, 2, 3, 4, 5, 6, 7, 8, 9, 10], "a")) == 2
+    assert len(blocks.shared([0, 2, 3, 4, 5, 6, 7, 8], "a")) == 0
+    assert len(blocks.shared([5, 6, 7, 8], "a")) == 0  # the same tokens, but not after the same ones
+
+
+def test_nothing_is_shared_between_namespaces() -> None:
+    blocks: Any = Blocks(SIZE)
+    blocks.add(6)
+    filled(blocks, [1, 2, 3, 4, 5, 6, 7, 8])
+    assert len(blocks.shared([1, 2, 3, 4, 5, 6, 7, 8], "b")) == 0
+    assert len(blocks.shared([1, 2, 3, 4, 5, 6, 7, 8], "")) == 0
+    assert len(blocks.shared([1, 2, 3, 4, 5, 6, 7, 8], "a")) == 2

@@ -225,7 +225,7 @@ def _random_shapes(seed: int) -> Iterator[tuple[int, int]]:
 
 
 def _fed(engine: Engine, prompt: Sequence[int], said: Sequence[int], shapes: Iterator[tuple[int, int]]) -> Scores:
-    with closing(engine.open(reuse=False)) as sequence:
+    with closing(engine.open(reuse=None)) as sequence:
         logits = forward(engine, sequence, prompt)
         row = start = 0
         while start < len(said):

@@ -114,7 +114,7 @@ class Running:
         wanted = options.budget.prompt_rows(self.method.wants.prompt_rows, engine.cost)
         self._rows = min(max(1, wanted), len(prompt))
         self._hidden: dict[int, list[Array]] = {}
-        reuse = not self.method.wants.hidden  # nobody has the hidden states of what is not scored again
+        reuse = None if self.method.wants.hidden else options.namespace  # what is not scored again has no hidden states
         self.sequence = engine.open(prompt[: len(prompt) - self._rows], reuse=reuse)
         request = Request(prompt, self.limit, options.namespace, options.reference, engine.vocab_size)
         self.session = GuardedSession(self.method, request, engine.vocab_size, MAX_ROWS)

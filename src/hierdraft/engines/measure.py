@@ -27,7 +27,7 @@ def attends_as_told(engine: Engine) -> bool:
     a, b, c, d = (engine.vocab_size * part // 7 for part in (1, 2, 4, 5))
     tree = DraftTree.build([b, c, d], [-1, -1, 0])  # siblings b and c, and d below b
     wanted = np.stack([_alone(engine, [a, b], path) for path in ([c], [c, c], [c, b, d])]).astype(np.float64)
-    with closing(engine.open(reuse=False)) as sequence:
+    with closing(engine.open(reuse=None)) as sequence:
         forward(engine, sequence, [a, b])
         logits = forward(engine, sequence, [c], tree)
         rows = np.stack([engine.values(logits, row) for row in (0, 2, 3)])
@@ -37,7 +37,7 @@ def attends_as_told(engine: Engine) -> bool:
 
 def _alone(engine: Engine, prompt: list[int], path: list[int]) -> NDArray[Any]:
     """float[V]: the logits after a path, scored in steps of one token."""
-    with closing(engine.open(reuse=False)) as sequence:
+    with closing(engine.open(reuse=None)) as sequence:
         forward(engine, sequence, prompt)
         for token in path:
             row = engine.values(forward(engine, sequence, [token]), 0)
@@ -69,7 +69,7 @@ def measured_costs(
     fitting = tuple(n for n in sizes if length + n <= engine.max_length)
     if not fitting:
         return known  # a context of one or two tokens: nothing can be drafted anyway
-    with closing(engine.open(reuse=False)) as sequence:
+    with closing(engine.open(reuse=None)) as sequence:
         forward(engine, sequence, np.arange(length, dtype=np.int32) % engine.vocab_size)
 
         def run(rows: int) -> float:

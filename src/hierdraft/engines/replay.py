@@ -62,7 +62,7 @@ class ReplayEngine:
             raise UsageError(f"A record's output must hold ids below {self.vocab_size}, at least one.")
         self._output = ids
 
-    def open(self, ids: Sequence[int] | Int32 = (), *, reuse: bool = True) -> ReplaySequence:  # noqa: ARG002
+    def open(self, ids: Sequence[int] | Int32 = (), *, reuse: str | None = "default") -> ReplaySequence:  # noqa: ARG002
         """A text whose answer is what was put on last; the first part with a scored row ends its prompt."""
         return ReplaySequence(self, self._output)
 

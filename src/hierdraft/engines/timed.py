@@ -89,7 +89,7 @@ class TimedReplay(ReplayEngine):
         self.runner = runner
         self.max_length = runner.max_length
 
-    def open(self, ids: Sequence[int] | Int32 = (), *, reuse: bool = True) -> TimedSequence:
+    def open(self, ids: Sequence[int] | Int32 = (), *, reuse: str | None = "default") -> TimedSequence:
         """A record, and a text of the model's."""
         return TimedSequence(self, self._output, self.runner.open(ids, reuse=reuse))
 

@@ -7,7 +7,7 @@ on nothing else, which makes text that repeats itself; with `memory=None` on the
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import reduce
@@ -42,9 +42,10 @@ class _Row:
 class ToySequence(LayeredSequence):
     """The rows of one text, and after them those that were scored and not committed."""
 
-    def __init__(self, engine: ToyEngine, rows: list[_Row]) -> None:
+    def __init__(self, engine: ToyEngine, rows: list[_Row], namespace: str | None = "default") -> None:
         """One that holds `rows` already."""
         super().__init__(engine)
+        self._namespace = namespace
         self.rows = list(rows)
         self.length = len(rows)
         self._toy = engine
@@ -79,7 +80,7 @@ class ToySequence(LayeredSequence):
     def close(self) -> None:
         """Leave the text to others that begin alike."""
         if not self.closed:
-            self._toy.keep(self.rows[: self.length])
+            self._toy.keep(self.rows[: self.length], self._namespace)
         super().close()
 
 
@@ -106,17 +107,17 @@ class ToyEngine:
         self._window = max(1, (memory or 1) - layers + 1)
         self._logits = np.random.default_rng(seed).standard_normal((_TABLE, vocab_size))
         self._salt = seed * 2 + 1
-        self._kept: deque[list[_Row]] = deque(maxlen=_KEPT)
+        self._kept: defaultdict[str, deque[list[_Row]]] = defaultdict(lambda: deque(maxlen=_KEPT))
         self._seen: dict[int, float] = {}
 
-    def open(self, ids: Sequence[int] | Int32 = (), *, reuse: bool = True) -> ToySequence:
-        """A sequence that holds as many of `ids` as one of the last few texts began with, in blocks of tokens."""
+    def open(self, ids: Sequence[int] | Int32 = (), *, reuse: str | None = "default") -> ToySequence:
+        """One that holds as many of `ids` as one of the namespace's last few texts began with, in blocks of tokens."""
         rows: list[_Row] = []
-        for kept in self._kept if reuse else ():
+        for kept in () if reuse is None else self._kept[reuse]:
             same = sum(1 for _ in takewhile(lambda pair: pair[0].token == pair[1], zip(kept, ids, strict=False)))
             if same - same % _BLOCK > len(rows):
                 rows = kept[: same - same % _BLOCK]
-        return ToySequence(self, rows)
+        return ToySequence(self, rows, reuse)
 
     def forward(self, parts: Sequence[Part]) -> list[Scored]:
         """Each part's rows in turn; logits float64[rows, V], hidden states int64[rows, 1]."""
@@ -180,9 +181,10 @@ class ToyEngine:
     def _extend(self, state: int, token: int) -> int:
         return (state * 1_000_003 + token + self._salt) % _PRIME
 
-    def keep(self, rows: list[_Row]) -> None:
-        """A text is over: the next ones may begin like it."""
-        self._kept.append(rows)
+    def keep(self, rows: list[_Row], namespace: str | None) -> None:
+        """A text is over: the namespace's next ones may begin like it."""
+        if namespace is not None:
+            self._kept[namespace].append(rows)
 
     def choices(self, logits: NDArray[np.float64]) -> Int32:
         """The highest logit per row, the lowest id among equals."""

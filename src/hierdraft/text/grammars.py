@@ -42,6 +42,10 @@ class _TooLargeError(UsageError):
     """A schema whose grammar has more rules than llguidance takes."""
 
 
+_REASONS = 1024
+"""Small schemas of which it is kept whether they can be used."""
+
+
 class Grammars:
     """Compiles grammars for one tokenizer; making it takes about a second, a grammar milliseconds."""
 
@@ -125,6 +129,8 @@ class Grammars:
         """Why a small schema cannot be used, None where it can."""
         text = json.dumps(schema)
         if text not in self._reasons:
+            if len(self._reasons) >= _REASONS:
+                self._reasons.pop(next(iter(self._reasons)))
             said = self._matcher.validate_grammar(self._of_schema(schema), limits=self._limits)
             self._reasons[text] = _telling(said) if said and not said.startswith("WARNING") else None
         return self._reasons[text]

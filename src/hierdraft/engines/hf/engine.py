@@ -83,7 +83,7 @@ class HFEngine:
         """CPU threads that a forward uses."""
         return self._threads or torch.get_num_threads()
 
-    def open(self, ids: Sequence[int] | Int32 = (), *, reuse: bool = True) -> HFSequence:  # noqa: ARG002
+    def open(self, ids: Sequence[int] | Int32 = (), *, reuse: str | None = "default") -> HFSequence:  # noqa: ARG002
         """An empty sequence: what texts have in common is scored again."""
         return HFSequence(self)
 

@@ -14,8 +14,8 @@ from hierdraft.tree import Int32
 class Blocks:
     """Numbers of blocks; what lies in them is the pool's.
 
-    A block that is full of text is known by that text and all before it, and serves every sequence that begins alike.
-    It is never written to. One that nobody uses stays known until its room is needed.
+    A block that is full of text is known by that text and all before it, and serves every sequence of its namespace
+    that begins alike. It is never written to. One that nobody uses stays known until its room is needed.
     """
 
     def __init__(self, size: int) -> None:
@@ -96,18 +96,18 @@ class Blocks:
                 else:
                     self._unused[block] = None
 
-    def remember(self, ids: Sequence[int], table: Sequence[int]) -> None:
-        """The full ones of these blocks hold `ids`."""
-        for place, key in enumerate(self._keys_of(ids)):
+    def remember(self, ids: Sequence[int], table: Sequence[int], namespace: str) -> None:
+        """The full ones of these blocks hold `ids`, which somebody in this namespace has written."""
+        for place, key in enumerate(self._keys_of(ids, namespace)):
             block = table[place]
             if self._keys[block] is None and key not in self._known:
                 self._keys[block] = key
                 self._known[key] = block
 
-    def shared(self, ids: Sequence[int] | Int32) -> list[int]:
-        """A table of the known blocks that `ids` begins with, now used once more."""
+    def shared(self, ids: Sequence[int] | Int32, namespace: str) -> list[int]:
+        """A table of the blocks known in this namespace that `ids` begins with, now used once more."""
         table: list[int] = []
-        for key in self._keys_of(ids):
+        for key in self._keys_of(ids, namespace):
             block = self._known.get(key)
             if block is None:
                 break
@@ -116,9 +116,9 @@ class Blocks:
             table.append(block)
         return table
 
-    def _keys_of(self, ids: Sequence[int] | Int32) -> Iterator[bytes]:
-        """A key for each full block: of its own tokens and all before them."""
-        key = b""
+    def _keys_of(self, ids: Sequence[int] | Int32, namespace: str) -> Iterator[bytes]:
+        """A key for each full block: of its own tokens, all before them, and the namespace."""
+        key = namespace.encode()
         whole = np.asarray(ids, dtype=np.int32)
         for start in range(0, len(whole) - self._size + 1, self._size):
             key = hashlib.blake2b(key + whole[start : start + self._size].tobytes(), digest_size=16).digest()

@@ -116,9 +116,11 @@ class OpenVINOEngine:
         blocks = self._cache.blocks if isinstance(self._cache, Pool) else None
         return (blocks.count, blocks.count - blocks.free) if blocks is not None else (0, 0)
 
-    def open(self, ids: Sequence[int] | Int32 = (), *, reuse: bool = True) -> PagedSequence | VariablesSequence:
-        """A sequence that shares the blocks of texts that began with the same tokens, as far as they fill them."""
-        return self._cache.open(self, ids, reuse=reuse)
+    def open(
+        self, ids: Sequence[int] | Int32 = (), *, reuse: str | None = "default"
+    ) -> PagedSequence | VariablesSequence:
+        """A sequence that shares the blocks of the namespace's texts that began alike, as far as they fill them."""
+        return self._cache.open(self, ids, reuse)
 
     def forward(self, parts: Sequence[Part]) -> list[Scored]:
         """Score all parts in one pass (with sliding windows one after another)."""

@@ -48,7 +48,7 @@ def measured_margin(engine: OpenVINOEngine) -> float:
         more = number if length == _LENGTH else 0  # texts that end at other places in a block
         text = chance.integers(0, engine.vocab_size, length + more + 1).astype(np.int32)
         path = chance.integers(0, engine.vocab_size, _PATH).tolist()
-        with closing(engine.open(reuse=False)) as sequence:
+        with closing(engine.open(reuse=None)) as sequence:
             forward(engine, sequence, text[:-1])
             held = sequence.length
             plain = np.array(forward(engine, sequence, text[-1:], DraftTree.chain(path))[1:])

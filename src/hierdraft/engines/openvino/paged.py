@@ -39,15 +39,16 @@ moves nothing, while to move what a pool holds stops all of its requests for ten
 class PagedSequence(OneSequence):
     """One text.
 
-    ids    its tokens, as far as they are held
-    table  the blocks that they lie in, in order
-    plain  whether only rows are kept that are plain decoding's to the last bit
+    ids        its tokens, as far as they are held
+    table      the blocks that they lie in, in order
+    namespace  whose texts share its blocks; None: nobody's
+    plain      whether only rows are kept that are plain decoding's to the last bit
     """
 
-    def __init__(self, engine: Engine, pool: Pool, ids: list[int], table: list[int], *, plain: bool) -> None:
+    def __init__(self, engine: Engine, pool: Pool, ids: list[int], table: list[int], namespace: str | None) -> None:
         """One that holds `ids` already, in blocks of others."""
         super().__init__(engine)
-        self.plain = plain
+        self.plain, self.namespace = pool.plain, namespace
         self.ids, self.table = ids, table
         self.length = len(ids)
         self.last: Rows | None = None
@@ -111,16 +112,20 @@ class Pool:
         self._bound: dict[str, NDArray[Any]] = {}
         self._grow(_FIRST)
 
-    def open(self, engine: Engine, ids: Sequence[int] | Int32, *, reuse: bool) -> PagedSequence:
-        """A sequence in the blocks that hold the beginning of `ids` already."""
-        table = self.blocks.shared(ids) if reuse else []
+    def open(self, engine: Engine, ids: Sequence[int] | Int32, namespace: str | None) -> PagedSequence:
+        """A sequence in the blocks that hold the beginning of `ids` already, of texts of this namespace."""
+        table = self.blocks.shared(ids, namespace) if namespace is not None else []
         held = [int(token) for token in ids[: len(table) * self._size]]
-        return PagedSequence(engine, self, held, table, plain=self.plain)
+        return PagedSequence(engine, self, held, table, namespace)
 
     def free(self, sequence: PagedSequence) -> None:
         """The sequence is over."""
-        self.blocks.remember(sequence.ids, sequence.table)
+        self._remember(sequence)
         self.blocks.release(sequence.table)
+
+    def _remember(self, sequence: PagedSequence) -> None:
+        if sequence.namespace is not None:
+            self.blocks.remember(sequence.ids, sequence.table, sequence.namespace)
 
     def shorten(self, sequence: PagedSequence) -> None:
         """Let go of blocks after the sequence's text."""
@@ -209,7 +214,7 @@ class Pool:
             sequence.length = len(sequence.ids)
             sequence.last = rows
             if rows.text > 1:
-                self.blocks.remember(sequence.ids, sequence.table)
+                self._remember(sequence)
             found.append((rows, logits[start : start + len(rows.wanted)]))
             start += len(rows.wanted)
         return found

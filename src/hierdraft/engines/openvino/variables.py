@@ -105,7 +105,7 @@ class Variables:
         self._window = min((window for window in windows if window is not None), default=None)
         self._unused: list[Any] = []
 
-    def open(self, engine: Engine, ids: Sequence[int] | Int32, *, reuse: bool) -> VariablesSequence:  # noqa: ARG002
+    def open(self, engine: Engine, ids: Sequence[int] | Int32, namespace: str | None) -> VariablesSequence:  # noqa: ARG002
         """An empty sequence: variables are not shared."""
         request = self._unused.pop() if self._unused else self._compiled.create_infer_request()
         request.reset_state()
