@@ -30,7 +30,7 @@ def two_keys(folder: Path, namespaces: tuple[str, str], engine: ToyEngine) -> It
     file.write_text("".join(f"[[key]]\nkey = 'the-key-of-tenant-{name}'\nnamespace = '{own}'\n" for name, own in rows))
     databases = Databases((), Namespaces(folder / "said", PackInfo("model", 257, "fingerprint", model="toy")))
     model = LanguageModel(engine, ChatBytes(), "toy", databases)
-    with served(model, Keys.read(file)) as (url, _), httpx.Client(base_url=url, timeout=60) as client:
+    with served(model, Keys.read(file)) as (url, _), httpx.Client(base_url=url, timeout=300) as client:
         yield client
 
 

@@ -16,7 +16,7 @@ class Watched(Proposer):
     def propose(self, *arguments: Any, **named: Any) -> list[list[int]]:
         """As the class above."""
         drafts = super().propose(*arguments, **named)
-        state = {"requests": len(self.drafter.slots), "begun": self.drafter.slots.begun}
+        state = {"requests": len(self.drafter.requests), "begun": self.drafter.requests.begun}
         Path(os.environ["PROBE"]).write_text(json.dumps(state))
         return drafts
 
