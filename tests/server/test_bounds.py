@@ -179,7 +179,7 @@ def test_what_is_nowhere(toy: tuple[httpx.Client, Service]) -> None:
 
 
 def test_fields_that_are_left_out_on_purpose() -> None:
-    with served(toy_model(), dropped=frozenset({"user"})) as (url, _), httpx.Client(base_url=url, timeout=300) as client:
+    with served(toy_model(), dropped=frozenset({"user"})) as (url, _), httpx.Client(base_url=url, timeout=90) as client:
         assert client.post("/v1/chat/completions", json=body(user="me")).status_code == 200
         assert client.post("/v1/chat/completions", json=body(metadata={})).status_code == 400
 
@@ -316,7 +316,7 @@ def test_the_queue_has_a_bound() -> None:
 
 
 def test_a_deadline_cuts() -> None:
-    with served(slow_model(), limits=Limits(seconds=0.5)) as (url, _), httpx.Client(base_url=url, timeout=300) as client:
+    with served(slow_model(), limits=Limits(seconds=0.5)) as (url, _), httpx.Client(base_url=url, timeout=90) as client:
         told = client.post("/v1/chat/completions", json=body(max_tokens=ENDLESS))
         assert told.status_code == 504
         found = events(
