@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -38,23 +39,16 @@ STORIES = (
 
 
 @contextmanager
-def server(dtype: str, threads: int) -> Iterator[tuple[str, float]]:
-    """Its address, and how long it took to be ready, from the start of the process."""
+def server(
+    dtype: str, threads: int, *more: str, environment: dict[str, str] | None = None
+) -> Iterator[tuple[str, float]]:
+    """Its address, and how long it took to be ready, from the start of the process. `more`: words of its command."""
     began = time.perf_counter()
-    words = [
-        "serve",
-        "--engine",
-        "openvino",
-        "--dtype",
-        dtype,
-        "--threads",
-        str(threads),
-        "--port",
-        "0",
-        "--json",
-        "--no-learn",
-    ]
-    process = subprocess.Popen([sys.executable, "-m", "hierdraft", *words], stdout=subprocess.PIPE, text=True)
+    words = ["serve", "--engine", "openvino", "--dtype", dtype, "--threads", str(threads), "--port", "0", "--json"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hierdraft", *words, *(more or ("--no-learn",))],
+        stdout=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})},
+    )  # fmt: skip
     try:
         assert process.stdout is not None
         told = json.loads(process.stdout.readline())

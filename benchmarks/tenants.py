@@ -12,11 +12,7 @@ the attack is a good one. benchmarks/tenants.json is the result.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import random
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -27,8 +23,8 @@ import httpx2 as httpx
 
 from common import machine, write
 from hierdraft.bench.metrics import area_under_curve
+from serving import MODEL, server
 
-MODEL = "smollm2-135m"
 LAYOUTS = {"namespaces of their own": "ab", "one namespace": "aa"}
 NAMES = ("Okafor", "Lindqvist", "Moreau", "Tanaka", "Petrov", "Haddad", "Silva", "Novak", "Brandt", "Osei")
 TOWNS = ("Bergen", "Porto", "Gdansk", "Leeds", "Lyon", "Graz", "Turku", "Bari", "Cork", "Ghent", "Varna", "Malmo")
@@ -47,24 +43,14 @@ def note(chance: random.Random) -> str:
 
 
 @contextmanager
-def server(folder: Path, namespaces: str, args: argparse.Namespace) -> Iterator[str]:
-    """A server with two keys, `key-of-tenant-0` and `key-of-tenant-1`; what it learns lies in `folder`."""
+def two_keys(folder: Path, namespaces: str, args: argparse.Namespace) -> Iterator[str]:
+    """A server with two keys, `the-key-of-tenant-0` and `-1`; what it learns lies in `folder`."""
     folder.mkdir()
     rows = [f"[[key]]\nkey = 'the-key-of-tenant-{n}'\nnamespace = '{own}'\n" for n, own in enumerate(namespaces)]
     (folder / "keys.toml").write_text("".join(rows))
-    words = [
-        "serve", "--engine", "openvino", "--dtype", args.dtype, "--threads", str(args.threads), "--port", "0", "--json",
-        "--api-keys", str(folder / "keys.toml"),
-    ]  # fmt: skip
-    environment = {**os.environ, "HIERDRAFT_DATA_DIR": str(folder)}
-    command = [sys.executable, "-m", "hierdraft", *words]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-    try:
-        assert process.stdout is not None
-        yield json.loads(process.stdout.readline())["url"]
-    finally:
-        process.terminate()
-        process.wait(60)
+    keys = "--api-keys", str(folder / "keys.toml")
+    with server(args.dtype, args.threads, *keys, environment={"HIERDRAFT_DATA_DIR": str(folder)}) as (url, _):
+        yield url
 
 
 def ask(client: httpx.Client, tenant: int, text: str, tokens: int) -> dict[str, float]:
@@ -94,7 +80,7 @@ def main() -> None:
         for layout, namespaces in LAYOUTS.items():
             chance = random.Random(0)
             with (
-                server(Path(folder) / namespaces, namespaces, args) as url,
+                two_keys(Path(folder) / namespaces, namespaces, args) as url,
                 httpx.Client(base_url=url, timeout=60) as client,
             ):
                 for _ in range(args.notes):

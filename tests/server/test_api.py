@@ -28,7 +28,7 @@ TOOLS = [
 
 @pytest.fixture(scope="module")
 def toy() -> Iterator[tuple[httpx.Client, Service]]:
-    with served(toy_model()) as (url, service), httpx.Client(base_url=url, timeout=300) as client:
+    with served(toy_model()) as (url, service), httpx.Client(base_url=url, timeout=60) as client:
         yield client, service
 
 
@@ -244,7 +244,7 @@ def test_anthropics_messages(toy: tuple[httpx.Client, Service]) -> None:
 @pytest.mark.parametrize("template", [HERMES, LLAMA, SILENT])
 @pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "add"}}])
 def test_tools_that_must_be_called(template: str, choice: Any) -> None:
-    with served(toy_model(template=template)) as (url, _), httpx.Client(base_url=url, timeout=300) as client:
+    with served(toy_model(template=template)) as (url, _), httpx.Client(base_url=url, timeout=60) as client:
         given = body(
             tools=TOOLS, tool_choice=choice, max_tokens=400, parallel_tool_calls=False, temperature=1.0, seed=4
         )
@@ -421,7 +421,7 @@ def test_a_method_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         raise RuntimeError("out of order")
 
     monkeypatch.setattr(type(model._method("hierarchy")), "open", fails)
-    with served(model) as (url, _), httpx.Client(base_url=url, timeout=300) as client:
+    with served(model) as (url, _), httpx.Client(base_url=url, timeout=60) as client:
         with pytest.warns(DraftWarning, match="out of order"):
             told = ask(client, "/v1/chat/completions", body(hierdraft={"provenance": True}))
         assert "out of order" in told["metrics"]["speculative_decoding"][0]["draft_error"]
@@ -429,7 +429,7 @@ def test_a_method_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_call_that_is_cut_is_not_called_complete() -> None:
-    with served(toy_model(template=HERMES)) as (url, _), httpx.Client(base_url=url, timeout=300) as client:
+    with served(toy_model(template=HERMES)) as (url, _), httpx.Client(base_url=url, timeout=60) as client:
         for most in (16, 20, 24):
             tools = [{"type": "function", **TOOLS[0]["function"]}]
             given = {

@@ -47,7 +47,7 @@ def slow_model(**options: Any) -> LanguageModel:
 def toy() -> Iterator[tuple[httpx.Client, Service]]:
     with (
         served(toy_model(), limits=Limits(body=20_000)) as (url, service),
-        httpx.Client(base_url=url, timeout=300) as client,
+        httpx.Client(base_url=url, timeout=60) as client,
     ):
         yield client, service
 
@@ -179,14 +179,14 @@ def test_what_is_nowhere(toy: tuple[httpx.Client, Service]) -> None:
 
 
 def test_fields_that_are_left_out_on_purpose() -> None:
-    with served(toy_model(), dropped=frozenset({"user"})) as (url, _), httpx.Client(base_url=url, timeout=90) as client:
+    with served(toy_model(), dropped=frozenset({"user"})) as (url, _), httpx.Client(base_url=url, timeout=60) as client:
         assert client.post("/v1/chat/completions", json=body(user="me")).status_code == 200
         assert client.post("/v1/chat/completions", json=body(metadata={})).status_code == 400
 
 
 def test_a_prompt_past_the_context() -> None:
     model = LanguageModel(ToyEngine(3, 257, memory=2, max_length=64), ChatBytes(), "toy")
-    with served(model) as (url, _), httpx.Client(base_url=url, timeout=300) as client:
+    with served(model) as (url, _), httpx.Client(base_url=url, timeout=60) as client:
         response = client.post("/v1/chat/completions", json=body("a" * 100))
         assert response.status_code == 400
         assert response.json()["error"]["code"] == "context_length_exceeded"
@@ -233,7 +233,7 @@ def keys(tmp_path: Path) -> Keys:
 
 
 def test_keys(keys: Keys) -> None:
-    with served(slow_model(), keys) as (url, service), httpx.Client(base_url=url, timeout=300) as client:
+    with served(slow_model(), keys) as (url, service), httpx.Client(base_url=url, timeout=60) as client:
         assert client.get("/health").status_code == 200
         for path in ("/v1/models", "/metrics", "/slots"):
             assert client.get(path).status_code == 401
@@ -300,7 +300,7 @@ def test_tokens_come_back_after_a_minute(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_the_queue_has_a_bound() -> None:
     model = slow_model(max_requests=1, queue=1)
     endless = body(stream=True, max_tokens=ENDLESS, hierdraft={"method": "none"})  # for minutes, drafted for seconds
-    with served(model) as (url, service), httpx.Client(base_url=url, timeout=300) as client:
+    with served(model) as (url, service), httpx.Client(base_url=url, timeout=60) as client:
         with client.stream("POST", "/v1/chat/completions", json=endless) as one:
             lines = one.iter_lines()
             next(lines)
@@ -316,7 +316,7 @@ def test_the_queue_has_a_bound() -> None:
 
 
 def test_a_deadline_cuts() -> None:
-    with served(slow_model(), limits=Limits(seconds=0.5)) as (url, _), httpx.Client(base_url=url, timeout=90) as client:
+    with served(slow_model(), limits=Limits(seconds=0.5)) as (url, _), httpx.Client(base_url=url, timeout=60) as client:
         told = client.post("/v1/chat/completions", json=body(max_tokens=ENDLESS))
         assert told.status_code == 504
         found = events(
@@ -355,7 +355,7 @@ def test_who_does_not_read_stands_still_and_is_left_alone() -> None:
         with raw:
             raw.sendall(sent)
             assert until(lambda: bool(service.running))
-            with httpx.Client(base_url=url, timeout=300) as client:
+            with httpx.Client(base_url=url, timeout=60) as client:
                 assert client.post("/v1/chat/completions", json=body()).status_code == 200
             assert until(lambda: not service.running, 20)
         assert until(lambda: model.load == (0, 0))
@@ -380,7 +380,7 @@ def test_shutting_down_finishes_what_runs() -> None:
     found: list[Any] = []
     with served(model, drain=20.0) as (url, service):
         thread = threading.Thread(
-            target=lambda: found.append(httpx.post(f"{url}/v1/chat/completions", json=body(max_tokens=60), timeout=300))
+            target=lambda: found.append(httpx.post(f"{url}/v1/chat/completions", json=body(max_tokens=60), timeout=60))
         )
         thread.start()
         assert until(lambda: bool(service.running))
@@ -401,7 +401,7 @@ def test_shutting_down_cuts_what_does_not_end() -> None:
     with served(model, drain=0.3) as (url, service):
         thread = threading.Thread(
             target=lambda: found.append(
-                httpx.post(f"{url}/v1/chat/completions", json=body(max_tokens=ENDLESS), timeout=300)
+                httpx.post(f"{url}/v1/chat/completions", json=body(max_tokens=ENDLESS), timeout=60)
             )
         )
         thread.start()
@@ -450,7 +450,7 @@ def test_a_body_of_errors_is_refused_at_its_first() -> None:
         "responses": '{"model": "toy", "input": [%s]}', "chat/completions": '{"model": "toy", "messages": [%s]}',
         "completions": '{"model": "toy", "prompt": [%s]}',
     }  # fmt: skip
-    with served(toy_model()) as (url, _), httpx.Client(base_url=url, timeout=300) as client:
+    with served(toy_model()) as (url, _), httpx.Client(base_url=url, timeout=60) as client:
         for path, given in bodies.items():
             content = (given % ('"x",' * 90_000 + "1" if path == "completions" else zeros)).encode()
             began = time.monotonic()
@@ -467,7 +467,7 @@ def test_a_deadline_cuts_what_only_begins(streamed: bool, monkeypatch: pytest.Mo
         real = service._answer
         monkeypatch.setattr(service, "_answer", lambda *given: (time.sleep(1.0), real(*given))[1])
         began = time.monotonic()
-        told = httpx.post(f"{url}/v1/chat/completions", json=body(max_tokens=ENDLESS, stream=streamed), timeout=300)
+        told = httpx.post(f"{url}/v1/chat/completions", json=body(max_tokens=ENDLESS, stream=streamed), timeout=60)
         assert told.status_code == 504
         assert told.headers["x-should-retry"] == "false"
         assert time.monotonic() - began < 0.95
@@ -477,7 +477,7 @@ def test_a_deadline_cuts_what_only_begins(streamed: bool, monkeypatch: pytest.Mo
 def test_the_connection_of_who_does_not_read_is_given_back() -> None:
     with served(toy_model(seed=8), limits=Limits(unread=1.0, tokens=1 << 20), drain=1.0) as (url, service):
         host, port = url.removeprefix("http://").split(":")
-        httpx.post(f"{url}/v1/chat/completions", json=body(), timeout=300)
+        httpx.post(f"{url}/v1/chat/completions", json=body(), timeout=60)
         given = body(stream=True, max_tokens=1 << 19, logprobs=True, top_logprobs=20, logit_bias={"256": -100})
         raw = socket.socket()
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -544,6 +544,6 @@ def test_anthropics_errors_are_in_its_own_shape(toy: tuple[httpx.Client, Service
 def test_references_are_bounded(toy: tuple[httpx.Client, Service]) -> None:
     with served(toy_model()) as (url, _):
         given = body(hierdraft={"reference": ["a" * 60_000]}, prediction={"type": "content", "content": "b" * 6000})
-        told = httpx.post(f"{url}/v1/chat/completions", json=given, timeout=300)
+        told = httpx.post(f"{url}/v1/chat/completions", json=given, timeout=60)
         assert told.status_code == 400
         assert "65536 characters" in told.text

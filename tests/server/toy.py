@@ -55,6 +55,7 @@ def toy_model(seed: int = 3, template: Any = SILENT, **options: Any) -> Language
 def served(model: LanguageModel, keys: Keys | None = None, **options: Any) -> Iterator[tuple[str, Service]]:
     """A running server: its address and its service. `options`: of `Service` and `Server`."""
     chosen = {name: options.pop(name) for name in ("hosts", "drain") if name in options}
+    model.warm_up()  # compiling kernels may take longer than a client waits
     service = Service(model, "toy", keys or Keys.none("default"), **options)
     began = threading.Event()
     server = Server(service, ready=began.set, **chosen)

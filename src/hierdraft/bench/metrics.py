@@ -146,7 +146,10 @@ def _step_tokens(records: Sequence[Record]) -> dict[str, int]:
     return {str(size): counted[size] for size in sorted(counted)}
 
 
-def area_under_curve(members: Sequence[float], others: Sequence[float]) -> float:
-    """The chance that one of `members` is above one of `others`, equal ones counting half: 0.5 tells nothing."""
+def area_under_curve(members: Sequence[float], others: Sequence[float], tie: float = 0.0) -> float:
+    """The chance that one of `members` is above one of `others`, equal ones counting half: 0.5 tells nothing.
+
+    `tie`: most that equal ones may be apart.
+    """
     above = np.asarray(members)[:, None] - np.asarray(others)[None, :]
-    return float((above > 0).mean() + (above == 0).mean() / 2)
+    return float((above > tie).mean() + (np.abs(above) <= tie).mean() / 2)

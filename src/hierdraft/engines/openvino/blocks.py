@@ -118,7 +118,7 @@ class Blocks:
 
     def _keys_of(self, ids: Sequence[int] | Int32, namespace: str) -> Iterator[bytes]:
         """A key for each full block: of its own tokens, all before them, and the namespace."""
-        key = namespace.encode()
+        key = hashlib.blake2b(namespace.encode(), digest_size=16).digest()
         whole = np.asarray(ids, dtype=np.int32)
         for start in range(0, len(whole) - self._size + 1, self._size):
             key = hashlib.blake2b(key + whole[start : start + self._size].tobytes(), digest_size=16).digest()
