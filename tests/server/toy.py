@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from functools import cache
 from typing import Any
 
 from hierdraft.engines.toy import ToyEngine
@@ -51,11 +52,18 @@ def toy_model(seed: int = 3, template: Any = SILENT, **options: Any) -> Language
     return LanguageModel(Letters(seed, 257, memory=2, eos_ids=(256,)), ChatBytes(template), "toy", **options)
 
 
+@cache
+def compiled() -> None:
+    """Have the kernels compiled, by a model of its own: that may take longer than a client waits."""
+    with toy_model() as model:
+        model.warm_up()
+
+
 @contextmanager
 def served(model: LanguageModel, keys: Keys | None = None, **options: Any) -> Iterator[tuple[str, Service]]:
     """A running server: its address and its service. `options`: of `Service` and `Server`."""
     chosen = {name: options.pop(name) for name in ("hosts", "drain") if name in options}
-    model.warm_up()  # compiling kernels may take longer than a client waits
+    compiled()
     service = Service(model, "toy", keys or Keys.none("default"), **options)
     began = threading.Event()
     server = Server(service, ready=began.set, **chosen)
