@@ -6,6 +6,7 @@ every position on the accepted path is known. It says nothing about time, and ha
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -53,18 +54,25 @@ class ReplayEngine:
 
     def __init__(self, vocab_size: int) -> None:
         self.vocab_size = vocab_size
-        self._output: Int32 = np.empty(0, dtype=np.int32)
+        self._outputs: deque[Int32] = deque([np.empty(0, dtype=np.int32)])
 
-    def play(self, output: Sequence[int] | Int32) -> None:
-        """The next request's output. Raises UsageError if it is empty or has ids outside the vocabulary."""
-        ids = np.asarray(output, dtype=np.int32)
-        if len(ids) == 0 or ids.min() < 0 or ids.max() >= self.vocab_size:
+    def play(self, *outputs: Sequence[int] | Int32) -> None:
+        """What the next requests say, in the order in which they begin; the last one as often as asked for.
+
+        Raises UsageError for one that is empty or has ids outside the vocabulary.
+        """
+        ids = [np.asarray(output, dtype=np.int32) for output in outputs]
+        if any(len(one) == 0 or one.min() < 0 or one.max() >= self.vocab_size for one in ids):
             raise UsageError(f"A record's output must hold ids below {self.vocab_size}, at least one.")
-        self._output = ids
+        self._outputs = deque(ids)
+
+    def output(self) -> Int32:
+        """What the request says that begins now."""
+        return self._outputs.popleft() if len(self._outputs) > 1 else self._outputs[0]
 
     def open(self, ids: Sequence[int] | Int32 = (), *, reuse: str | None = "default") -> ReplaySequence:  # noqa: ARG002
-        """A text whose answer is what was put on last; the first part with a scored row ends its prompt."""
-        return ReplaySequence(self, self._output)
+        """A text whose answer was put on; the first part with a scored row ends its prompt."""
+        return ReplaySequence(self, self.output())
 
     def forward(self, parts: Sequence[Part]) -> list[Scored]:
         """What each record says after each node that agrees with it."""

@@ -91,7 +91,7 @@ class TimedReplay(ReplayEngine):
 
     def open(self, ids: Sequence[int] | Int32 = (), *, reuse: str | None = "default") -> TimedSequence:
         """A record, and a text of the model's."""
-        return TimedSequence(self, self._output, self.runner.open(ids, reuse=reuse))
+        return TimedSequence(self, self.output(), self.runner.open(ids, reuse=reuse))
 
     def forward(self, parts: Sequence[Part]) -> list[Scored]:
         """Wait for the model's choices, and return the records'."""
