@@ -34,7 +34,7 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) torch==$(TORCH)
 	$(PIP) -c constraints.txt -e '.[hf,adapters,structured,server,report,dev]'
-	@$(PIP) -c constraints.txt -e '.[openvino]' || \
+	@$(PIP) -c constraints.txt -e '.[convert]' || \
 	  echo "OpenVINO cannot be installed here, so models run on transformers, which is slower." >&2
 	@touch $@
 

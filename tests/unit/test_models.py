@@ -16,6 +16,7 @@ import hierdraft
 from hierdraft.errors import ModelError
 from hierdraft.models import hub as model_hub
 from hierdraft.models import named as models
+from hierdraft.models.known import NAMED_MODELS
 from tests.unit.model_shop import Shop, one_sentence, safetensors
 
 
@@ -153,7 +154,7 @@ def test_importing_stays_light() -> None:
 
 
 def test_the_shipped_table_is_consistent() -> None:
-    for name, model in models.NAMED_MODELS.items():
+    for name, model in NAMED_MODELS.items():
         assert model.name == name
         assert model.model_bytes > 4 * model.parameters
         for part in model.parts:

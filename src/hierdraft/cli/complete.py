@@ -8,14 +8,14 @@ from pathlib import Path
 
 def models(incomplete: str) -> list[str]:
     """Named models, then folders."""
-    from hierdraft.models.named import NAMED_MODELS
+    from hierdraft.models.known import NAMED_MODELS
 
     return [*_beginning(incomplete, NAMED_MODELS), *_paths(incomplete, suffix=None)]
 
 
 def named_models(incomplete: str) -> list[str]:
     """Named models only."""
-    from hierdraft.models.named import NAMED_MODELS
+    from hierdraft.models.known import NAMED_MODELS
 
     return _beginning(incomplete, NAMED_MODELS)
 

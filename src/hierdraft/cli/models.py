@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hierdraft.choices import WEIGHTS, listed
 from hierdraft.cli import options
 
 if TYPE_CHECKING:
@@ -40,6 +41,42 @@ def pull(
     with _progress(f"pulling {name}") as report:
         path = models.pull(name, _cache_dir(), report, force)
     _answer({"name": name, "path": str(path)}, as_json)
+
+
+@app.command("convert")
+def convert(
+    source: Annotated[str, typer.Argument(help="A GGUF file, a model's folder or name, or a hub id.")],
+    weights: Annotated[
+        str | None, typer.Option(help=f"{listed(WEIGHTS)}; default: a GGUF file's own, float32 for others.")
+    ] = None,
+    scheme: Annotated[str | None, typer.Option(help="Of int4: asym (with zero points, the default) or sym.")] = None,
+    group_size: Annotated[
+        int | None, typer.Option(help="Of int4: weights that share a scale (64 unless given); -1: all of a channel.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="A new folder for the result; default: in the cache.")] = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Convert a model for OpenVINO and print its folder, which --model takes, on any machine with OpenVINO.
+
+    Examples:
+
+      hierdraft models convert llama-3.2-1b-instruct-q4_k_m.gguf --out llama-ov
+
+      hierdraft models convert ./my-model --weights int4 --group-size 128 --out my-model-int4
+    """
+    from hierdraft.choices import int4_weights
+    from hierdraft.errors import UsageError
+    from hierdraft.models.convert_to import convert_to
+
+    if weights not in (None, *WEIGHTS):
+        raise UsageError(f"There are no weights {weights!r}: choose {listed(WEIGHTS)}.")
+    if (scheme is not None or group_size is not None) and weights != "int4":
+        raise UsageError("--scheme and --group-size belong to --weights int4.")
+    wanted = int4_weights(scheme, group_size) if weights == "int4" else weights
+    with _progress(f"converting {source}") as report:
+        report("running", 0.0)
+        folder = convert_to(source, wanted, out, _cache_dir())
+    _answer({"source": source, "path": str(folder)}, as_json)
 
 
 @app.command("list")

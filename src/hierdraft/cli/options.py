@@ -11,7 +11,7 @@ from hierdraft.choices import engine_names, listed, number_types
 from hierdraft.cli import complete
 
 Model = Annotated[
-    str | None, typer.Option(help="A named model, a folder, or a hub id.", autocompletion=complete.models)
+    str | None, typer.Option(help="A named model, a GGUF file, a folder, or a hub id.", autocompletion=complete.models)
 ]
 CheckedModel = Annotated[
     str | None,

@@ -60,7 +60,7 @@ def vllm_config(
 def _config(model: str, packs: Sequence[Pack], tokens: int, tenant: str | None) -> dict[str, Any]:
     """vLLM's settings for drafts: what stands after each of its options."""
     from hierdraft.integrations.vllm import CLASS, read_options
-    from hierdraft.models.named import NAMED_MODELS
+    from hierdraft.models.known import NAMED_MODELS
 
     name = model if model in NAMED_MODELS else None
     given = read_options({"model": name, "packs": [str(one.path) for one in packs] or None, "tenant": tenant})
@@ -79,7 +79,8 @@ def _find(model: str, cache_dir: Path, packs: Sequence[Pack]) -> tuple[str, str 
     PackError for a pack of another tokenizer.
     """
     from hierdraft.models.adapters import is_adapter
-    from hierdraft.models.named import HUB_NAME, NAMED_MODELS, folder_of, resolve
+    from hierdraft.models.known import NAMED_MODELS
+    from hierdraft.models.named import HUB_NAME, folder_of, resolve
 
     folder = folder_of(model)
     local = model in NAMED_MODELS or folder.is_dir()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from hierdraft.models import files
+from hierdraft.models.gguf import made_of
 from hierdraft.models.graphs import made_for
 from hierdraft.settings import INDEXES
 
@@ -14,8 +15,8 @@ from hierdraft.settings import INDEXES
 class CacheRow(TypedDict):
     """One thing in the cache, ready for JSON.
 
-    kind     `model`, `graph` (converted for OpenVINO), `adapter` (merged), `costs`, `kernels`, `indexes`,
-             `download`, `leftover`
+    kind     `model`, `graph` (converted for OpenVINO), `gguf` (what a GGUF file was converted to), `adapter` (merged),
+             `costs`, `kernels`, `indexes`, `download`, `leftover`
     what     the model it is for, or what it is
     unused   nothing that is installed now would use it again
     """
@@ -30,7 +31,7 @@ class CacheRow(TypedDict):
 def cached(cache_dir: Path) -> list[CacheRow]:
     """Everything that lies in the cache folder, models first. Raises CacheError if it cannot be read."""
     with files.disk_errors(cache_dir):
-        return [*_models(cache_dir), *_graphs(cache_dir), *_others(cache_dir)]
+        return [*_models(cache_dir), *_graphs(cache_dir), *_ggufs(cache_dir), *_others(cache_dir)]
 
 
 def belonging_to(rows: Iterable[CacheRow], name: str, cache_dir: Path) -> list[CacheRow]:
@@ -41,7 +42,7 @@ def belonging_to(rows: Iterable[CacheRow], name: str, cache_dir: Path) -> list[C
         row
         for row in rows
         if row["path"] == str(folder)
-        or (row["kind"] == "graph" and row["what"].partition(", ")[0] in (home, name))
+        or (row["kind"] in ("graph", "gguf") and row["what"].partition(", ")[0] in (home, name))
         or (row["kind"] in ("download", "leftover") and Path(row["path"]).name.lstrip(".").split(".tmp-")[0] == name)
     ]
 
@@ -77,6 +78,15 @@ def _graphs(cache_dir: Path) -> Iterator[CacheRow]:
         inside = Path(model).parent == cache_dir / "models"
         what = f"{Path(model).name if inside else model}, {weights}" if model else "of an earlier version"
         yield _row("graph", what, path, unused=not used)
+
+
+def _ggufs(cache_dir: Path) -> Iterator[CacheRow]:
+    for path in _inside(cache_dir / "gguf"):
+        if path.is_dir():
+            file, form, used = made_of(path)
+            half = path.name.startswith(".")
+            what = "half a conversion" if half else f"{file or 'of an earlier version'}, for {form or 'nobody'}"
+            yield _row("leftover" if half else "gguf", what, path, unused=not used)
 
 
 def _others(cache_dir: Path) -> Iterator[CacheRow]:

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from hierdraft.choices import int4_scheme
 from hierdraft.engines.hf.cache import layer_windows
 from hierdraft.engines.hf.facts import context_length, eos_ids, vocabulary
 from hierdraft.engines.hf.load import load_model, load_tokenizer
@@ -38,7 +39,7 @@ def convert_folder(model: Path, weights: str, folder: Path) -> Facts:
 
     Raises what `prepare` does, and whatever the converter comes up with.
     """
-    compress = compressor() if weights == "int8" else None
+    compress = compressor(weights) if weights.startswith("int") else None
     loaded = load_model(model, torch.float32)
     text_config = loaded.config.get_text_config(decoder=True)
     windows = tuple(layer_windows(loaded))
@@ -64,14 +65,23 @@ def _write(graph: Any, folder: Path, *, half: bool) -> None:
         raise cache_error(folder.parent, f"the graph could not be written: {reason}") from error
 
 
-def compressor() -> Any:
-    """What turns a graph's weights into int8. Raises MissingDependencyError."""
+def compressor(weights: str) -> Any:
+    """What turns a graph's weights into these. Raises MissingDependencyError, UsageError.
+
+    weights   `int8`; `int4`, which is `int4-asym-64`: zero points or not (`sym`), and how many weights share a scale
+    """
     try:
         with unreported():
             import nncf
     except ImportError as error:
-        raise MissingDependencyError(f"int8 weights need nncf ({error}): pip install 'hierdraft[openvino]'.") from error
-    return lambda graph: nncf.compress_weights(graph, mode=nncf.CompressWeightsMode.INT8_ASYM)
+        raise MissingDependencyError(
+            f"{weights} weights need nncf ({error}): pip install 'hierdraft[convert]'."
+        ) from error
+    if weights == "int8":
+        return lambda graph: nncf.compress_weights(graph, mode=nncf.CompressWeightsMode.INT8_ASYM)
+    scheme, size = int4_scheme(weights)
+    mode = {"asym": nncf.CompressWeightsMode.INT4_ASYM, "sym": nncf.CompressWeightsMode.INT4_SYM}[scheme]
+    return lambda graph: nncf.compress_weights(graph, mode=mode, ratio=1.0, group_size=size)
 
 
 @contextlib.contextmanager

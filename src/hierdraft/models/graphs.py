@@ -1,6 +1,7 @@
 """Graphs on disk: each model is converted once for each kind of weights, and kept complete or not at all.
 
-So is the refusal of a model that cannot be converted, until one of the packages that take part changes.
+So is the refusal of a model that cannot be converted, until one of the packages that take part changes. Of a graph that
+was downloaded only what has to be known of it is kept.
 """
 
 from __future__ import annotations
@@ -22,10 +23,15 @@ from hierdraft import errors
 from hierdraft.engines.openvino.files import FACTS, Facts
 from hierdraft.errors import HierdraftError, UnsupportedModelError
 from hierdraft.models.files import disk_errors
+from hierdraft.models.openvino_folders import describe
 from hierdraft.processes import run_module
+
+OWN = "own"
+"""Weights of a graph that was downloaded: as they are."""
 
 _FORM = 5
 _HASHED = (".json", ".jinja", ".model", ".txt", ".tiktoken")
+_WEIGHTS = (".safetensors", ".xml", ".bin")
 _REFUSAL, _ABOUT = "refused.json", "about.json"
 _log = logging.getLogger(__name__)
 
@@ -33,7 +39,7 @@ _log = logging.getLogger(__name__)
 def prepare(model: Path, weights: str, cache_dir: Path) -> Path:
     """The folder with the graph of the model in `model`, and its tokenizer; converts it where that was not done yet.
 
-    weights   see `NumberType`
+    weights   see `NumberType`; `OWN` for an OpenVINO folder
 
     Two processes at once take turns. Raises ModelError, UnsupportedModelError, CacheError, MissingDependencyError.
     """
@@ -54,12 +60,15 @@ def prepare(model: Path, weights: str, cache_dir: Path) -> Path:
 
 def _key(model: Path, weights: str) -> str:
     """A name that changes with the model's files, the kind of weights and all that takes part in a conversion."""
-    packages = ("openvino", "torch", "transformers", *(("nncf",) if weights == "int8" else ()))
+    if weights == OWN:
+        packages: tuple[str, ...] = ("openvino", "tokenizers")
+    else:
+        packages = ("openvino", "torch", "transformers", *(("nncf",) if weights.startswith("int") else ()))
     found = hashlib.sha256(repr((_FORM, weights, [version(package) for package in packages])).encode())
     for file in sorted(model.iterdir()):
         if file.suffix in _HASHED:
             found.update(file.read_bytes())
-        elif file.suffix == ".safetensors":
+        elif file.suffix in _WEIGHTS:
             about = file.stat()
             found.update(repr((file.name, about.st_size, about.st_mtime_ns)).encode())
     return found.hexdigest()[:24]
@@ -97,12 +106,13 @@ def _read(file: Path) -> dict[str, Any]:
 def _fill(model: Path, weights: str, folder: Path) -> None:
     for leftover in folder.parent.glob(f"{folder.name}.*/"):  # of conversions that were killed
         shutil.rmtree(leftover, ignore_errors=True)
-    _log.info("Converting %s for OpenVINO with %s weights: this is done once.", model.name, weights)
+    if weights != OWN:
+        _log.info("Converting %s for OpenVINO with %s weights: this is done once.", model.name, weights)
     beside = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
     try:
         try:
             (beside / _ABOUT).write_text(json.dumps({"model": str(model), "weights": weights}), encoding="utf-8")
-            facts = converted(model, weights, beside)
+            facts = _described(model, beside) if weights == OWN else converted(model, weights, beside)
         except _RefusalError as refusal:
             (beside / _REFUSAL).write_text(json.dumps({"says": str(refusal)}), encoding="utf-8")
         else:
@@ -115,6 +125,13 @@ def _fill(model: Path, weights: str, folder: Path) -> None:
 
 class _RefusalError(UnsupportedModelError):
     """What these versions of all that takes part will refuse again."""
+
+
+def _described(model: Path, folder: Path) -> Facts:
+    try:
+        return describe(model, folder)
+    except UnsupportedModelError as error:
+        raise _RefusalError(str(error)) from error
 
 
 def converted(model: Path, weights: str, folder: Path) -> Facts:

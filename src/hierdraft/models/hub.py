@@ -11,7 +11,10 @@ from hierdraft.errors import ModelError
 from hierdraft.models import adapters, files
 from hierdraft.privacy import unreported
 
-_HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.txt", "tokenizer.model", "*.tiktoken"]
+_HUB_FILES = [
+    "*.safetensors", "*.json", "*.jinja", "*.txt", "tokenizer.model", "*.tiktoken", "openvino_model.xml",
+    "openvino_model.bin",
+]  # fmt: skip
 
 _log = logging.getLogger(__name__)
 

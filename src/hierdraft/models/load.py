@@ -15,6 +15,7 @@ from hierdraft.engines.costs import StepCosts
 from hierdraft.engines.generation_config import GenerationDefaults
 from hierdraft.errors import CacheError, MissingDependencyError, UnsupportedModelError, UsageError
 from hierdraft.models.named import resolve
+from hierdraft.models.openvino_folders import is_openvino
 from hierdraft.protocols import Engine
 from hierdraft.settings import MOST_THREADS, load_settings
 
@@ -68,7 +69,7 @@ def load_parts(
     if threads is not None and not 1 <= threads <= MOST_THREADS:
         raise UsageError(f"The number of threads must be from 1 to {MOST_THREADS}, not {threads}.")
     cache_dir = load_settings().cache_dir
-    path = resolve(name, cache_dir).path
+    path = resolve(name, cache_dir, full=_wants_transformers(engine, device)).path
     defaults = GenerationDefaults.read(path, eos_only=not said)
     loaded, tokenizer = _load(
         path, cache_dir, engine=engine, dtype=dtype, device=device, threads=threads, exact=exact, lean=lean,
@@ -85,11 +86,14 @@ def _load(
     path: Path, cache_dir: Path, *, engine: str, dtype: str, device: str | None, threads: int | None,
     exact: bool | None, lean: bool, meanwhile: Callable[[], None],
 ) -> tuple[LoadedEngine, Any]:  # fmt: skip
-    if engine == "openvino" or (engine == "auto" and _has_openvino() and _on_cpu(device)):
+    own = is_openvino(path)
+    if own and _wants_transformers(engine, device):
+        raise UsageError(f"{path} is an OpenVINO folder: it runs on OpenVINO, on a CPU.")
+    if not _wants_transformers(engine, device):
         try:
             return _load_openvino(path, cache_dir, dtype, device, threads, exact, meanwhile)
         except (UnsupportedModelError, CacheError) as error:
-            if engine == "openvino" or dtype not in number_types("hf"):
+            if own or engine == "openvino" or dtype not in number_types("hf"):
                 raise
             warnings.warn(f"{error} It runs on transformers instead.", RuntimeWarning, stacklevel=2)
     if dtype not in number_types("hf"):
@@ -101,6 +105,11 @@ def _load(
     return hf_load.load_hf(path, cache_dir, dtype=dtype, device=device, threads=threads, lean=lean), tokenizer
 
 
+def _wants_transformers(engine: str, device: str | None) -> bool:
+    """Whether transformers is to run the model, by what was asked for and by what there is."""
+    return engine == "hf" or (engine == "auto" and not (_has_openvino() and _on_cpu(device)))
+
+
 def _has_openvino() -> bool:
     return find_spec("openvino") is not None
 
@@ -109,7 +118,7 @@ def _on_cpu(device: str | None) -> bool:
     """Whether a model would run on a CPU: it was asked for, or there is nothing better."""
     if device is not None:
         return device == "cpu"
-    if "torch" not in sys.modules and not _sees_accelerator():
+    if find_spec("torch") is None or ("torch" not in sys.modules and not _sees_accelerator()):
         return True
     from hierdraft.engines.hf.load import check_torch
 
@@ -142,14 +151,31 @@ def _load_openvino(
     if device not in (None, "cpu"):
         raise UsageError(f"OpenVINO runs on the CPU here, not on {device!r}: leave out the device.")
     from hierdraft.engines.openvino.engine import OpenVINOEngine
-    from hierdraft.models.graphs import prepare
+    from hierdraft.engines.openvino.files import Facts
+    from hierdraft.models.graphs import OWN, prepare
 
-    kind = "float32" if dtype == "auto" else dtype
-    folder = prepare(path, number_type(kind).weights, cache_dir)
+    if is_openvino(path):
+        folder = prepare(path, OWN, cache_dir)
+        kind = _computed_in(dtype, Facts.read(folder).weights, path)
+    else:
+        kind = "float32" if dtype == "auto" else dtype
+        folder = prepare(path, number_type(kind).weights, cache_dir)
     meanwhile()
     engine = OpenVINOEngine(folder, kind, threads, exact=exact)
     engine.measure_costs(stored=folder / f"costs-{engine.fingerprint}.json")
     return engine, _tokenizer(path, folder)
+
+
+def _computed_in(dtype: str, weights: str, path: Path) -> str:
+    """The number type of an engine for a graph that has its weights already. Raises UsageError."""
+    if dtype == "auto":
+        return weights
+    if dtype not in (weights, "float32", "bfloat16"):
+        raise UsageError(
+            f"{path} has {weights} weights, which stay as they are: leave out the number type, or choose float32 or "
+            "bfloat16 to compute in."
+        )
+    return dtype
 
 
 def _tokenizer(path: Path, folder: Path) -> Any:

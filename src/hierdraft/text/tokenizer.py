@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-_BACKEND, _FACTS = "tokenizer.json", "tokenizer_facts.json"
+from hierdraft.text.written import BACKEND, backend_of, facts_of
+
+_FACTS = "tokenizer_facts.json"
 _OWN = {
     "transformers.tokenization_utils_tokenizers",
     "transformers.tokenization_utils_base",
@@ -47,7 +49,7 @@ class StoredTokenizer:
 
         facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
         self._load, self._loaded = whole, None
-        self._tokenizer = Tokenizer.from_file(str(folder / _BACKEND))
+        self._tokenizer = Tokenizer.from_file(str(folder / BACKEND))
         self._length = self._tokenizer.get_vocab_size(with_added_tokens=True)
         self.chat_template: str | dict[str, str] | None = facts["chat_template"]
         self.special_tokens_map: dict[str, Any] = facts["special_tokens_map"]
@@ -92,6 +94,7 @@ class StoredTokenizer:
         self,
         conversation: Any,
         *,
+        tools: Sequence[Any] | None = None,
         chat_template: str | None = None,
         add_generation_prompt: bool = False,
         continue_final_message: bool = False,
@@ -104,14 +107,19 @@ class StoredTokenizer:
 
         messages = [dict(turn) for turn in conversation if isinstance(turn, Mapping)]
         template = self._template(chat_template)
-        simple = len(messages) == len(conversation) > 0 and is_plain(messages) and not continue_final_message
+        simple = len(messages) == len(conversation) > 0 and is_plain(messages) and is_plain(list(tools or ()))
+        if continue_final_message:
+            simple = simple and not add_generation_prompt and isinstance(messages[-1].get("content"), str)
         if others or template is None or not simple or (tokenize and return_dict):
             return self.whole.apply_chat_template(
-                conversation, chat_template=chat_template, add_generation_prompt=add_generation_prompt,
+                conversation, tools=tools, chat_template=chat_template, add_generation_prompt=add_generation_prompt,
                 continue_final_message=continue_final_message, tokenize=tokenize, return_dict=return_dict, **others,
             )  # fmt: skip
         messages = [{name: value for name, value in turn.items() if value is not None} for turn in messages]
-        text = fill(template, messages, add_generation_prompt=add_generation_prompt, **self.special_tokens_map)
+        text = fill(
+            template, messages, tools, continues=continue_final_message, add_generation_prompt=add_generation_prompt,
+            **self.special_tokens_map,
+        )  # fmt: skip
         return self._tokenizer.encode(text, add_special_tokens=False).ids if tokenize else text
 
     def _template(self, chosen: str | None) -> str | None:
@@ -139,6 +147,14 @@ def stored_in(folder: Path) -> bool:
     return (folder / _FACTS).is_file()
 
 
+def store_written(source: Path, folder: Path) -> None:
+    """Write what decoding needs of the tokenizer files in `source`. Raises ModelError, OSError."""
+    backend = backend_of(source)
+    facts = facts_of(source, backend)
+    (folder / BACKEND).write_text(backend.to_str(), encoding="utf-8")
+    (folder / _FACTS).write_text(json.dumps(facts), encoding="utf-8")
+
+
 def store(tokenizer: Any, folder: Path) -> bool:
     """Write what decoding needs of a transformers tokenizer; nothing, and False, if that would not be equal.
 
@@ -151,7 +167,7 @@ def store(tokenizer: Any, folder: Path) -> bool:
     backend = Tokenizer.from_str(tokenizer._tokenizer.to_str())  # the caller's keeps its truncation and padding
     backend.no_truncation()
     backend.no_padding()
-    (folder / _BACKEND).write_text(backend.to_str(), encoding="utf-8")
+    (folder / BACKEND).write_text(backend.to_str(), encoding="utf-8")
     names = (
         "chat_template", "special_tokens_map", "all_special_tokens", "all_special_ids", "eos_token", "eos_token_id",
         "pad_token_id",
@@ -162,7 +178,7 @@ def store(tokenizer: Any, folder: Path) -> bool:
     (folder / _FACTS).write_text(json.dumps(facts), encoding="utf-8")
     if _same(StoredTokenizer(folder, lambda: None), tokenizer):
         return True
-    for name in (_BACKEND, _FACTS):
+    for name in (BACKEND, _FACTS):
         (folder / name).unlink()
     return False
 

@@ -55,7 +55,8 @@ class OpenVINOEngine:
         """Compile the graph and check, with a tiny tree, that it attends as told, where that was not done before.
 
         dtype     `float32`; `float16`: weights of half the size, computed with in float32; `bfloat16`: computed with
-                  in bfloat16; `int8`: weights of a quarter of the size
+                  in bfloat16; `int8`, `int4`: weights of a quarter or an eighth of the size, computed with in bfloat16
+                  where the CPU can. Weights that were found as they are stay so, whatever is computed in
         threads   None: OpenVINO's own choice
         exact     promise plain decoding's ids everywhere, in a number type in which rows of other branches are rounded
                   otherwise: such rows are scored again before anything hangs on them, and their choices are believed
@@ -71,7 +72,7 @@ class OpenVINOEngine:
         self.exact = number_type(dtype).exact
         self.costs = StepCosts()
         self.fingerprint = _fingerprint(folder, dtype, threads)
-        self._cache = _cache(folder, _options(dtype, threads), facts.windows)
+        self._cache = _cache(graph_file(folder, facts), _options(dtype, threads), facts.windows)
         self._sizes = tuple(size for size in SIZES if size >= self._cache.least)
         self._rows = 0
         self._prices: list[float] = []
@@ -210,7 +211,7 @@ def _options(dtype: str, threads: int | None) -> dict[str, Any]:
     has_bfloat16 = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if dtype == "bfloat16" and not has_bfloat16:
         raise UsageError("This CPU does not compute in bfloat16: use float16, whose weights are as small.")
-    half = dtype == "bfloat16" or (dtype == "int8" and has_bfloat16)
+    half = dtype == "bfloat16" or (dtype in ("int8", "int4") and has_bfloat16)
     return {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": "bf16" if half else "f32",
@@ -220,17 +221,17 @@ def _options(dtype: str, threads: int | None) -> dict[str, Any]:
     }
 
 
-def _cache(folder: Path, options: dict[str, Any], windows: Sequence[int | None]) -> Pool | Variables:
+def _cache(file: Path, options: dict[str, Any], windows: Sequence[int | None]) -> Pool | Variables:
     """The compiled graph, in the cache that suits it. Raises UnsupportedModelError."""
     core = openvino.Core()
     try:
-        graph = core.read_model(graph_file(folder))
+        graph = core.read_model(file)
         if any(windows):
             return Variables(core.compile_model(graph, "CPU", options), windows)
         return Pool(core.compile_model(paged(graph), "CPU", options))
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
-        raise UnsupportedModelError(f"OpenVINO cannot compile {folder} ({reason}).") from error
+        raise UnsupportedModelError(f"OpenVINO cannot compile {file} ({reason}).") from error
 
 
 def _fingerprint(folder: Path, dtype: str, threads: int | None) -> str:

@@ -20,7 +20,11 @@ FACTS, _GRAPH = "facts.json", "graph.xml"
 
 @dataclass(frozen=True)
 class Facts:
-    """What the engine has to know of a model besides its graph; see `HFEngine` for the fields' meaning."""
+    """What the engine has to know of a model besides its graph; see `HFEngine` for the fields' meaning.
+
+    weights  the number type of a graph that is run as it was found; "" for those that were made here
+    graph    its file, where it lies elsewhere than in the folder of these facts
+    """
 
     architecture: str
     vocab_size: int
@@ -28,6 +32,8 @@ class Facts:
     bounded: bool
     eos_ids: tuple[int, ...]
     windows: tuple[int | None, ...]
+    weights: str = ""
+    graph: str = ""
 
     @classmethod
     def read(cls, folder: Path) -> Facts:
@@ -49,9 +55,11 @@ class Facts:
             raise ValueError("sizes are whole numbers above 0")
         if not all(type(token) is int for token in facts.eos_ids):
             raise ValueError("ids are whole numbers")
+        if not (isinstance(facts.weights, str) and isinstance(facts.graph, str)):
+            raise TypeError("names are texts")
         return facts
 
 
-def graph_file(folder: Path) -> Path:
+def graph_file(folder: Path, facts: Facts | None = None) -> Path:
     """Where the graph itself lies."""
-    return folder / _GRAPH
+    return Path(facts.graph) if facts is not None and facts.graph else folder / _GRAPH

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hierdraft.engines.openvino.downloaded import with_wanted_rows
 from hierdraft.engines.openvino.files import BEAM, IDS, MASK, POSITIONS, ROWS
 from hierdraft.engines.openvino.rows import Rows
 from hierdraft.engines.openvino.runtime import openvino, ops, paged_attention_transformation
@@ -22,13 +23,15 @@ _NOTHING = np.empty(0, dtype=np.uint8)
 
 def paged(graph: Any) -> Any:
     """The graph with paged attention in the place of its variables. Raises RuntimeError if that cannot be."""
+    ours = False
     for given in graph.inputs:
         name = _NAMES.get(given.get_any_name())
         if name is not None:
             given.get_tensor().set_names({name})
             given.get_node().set_friendly_name(name)
+        ours = ours or given.get_any_name() == ROWS
     paged_attention_transformation(graph, allow_qq_bias=True)
-    return _with_rows_of_attention(graph)
+    return _with_rows_of_attention(graph if ours else with_wanted_rows(graph))
 
 
 def _with_rows_of_attention(graph: Any) -> Any:
