@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from hierdraft.engines.costs import StepCosts
 from hierdraft.engines.hf.cache import GROWTH, TreeCache, layer_windows
@@ -22,12 +21,12 @@ from hierdraft.engines.hf.facts import context_length, drops_out, eos_ids, using
 from hierdraft.engines.hf.inputs import check_inputs
 from hierdraft.engines.hf.layers import Layers
 from hierdraft.engines.hf.lean import ATTENTION, check_packed
-from hierdraft.engines.hf.mask import full_mask, positions, sliding_mask
+from hierdraft.engines.hf.logits import ReadsLogits
+from hierdraft.engines.hf.mask import Masks, positions
 from hierdraft.engines.hf.sequence import HFSequence, as_before_if_it_fails
 from hierdraft.engines.hf.together import Inputs, calls
 from hierdraft.engines.measure import measured_costs
 from hierdraft.engines.sequences import check_parts, known_rows
-from hierdraft.engines.topids import top_ids
 from hierdraft.errors import UnsupportedModelError, UsageError
 from hierdraft.protocols import Offers, Part, Scored
 from hierdraft.tree import DraftTree, Int32
@@ -35,7 +34,7 @@ from hierdraft.tree import DraftTree, Int32
 _ATTENTIONS = ("sdpa", "eager", ATTENTION)
 
 
-class HFEngine:
+class HFEngine(ReadsLogits):
     """An `Engine` over a transformers model; the model itself is never changed.
 
     `bounded`: nothing can be decoded beyond `max_length`; else the model only was not made for it.
@@ -61,7 +60,7 @@ class HFEngine:
                 f"Attention {self._attention!r} takes no tree mask: load the model with attn_implementation='sdpa'."
             )
         text_config = model.config.get_text_config(decoder=True)
-        self.vocab_size = vocabulary(model, text_config)
+        super().__init__(vocabulary(model, text_config))
         self.max_length, self.bounded = context_length(model, text_config)
         self.eos_ids = eos_ids(model)
         self._threads = threads
@@ -71,9 +70,8 @@ class HFEngine:
         self.exact = model.dtype in (torch.float32, torch.float64)
         self.costs = costs or StepCosts()
         kv_heads = getattr(text_config, "num_key_value_heads", None) or text_config.num_attention_heads
-        self._stack = text_config.num_attention_heads // kv_heads if self._attention == ATTENTION else 1
-        self._row = torch.empty(self.vocab_size)
-        self._zeros = torch.zeros(1, 1, 1, 0)
+        stack = text_config.num_attention_heads // kv_heads if self._attention == ATTENTION else 1
+        self._masks = Masks(model, self.windows, stack)
         self._scores_together: bool | None = None
         self._tuples: bool | None = None
         self._check_tree_attention()
@@ -132,12 +130,7 @@ class HFEngine:
         inputs = Inputs(parts, self.windows, self.model.dtype, self.model.device)
         given, kept = inputs.given(), inputs.scored()
         if "attention_mask" in given:
-            masks = given["attention_mask"]
-            given["attention_mask"] = (
-                {kind: self._stacked(mask) for kind, mask in masks.items()}
-                if isinstance(masks, dict)
-                else self._stacked(masks)
-            )
+            given["attention_mask"] = self._masks.all_stacked(given["attention_mask"])
         with self.layers.showing({number for part in parts for number in part.hidden}) as hidden:
             if len(kept) < inputs.rows and self.model._supports_logits_to_keep():
                 logits = self.run({**given, "logits_to_keep": kept.to(self.model.device)})
@@ -202,7 +195,7 @@ class HFEngine:
         inputs = {"input_ids": ids, "position_ids": where[:, done:], "past_key_values": cache}
         cache.reserve(text + len(tree))
         if cache.length or len(tree):
-            inputs["attention_mask"] = self._mask(part, cache.length, where, done)
+            inputs["attention_mask"] = self._masks.of(part, cache.length, where, done)
         if text > 1 and self.model._supports_logits_to_keep():
             inputs["logits_to_keep"] = max(1, part.rows + len(tree))
         return inputs
@@ -212,53 +205,6 @@ class HFEngine:
         with torch.no_grad(), using_threads(self._threads):
             logits: torch.Tensor = self.model(**inputs, use_cache=True).logits
         return logits
-
-    def _mask(self, part: Part, length: int, where: torch.Tensor, done: int) -> torch.Tensor | dict[str, torch.Tensor]:
-        """One additive mask, or one per kind of layer where the model mixes full and sliding layers."""
-        tree, text = part.tree, len(part.tokens)
-        if text == 1 and len(tree) == 0:
-            full = self._open_row(length + 1)
-        else:
-            full = full_mask(tree, length, self.model.dtype, where.device, text)
-        window = min((w for w in self.windows if w is not None), default=None)
-        if window is None:
-            return self._stacked(full[:, :, done:])
-        sliding = self._stacked(sliding_mask(full, where, length, window)[:, :, done:])
-        if None not in self.windows:
-            return sliding
-        return {"full_attention": self._stacked(full[:, :, done:]), "sliding_attention": sliding}
-
-    def _open_row(self, columns: int) -> torch.Tensor:
-        """The mask of a single row, which sees everything: a view of zeros that are kept."""
-        if self._zeros.shape[-1] < columns:
-            self._zeros = torch.zeros(1, 1, 1, 2 * columns, dtype=self.model.dtype, device=self.model.device)
-        return self._zeros[..., :columns]
-
-    def _stacked(self, mask: torch.Tensor) -> torch.Tensor:
-        return mask.repeat(1, 1, self._stack, 1) if self._stack > 1 and mask.shape[2] > 1 else mask
-
-    def choices(self, logits: torch.Tensor) -> Int32:
-        """The highest logit per row, the lowest id among equals; waits for the device."""
-        if logits.device.type == "cpu":  # numpy's argmax is several times faster than torch's here
-            return np.array([self._wide(row).argmax() for row in logits], dtype=np.int32)
-        return logits.argmax(dim=-1).to("cpu", torch.int32).numpy()
-
-    def _wide(self, row: torch.Tensor) -> NDArray[Any]:
-        """One row as an array that numpy can search; half-precision rows go through a buffer that stays in cache."""
-        if row.dtype in (torch.float32, torch.float64):
-            return row.numpy()
-        return self._row.copy_(row).numpy()
-
-    def values(self, logits: torch.Tensor, row: int) -> NDArray[Any]:
-        """One row, copied; half-precision numbers as float32."""
-        wide = torch.float64 if logits.dtype == torch.float64 else torch.float32
-        return logits[row].to("cpu", wide, copy=True).numpy()
-
-    def top_ids(self, logits: torch.Tensor, k: int) -> Int32:
-        """The ids of the k highest logits per row, best first."""
-        if logits.device.type == "cpu":
-            return top_ids((self._wide(row) for row in logits), len(logits), k)
-        return logits.topk(k, dim=-1).indices.to("cpu", torch.int32).numpy()
 
     def cost(self, rows: int, plain: int = 1) -> float:
         """Seconds of a forward of `rows` rows; 0.0 before `measure_costs`."""

@@ -2,9 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 
+from hierdraft.protocols import Part
 from hierdraft.tree import DraftTree
+
+
+class Masks:
+    """The masks of a model's forwards of one text, and the form in which its attention takes them."""
+
+    def __init__(self, model: Any, windows: Sequence[int | None], stack: int) -> None:
+        """`windows`: see `layer_windows`; `stack`: how many times its attention takes the rows of a mask."""
+        self._dtype, self._device = model.dtype, model.device
+        self._window = min((window for window in windows if window is not None), default=None)
+        self._mixed = None in windows
+        self._stack = stack
+        self._zeros = torch.zeros(1, 1, 1, 0)
+
+    def of(self, part: Part, length: int, where: torch.Tensor, done: int) -> torch.Tensor | dict[str, torch.Tensor]:
+        """One additive mask, or one per kind of layer where the model mixes full and sliding layers.
+
+        length  tokens that are held
+        where   the part's positions, as `positions` gives them
+        done    rows of the part that are written already
+        """
+        tree, text = part.tree, len(part.tokens)
+        if text == 1 and len(tree) == 0:
+            full = self._open_row(length + 1)
+        else:
+            full = full_mask(tree, length, self._dtype, where.device, text)
+        if self._window is None:
+            return self.stacked(full[:, :, done:])
+        sliding = self.stacked(sliding_mask(full, where, length, self._window)[:, :, done:])
+        if not self._mixed:
+            return sliding
+        return {"full_attention": self.stacked(full[:, :, done:]), "sliding_attention": sliding}
+
+    def _open_row(self, columns: int) -> torch.Tensor:
+        """The mask of a single row, which sees everything: a view of zeros that are kept."""
+        if self._zeros.shape[-1] < columns:
+            self._zeros = torch.zeros(1, 1, 1, 2 * columns, dtype=self._dtype, device=self._device)
+        return self._zeros[..., :columns]
+
+    def stacked(self, mask: torch.Tensor) -> torch.Tensor:
+        """A mask [B, 1, T, width] with its rows as many times as the attention takes them."""
+        return mask.repeat(1, 1, self._stack, 1) if self._stack > 1 and mask.shape[2] > 1 else mask
+
+    def all_stacked(self, masks: torch.Tensor | dict[str, torch.Tensor]) -> torch.Tensor | dict[str, torch.Tensor]:
+        """The same of each."""
+        if isinstance(masks, dict):
+            return {kind: self.stacked(mask) for kind, mask in masks.items()}
+        return self.stacked(masks)
 
 
 def positions(tree: DraftTree, length: int, device: torch.device, text: int = 1) -> torch.Tensor:
