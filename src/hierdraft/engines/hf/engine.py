@@ -14,17 +14,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from hierdraft.engines.costs import StepCosts
+from hierdraft.engines.costs import SIZES, StepCosts
 from hierdraft.engines.hf.cache import GROWTH, TreeCache, layer_windows
 from hierdraft.engines.hf.check import attends_as_told, layers_return_tuples, scores_together
 from hierdraft.engines.hf.facts import context_length, drops_out, eos_ids, using_threads, vocabulary
+from hierdraft.engines.hf.graphs import ROWS, Begin, CudaCapture, Graphs
 from hierdraft.engines.hf.inputs import check_inputs
 from hierdraft.engines.hf.layers import Layers
 from hierdraft.engines.hf.lean import ATTENTION, check_packed
 from hierdraft.engines.hf.logits import ReadsLogits
 from hierdraft.engines.hf.mask import Masks, positions
 from hierdraft.engines.hf.sequence import HFSequence, as_before_if_it_fails
-from hierdraft.engines.hf.together import Inputs, calls
+from hierdraft.engines.hf.slots import Slots
+from hierdraft.engines.hf.together import Inputs, calls, price_on
 from hierdraft.engines.measure import measured_costs
 from hierdraft.engines.sequences import check_parts, known_rows
 from hierdraft.errors import UnsupportedModelError, UsageError
@@ -40,10 +42,13 @@ class HFEngine(ReadsLogits):
     `bounded`: nothing can be decoded beyond `max_length`; else the model only was not made for it.
     """
 
-    def __init__(self, model: Any, costs: StepCosts | None = None, threads: int | None = None) -> None:
+    def __init__(
+        self, model: Any, costs: StepCosts | None = None, threads: int | None = None, *, graphs: bool | Begin = True,
+    ) -> None:  # fmt: skip
         """Check the model and, with a tiny tree, that it attends as told.
 
         threads   torch's threads while the model runs; outside of a forward the process keeps its own number
+        graphs    on CUDA, capture forwards of a few sizes and replay them; or by what they are captured, on any device
 
         Raises UnsupportedModelError, saying why, for a model that cannot be verified against a draft tree.
         """
@@ -64,7 +69,9 @@ class HFEngine(ReadsLogits):
         self.max_length, self.bounded = context_length(model, text_config)
         self.eos_ids = eos_ids(model)
         self._threads = threads
-        self.fingerprint = _fingerprint(model, threads or torch.get_num_threads())
+        begin = _begin(model, graphs)
+        self.graphs = Graphs(model, self.windows, begin) if begin is not None else None
+        self.fingerprint = _fingerprint(model, threads or torch.get_num_threads(), self.graphs is not None)
         self.layers = Layers(model, len(self.windows))
         self.offers = Offers(layers=len(self.layers), extends=True, partial=len(self.layers) > 0)
         self.exact = model.dtype in (torch.float32, torch.float64)
@@ -80,6 +87,11 @@ class HFEngine(ReadsLogits):
     def threads(self) -> int:
         """CPU threads that a forward uses."""
         return self._threads or torch.get_num_threads()
+
+    @property
+    def slots(self) -> Slots | None:
+        """Where texts lie, None: each by itself."""
+        return None if self.graphs is None or self.graphs.off else self.graphs.slots
 
     def open(self, ids: Sequence[int] | Int32 = (), *, reuse: str | None = "default") -> HFSequence:  # noqa: ARG002
         """An empty sequence: what texts have in common is scored again."""
@@ -104,16 +116,23 @@ class HFEngine(ReadsLogits):
 
     def _scored(self, parts: Sequence[Part]) -> list[Scored]:
         """What each part is told; the new rows are written, and no sequence holds them yet."""
-        if len(parts) == 1 or not self._together():
+        found = self.graphs.scored(self, parts) if self.graphs is not None else {}
+        rest = [place for place in range(len(parts)) if place not in found]
+        found.update(zip(rest, self.eager([parts[place] for place in rest]), strict=True))
+        return [found[place] for place in range(len(parts))]
+
+    def eager(self, parts: Sequence[Part]) -> list[Scored]:
+        """The same by calls of the model, whatever was captured of it."""
+        if len(parts) < 2 or not self.shares_calls():
             return [self._alone(part) for part in parts]
         found: dict[int, Scored] = {}
-        for places in calls(parts, self.device):
+        for places in calls(parts, price_on(self.device)):
             chosen = [parts[place] for place in places]
             made = [self._alone(chosen[0])] if len(chosen) == 1 else self.side_by_side(chosen)
             found.update(zip(places, made, strict=True))
         return [found[place] for place in range(len(parts))]
 
-    def _together(self) -> bool:
+    def shares_calls(self) -> bool:
         """Whether the model scores several sequences in a call as it scores each alone; tried once, when it matters."""
         if self._scores_together is None:
             self._scores_together = scores_together(self)
@@ -208,15 +227,20 @@ class HFEngine(ReadsLogits):
 
     def cost(self, rows: int, plain: int = 1) -> float:
         """Seconds of a forward of `rows` rows; 0.0 before `measure_costs`."""
-        return self.costs(rows, plain)
+        return self.costs(self._padded(rows), self._padded(plain))
 
     def record(self, rows: int, seconds: float, plain: int = 1) -> None:
         """Follow the running engine's own timings."""
-        self.costs.record(rows, seconds, plain)
+        if self.graphs is None or not self.graphs.fresh:
+            self.costs.record(self._padded(rows), seconds, self._padded(plain))
+
+    def _padded(self, rows: int) -> int:
+        return rows if self.graphs is None else self.graphs.padded(rows)
 
     def measure_costs(self, stored: Path | None = None, context: int = 256) -> StepCosts:
         """See `measured_costs`, whose figures are used from now on."""
-        self.costs = measured_costs(self, stored, context, device=self.device)
+        sizes = SIZES if self.graphs is None else ROWS
+        self.costs = measured_costs(self, stored, context, sizes, device=self.device)
         return self.costs
 
     def _check_tree_attention(self) -> None:
@@ -236,10 +260,18 @@ class HFEngine(ReadsLogits):
             )
 
 
-def _fingerprint(model: Any, threads: int) -> str:
+def _begin(model: Any, graphs: bool | Begin) -> Begin | None:
+    """What forwards are captured by, None: by nothing."""
+    if isinstance(graphs, bool):
+        return CudaCapture if graphs and model.device.type == "cuda" else None
+    return graphs
+
+
+def _fingerprint(model: Any, threads: int, graphs: bool) -> str:
     """Identifies what a step costs: architecture and sizes, number type, device, threads, kernels."""
     parts = (
         model.config.to_json_string(), str(model.dtype), str(model.device), str(threads),
         torch.__version__, str(any(type(m).__name__ == "PackedLinear" for m in model.modules())),
+        *(["graphs"] if graphs else []),
     )  # fmt: skip
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from hierdraft.protocols import Part
 from hierdraft.tree import DraftTree
@@ -17,8 +19,7 @@ class Masks:
     def __init__(self, model: Any, windows: Sequence[int | None], stack: int) -> None:
         """`windows`: see `layer_windows`; `stack`: how many times its attention takes the rows of a mask."""
         self._dtype, self._device = model.dtype, model.device
-        self._window = min((window for window in windows if window is not None), default=None)
-        self._mixed = None in windows
+        self._windows = windows
         self._stack = stack
         self._zeros = torch.zeros(1, 1, 1, 0)
 
@@ -34,12 +35,10 @@ class Masks:
             full = self._open_row(length + 1)
         else:
             full = full_mask(tree, length, self._dtype, where.device, text)
-        if self._window is None:
-            return self.stacked(full[:, :, done:])
-        sliding = self.stacked(sliding_mask(full, where, length, self._window)[:, :, done:])
-        if not self._mixed:
-            return sliding
-        return {"full_attention": self.stacked(full[:, :, done:]), "sliding_attention": sliding}
+        return of_layers(
+            self._windows, self.stacked(full[:, :, done:]),
+            lambda window: self.stacked(sliding_mask(full, where, length, window)[:, :, done:]),
+        )  # fmt: skip
 
     def _open_row(self, columns: int) -> torch.Tensor:
         """The mask of a single row, which sees everything: a view of zeros that are kept."""
@@ -56,6 +55,25 @@ class Masks:
         if isinstance(masks, dict):
             return {kind: self.stacked(mask) for kind, mask in masks.items()}
         return self.stacked(masks)
+
+
+def of_layers(
+    windows: Sequence[int | None], full: torch.Tensor, sliding: Callable[[int], torch.Tensor]
+) -> torch.Tensor | dict[str, torch.Tensor]:
+    """The mask that layers with these windows take: `full`, `sliding` of the window, or one per kind of layer."""
+    window = min((window for window in windows if window is not None), default=None)
+    if window is None:
+        return full
+    return {"full_attention": full, "sliding_attention": sliding(window)} if None in windows else sliding(window)
+
+
+def seen_rows(tree: DraftTree, text: int) -> NDArray[np.bool_]:
+    """bool[text+n, text+n]: a row sees the text up to itself and its ancestors."""
+    if text == 0:
+        return tree.mask()[1:, 1:]
+    seen = np.tri(text + len(tree), dtype=np.bool_)
+    seen[text - 1 :, text - 1 :] = tree.mask()
+    return seen
 
 
 def positions(tree: DraftTree, length: int, device: torch.device, text: int = 1) -> torch.Tensor:
@@ -75,12 +93,7 @@ def full_mask(tree: DraftTree, length: int, dtype: torch.dtype, device: torch.de
     rows = text + len(tree)
     mask = torch.zeros(1, 1, rows, length + rows, dtype=dtype)
     if rows > 1:
-        below = torch.from_numpy(tree.mask())
-        seen = torch.ones(rows, rows, dtype=torch.bool).tril_()
-        if text:
-            seen[text - 1 :, text - 1 :] = below
-        else:
-            seen = below[1:, 1:]
+        seen = torch.from_numpy(seen_rows(tree, text))
         mask[0, 0, :, length:].masked_fill_(~seen, float("-inf"))
     return mask.to(device)
 
