@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -45,13 +46,20 @@ _CALL, _COLUMNS = 400.0, 50.0
 shape on an H200: 6.7 ms for a row, 0.017 ms for each more; reading and laying out a position, 0.3 us."""
 
 
+@cache
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    """The stream of a device that captures: one for all engines, since libraries keep a work space for each they see."""
+    stream: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    return stream
+
+
 class CudaCapture:
     """Captures CUDA graphs that share a pool of memory: of two of them, one runs when the other's results are read."""
 
     def __init__(self, device: torch.device) -> None:
         """Where they run."""
         self._device = device
-        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._stream = _side_stream(device)
         self._pool = torch.cuda.graph_pool_handle()
 
     def __call__(self, forward: Replay) -> Replay:
