@@ -137,3 +137,7 @@ class DraftWarning(UserWarning):
 
 class GenerationConfigWarning(UserWarning):
     """What a model's folder says about how answers are made, and what of it is done."""
+
+
+class SlowerWarning(UserWarning):
+    """Something runs more slowly than it could; the output is unaffected."""

@@ -38,7 +38,8 @@ def load(
              CPU, bfloat16 on CUDA, and what the weights are in a GGUF file or an OpenVINO folder
     device, threads   `cpu`, `cuda`, None: CUDA where there is one; CPU threads, None: the engine's own choice
     exact    plain decoding's ids in OpenVINO's bfloat16 and int8 too, not up to near ties, a little slower; None: no
-    lean     on a CPU, pack the weights and use attention without copies (`engines/hf/lean.py`)
+    lean     on a CPU, pack the weights and use attention without copies (`engines/hf/lean.py`); on CUDA, capture
+             forwards in graphs (`engines/hf/graphs.py`)
     packs    databases to draft from besides the model's own one; None: those in the settings
     learn    keep what the model says, per namespace, and draft from it; None: as the settings tell
     generation_config   do what the folder's generation_config.json says, as transformers does, but greedily unless a

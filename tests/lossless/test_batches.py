@@ -48,10 +48,10 @@ def counted(model: Any) -> list[int]:
     return calls
 
 
-def random_steps(name: str, model: Any, rounds: int) -> HFEngine:
+def random_steps(name: str, model: Any, rounds: int, ours: HFEngine | None = None) -> HFEngine:
     """Two engines are told the same, one of them in batches: logits, lengths and keys stay the same."""
     rng = np.random.default_rng(3)
-    ours, theirs = HFEngine(model), HFEngine(model)
+    ours, theirs = ours or HFEngine(model), HFEngine(model)
     pairs = [(ours.open(), theirs.open()) for _ in range(6)]
     for _ in range(rounds):
         chosen = [pairs[place] for place in rng.permutation(len(pairs))[: int(rng.integers(2, len(pairs) + 1))]]
@@ -119,7 +119,7 @@ def test_the_cheapest_way_to_make_calls(monkeypatch: pytest.MonkeyPatch) -> None
             sequence = engine.open()
             sequence.length = int(rng.integers(0, 100))
             parts.append(Part(sequence, np.zeros(int(rng.integers(1, 60)), dtype=np.int32), DraftTree.empty()))
-        made = together.calls(parts, "cpu")
+        made = together.calls(parts, together.price_on("cpu"))
         assert sorted(place for call in made for place in call) == list(range(len(parts)))
         ordered = sorted(range(len(parts)), key=lambda place: -len(parts[place].tokens))
         ways = []
@@ -165,7 +165,7 @@ def test_a_forward_that_fails_changes_no_sequence(sizes: list[int], begun: bool)
     engine, rng = HFEngine(model), np.random.default_rng(1)
     sequences = [engine.open() for _ in sizes]
     texts = [rng.integers(3, VOCABULARY, 9).astype(np.int32) if begun else np.empty(0, dtype=np.int32) for _ in sizes]
-    assert engine._together()
+    assert engine.shares_calls()
     if begun:
         engine.forward([Part(one, text, DraftTree.empty()) for one, text in zip(sequences, texts, strict=True)])
     parts = [

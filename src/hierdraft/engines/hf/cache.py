@@ -20,6 +20,7 @@ from transformers.cache_utils import (
     DynamicSlidingWindowLayer,
 )
 
+from hierdraft.engines.hf.slots import Block, Shape, Slots
 from hierdraft.errors import UnsupportedModelError
 
 GROWTH = 256
@@ -79,10 +80,11 @@ class RowLayer(CacheLayerMixin):  # type: ignore[misc]
 class TreeCache(Cache):  # type: ignore[misc]
     """The cache of one request."""
 
-    def __init__(self, layers: int) -> None:
-        """`layers`: how many attention layers the model has."""
+    def __init__(self, layers: int, slots: Slots | None = None) -> None:
+        """`layers`: how many attention layers the model has; `slots`: where it lies once it is settled, if anywhere."""
         self.length = 0
-        self._blocks: list[tuple[torch.Tensor, torch.Tensor, list[int]]] = []
+        self._slots = slots
+        self._blocks: list[Block] = []
         self._capacity = 0
         super().__init__(layers=[RowLayer(self) for _ in range(layers)])
 
@@ -106,6 +108,11 @@ class TreeCache(Cache):  # type: ignore[misc]
         for layer, rows in zip(self.layers, ahead, strict=True):
             layer.ahead = rows
 
+    def add(self, rows: int) -> None:
+        """Of every layer, so many more rows count: they were written elsewhere than through `update`."""
+        for layer in self.layers:
+            layer.ahead += rows
+
     def drop(self) -> None:
         """None of the rows after the kept positions count."""
         for layer in self.layers:
@@ -122,26 +129,29 @@ class TreeCache(Cache):  # type: ignore[misc]
             self.layers[:] = [RowLayer(self) for _ in self.layers]
 
     def _move(self, capacity: int) -> None:
-        shapes: dict[tuple[Any, ...], list[int]] = {}
+        shapes: dict[Shape, list[int]] = {}
         for index, layer in enumerate(self.layers):
             if layer.is_initialized:
                 k, v = layer.keys, layer.values
                 shapes.setdefault((k.shape[1], k.shape[3], v.shape[3], k.dtype, k.device), []).append(index)
-        blocks = []
-        for (heads, key_dim, value_dim, dtype, device), members in shapes.items():
-            keys = torch.zeros(len(members), 1, heads, capacity, key_dim, dtype=dtype, device=device)
-            values = torch.zeros(len(members), 1, heads, capacity, value_dim, dtype=dtype, device=device)
+        blocks = self._slots.take(self, shapes, capacity) if self._slots is not None else None
+        if blocks is None:
+            blocks = [_block(shape, members, capacity) for shape, members in shapes.items()]
+        for keys, values, members in blocks:
             for place, index in enumerate(members):
                 layer = self.layers[index]
                 used = self.length + layer.ahead
                 keys[place, :, :, :used] = layer.keys[:, :, :used]
                 values[place, :, :, :used] = layer.values[:, :, :used]
-            blocks.append((keys, values, members))
-        for keys, values, members in blocks:  # now that there was memory for all
+        self.lie_in(blocks)  # now that there was memory for all
+        self._capacity = blocks[0][0].shape[3] if blocks else capacity
+
+    def lie_in(self, blocks: Sequence[Block]) -> None:
+        """From now on the rows are these, which hold what the others hold."""
+        for keys, values, members in blocks:
             for place, index in enumerate(members):
                 self.layers[index].keys, self.layers[index].values = keys[place], values[place]
-        self._blocks = blocks
-        self._capacity = capacity
+        self._blocks = [*blocks]
 
     def keep(self, rows: Sequence[int]) -> None:
         """Keep these of the rows that count, in order, and no others; `rows` must ascend."""
@@ -160,6 +170,14 @@ class TreeCache(Cache):  # type: ignore[misc]
             raise ValueError(f"cannot rewind from {self.length} to {length} positions")
         self.length = length
         self.drop()
+
+
+def _block(shape: Shape, members: list[int], capacity: int) -> Block:
+    """Memory of its own for layers of one shape."""
+    heads, key_dim, value_dim, dtype, device = shape
+    keys = torch.zeros(len(members), 1, heads, capacity, key_dim, dtype=dtype, device=device)
+    values = torch.zeros(len(members), 1, heads, capacity, value_dim, dtype=dtype, device=device)
+    return keys, values, members
 
 
 def layer_windows(model: Any) -> list[int | None]:

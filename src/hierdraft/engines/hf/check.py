@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -29,6 +29,7 @@ _MARGIN = 8
 _LOUD = 8.0
 _SPAN = re.compile(r"window|chunk|block|span|stride|segment|local|band")
 _EXACT, _HALF = 1e-3, 5e-2
+_CLEAR = 4.0
 
 
 def attends_as_told(engine: HFEngine) -> bool:
@@ -112,6 +113,21 @@ def _alike(engine: HFEngine, found: torch.Tensor, wanted: torch.Tensor) -> bool:
     found, wanted = found.double(), wanted.double()
     error = (found - wanted).square().mean().sqrt() / wanted.square().mean().sqrt()
     return bool(error <= (_EXACT if engine.exact else _HALF))
+
+
+def agree(engine: HFEngine, found: Sequence[torch.Tensor], wanted: Sequence[torch.Tensor]) -> bool:
+    """Whether logits [rows, V] of two computations are alike, and choose alike where one of them leads clearly.
+
+    Rows that are no numbers in `wanted` are left out.
+    """
+    ours, theirs = torch.cat([*found]).double(), torch.cat([*wanted]).double()
+    sound = theirs.isfinite().all(dim=-1)
+    ours, theirs = ours[sound], theirs[sound]
+    best = theirs.topk(2, dim=-1).values
+    allowed = _CLEAR * (_EXACT if engine.exact else _HALF) * theirs.square().mean().sqrt()
+    clear = best[:, 0] - best[:, 1] > allowed
+    same = ours.argmax(dim=-1) == theirs.argmax(dim=-1)
+    return _alike(engine, ours, theirs) and bool(same[clear].all())
 
 
 def _as_generate(model: Any, texts: list[list[int]], length: int) -> dict[str, torch.Tensor]:

@@ -13,21 +13,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from hierdraft.engines.costs import StepCosts
+from hierdraft.engines.costs import SIZES, StepCosts
 from hierdraft.engines.hf.cache import GROWTH, TreeCache, layer_windows
 from hierdraft.engines.hf.check import attends_as_told, layers_return_tuples, scores_together
 from hierdraft.engines.hf.facts import context_length, drops_out, eos_ids, using_threads, vocabulary
+from hierdraft.engines.hf.graphs import ROWS, Begin, CudaCapture, Graphs
 from hierdraft.engines.hf.inputs import check_inputs
 from hierdraft.engines.hf.layers import Layers
 from hierdraft.engines.hf.lean import ATTENTION, check_packed
-from hierdraft.engines.hf.mask import full_mask, positions, sliding_mask
+from hierdraft.engines.hf.logits import ReadsLogits
+from hierdraft.engines.hf.mask import Masks, positions
 from hierdraft.engines.hf.sequence import HFSequence, as_before_if_it_fails
-from hierdraft.engines.hf.together import Inputs, calls
+from hierdraft.engines.hf.slots import Slots
+from hierdraft.engines.hf.together import Inputs, calls, price_on
 from hierdraft.engines.measure import measured_costs
 from hierdraft.engines.sequences import check_parts, known_rows
-from hierdraft.engines.topids import top_ids
 from hierdraft.errors import UnsupportedModelError, UsageError
 from hierdraft.protocols import Offers, Part, Scored
 from hierdraft.tree import DraftTree, Int32
@@ -35,16 +36,19 @@ from hierdraft.tree import DraftTree, Int32
 _ATTENTIONS = ("sdpa", "eager", ATTENTION)
 
 
-class HFEngine:
+class HFEngine(ReadsLogits):
     """An `Engine` over a transformers model; the model itself is never changed.
 
     `bounded`: nothing can be decoded beyond `max_length`; else the model only was not made for it.
     """
 
-    def __init__(self, model: Any, costs: StepCosts | None = None, threads: int | None = None) -> None:
+    def __init__(
+        self, model: Any, costs: StepCosts | None = None, threads: int | None = None, *, graphs: bool | Begin = True,
+    ) -> None:  # fmt: skip
         """Check the model and, with a tiny tree, that it attends as told.
 
         threads   torch's threads while the model runs; outside of a forward the process keeps its own number
+        graphs    on CUDA, capture forwards of a few sizes and replay them; or by what they are captured, on any device
 
         Raises UnsupportedModelError, saying why, for a model that cannot be verified against a draft tree.
         """
@@ -61,19 +65,20 @@ class HFEngine:
                 f"Attention {self._attention!r} takes no tree mask: load the model with attn_implementation='sdpa'."
             )
         text_config = model.config.get_text_config(decoder=True)
-        self.vocab_size = vocabulary(model, text_config)
+        super().__init__(vocabulary(model, text_config))
         self.max_length, self.bounded = context_length(model, text_config)
         self.eos_ids = eos_ids(model)
         self._threads = threads
-        self.fingerprint = _fingerprint(model, threads or torch.get_num_threads())
+        begin = _begin(model, graphs)
+        self.graphs = Graphs(model, self.windows, begin) if begin is not None else None
+        self.fingerprint = _fingerprint(model, threads or torch.get_num_threads(), self.graphs is not None)
         self.layers = Layers(model, len(self.windows))
         self.offers = Offers(layers=len(self.layers), extends=True, partial=len(self.layers) > 0)
         self.exact = model.dtype in (torch.float32, torch.float64)
         self.costs = costs or StepCosts()
         kv_heads = getattr(text_config, "num_key_value_heads", None) or text_config.num_attention_heads
-        self._stack = text_config.num_attention_heads // kv_heads if self._attention == ATTENTION else 1
-        self._row = torch.empty(self.vocab_size)
-        self._zeros = torch.zeros(1, 1, 1, 0)
+        stack = text_config.num_attention_heads // kv_heads if self._attention == ATTENTION else 1
+        self._masks = Masks(model, self.windows, stack)
         self._scores_together: bool | None = None
         self._tuples: bool | None = None
         self._check_tree_attention()
@@ -82,6 +87,11 @@ class HFEngine:
     def threads(self) -> int:
         """CPU threads that a forward uses."""
         return self._threads or torch.get_num_threads()
+
+    @property
+    def slots(self) -> Slots | None:
+        """Where texts lie, None: each by itself."""
+        return None if self.graphs is None or self.graphs.off else self.graphs.slots
 
     def open(self, ids: Sequence[int] | Int32 = (), *, reuse: str | None = "default") -> HFSequence:  # noqa: ARG002
         """An empty sequence: what texts have in common is scored again."""
@@ -106,16 +116,23 @@ class HFEngine:
 
     def _scored(self, parts: Sequence[Part]) -> list[Scored]:
         """What each part is told; the new rows are written, and no sequence holds them yet."""
-        if len(parts) == 1 or not self._together():
+        found = self.graphs.scored(self, parts) if self.graphs is not None else {}
+        rest = [place for place in range(len(parts)) if place not in found]
+        found.update(zip(rest, self.eager([parts[place] for place in rest]), strict=True))
+        return [found[place] for place in range(len(parts))]
+
+    def eager(self, parts: Sequence[Part]) -> list[Scored]:
+        """The same by calls of the model, whatever was captured of it."""
+        if len(parts) < 2 or not self.shares_calls():
             return [self._alone(part) for part in parts]
         found: dict[int, Scored] = {}
-        for places in calls(parts, self.device):
+        for places in calls(parts, price_on(self.device)):
             chosen = [parts[place] for place in places]
             made = [self._alone(chosen[0])] if len(chosen) == 1 else self.side_by_side(chosen)
             found.update(zip(places, made, strict=True))
         return [found[place] for place in range(len(parts))]
 
-    def _together(self) -> bool:
+    def shares_calls(self) -> bool:
         """Whether the model scores several sequences in a call as it scores each alone; tried once, when it matters."""
         if self._scores_together is None:
             self._scores_together = scores_together(self)
@@ -132,12 +149,7 @@ class HFEngine:
         inputs = Inputs(parts, self.windows, self.model.dtype, self.model.device)
         given, kept = inputs.given(), inputs.scored()
         if "attention_mask" in given:
-            masks = given["attention_mask"]
-            given["attention_mask"] = (
-                {kind: self._stacked(mask) for kind, mask in masks.items()}
-                if isinstance(masks, dict)
-                else self._stacked(masks)
-            )
+            given["attention_mask"] = self._masks.all_stacked(given["attention_mask"])
         with self.layers.showing({number for part in parts for number in part.hidden}) as hidden:
             if len(kept) < inputs.rows and self.model._supports_logits_to_keep():
                 logits = self.run({**given, "logits_to_keep": kept.to(self.model.device)})
@@ -202,7 +214,7 @@ class HFEngine:
         inputs = {"input_ids": ids, "position_ids": where[:, done:], "past_key_values": cache}
         cache.reserve(text + len(tree))
         if cache.length or len(tree):
-            inputs["attention_mask"] = self._mask(part, cache.length, where, done)
+            inputs["attention_mask"] = self._masks.of(part, cache.length, where, done)
         if text > 1 and self.model._supports_logits_to_keep():
             inputs["logits_to_keep"] = max(1, part.rows + len(tree))
         return inputs
@@ -213,64 +225,22 @@ class HFEngine:
             logits: torch.Tensor = self.model(**inputs, use_cache=True).logits
         return logits
 
-    def _mask(self, part: Part, length: int, where: torch.Tensor, done: int) -> torch.Tensor | dict[str, torch.Tensor]:
-        """One additive mask, or one per kind of layer where the model mixes full and sliding layers."""
-        tree, text = part.tree, len(part.tokens)
-        if text == 1 and len(tree) == 0:
-            full = self._open_row(length + 1)
-        else:
-            full = full_mask(tree, length, self.model.dtype, where.device, text)
-        window = min((w for w in self.windows if w is not None), default=None)
-        if window is None:
-            return self._stacked(full[:, :, done:])
-        sliding = self._stacked(sliding_mask(full, where, length, window)[:, :, done:])
-        if None not in self.windows:
-            return sliding
-        return {"full_attention": self._stacked(full[:, :, done:]), "sliding_attention": sliding}
-
-    def _open_row(self, columns: int) -> torch.Tensor:
-        """The mask of a single row, which sees everything: a view of zeros that are kept."""
-        if self._zeros.shape[-1] < columns:
-            self._zeros = torch.zeros(1, 1, 1, 2 * columns, dtype=self.model.dtype, device=self.model.device)
-        return self._zeros[..., :columns]
-
-    def _stacked(self, mask: torch.Tensor) -> torch.Tensor:
-        return mask.repeat(1, 1, self._stack, 1) if self._stack > 1 and mask.shape[2] > 1 else mask
-
-    def choices(self, logits: torch.Tensor) -> Int32:
-        """The highest logit per row, the lowest id among equals; waits for the device."""
-        if logits.device.type == "cpu":  # numpy's argmax is several times faster than torch's here
-            return np.array([self._wide(row).argmax() for row in logits], dtype=np.int32)
-        return logits.argmax(dim=-1).to("cpu", torch.int32).numpy()
-
-    def _wide(self, row: torch.Tensor) -> NDArray[Any]:
-        """One row as an array that numpy can search; half-precision rows go through a buffer that stays in cache."""
-        if row.dtype in (torch.float32, torch.float64):
-            return row.numpy()
-        return self._row.copy_(row).numpy()
-
-    def values(self, logits: torch.Tensor, row: int) -> NDArray[Any]:
-        """One row, copied; half-precision numbers as float32."""
-        wide = torch.float64 if logits.dtype == torch.float64 else torch.float32
-        return logits[row].to("cpu", wide, copy=True).numpy()
-
-    def top_ids(self, logits: torch.Tensor, k: int) -> Int32:
-        """The ids of the k highest logits per row, best first."""
-        if logits.device.type == "cpu":
-            return top_ids((self._wide(row) for row in logits), len(logits), k)
-        return logits.topk(k, dim=-1).indices.to("cpu", torch.int32).numpy()
-
     def cost(self, rows: int, plain: int = 1) -> float:
         """Seconds of a forward of `rows` rows; 0.0 before `measure_costs`."""
-        return self.costs(rows, plain)
+        return self.costs(self._padded(rows), self._padded(plain))
 
     def record(self, rows: int, seconds: float, plain: int = 1) -> None:
         """Follow the running engine's own timings."""
-        self.costs.record(rows, seconds, plain)
+        if self.graphs is None or not self.graphs.fresh:
+            self.costs.record(self._padded(rows), seconds, self._padded(plain))
+
+    def _padded(self, rows: int) -> int:
+        return rows if self.graphs is None else self.graphs.padded(rows)
 
     def measure_costs(self, stored: Path | None = None, context: int = 256) -> StepCosts:
         """See `measured_costs`, whose figures are used from now on."""
-        self.costs = measured_costs(self, stored, context, device=self.device)
+        sizes = SIZES if self.graphs is None else ROWS
+        self.costs = measured_costs(self, stored, context, sizes, device=self.device)
         return self.costs
 
     def _check_tree_attention(self) -> None:
@@ -290,10 +260,18 @@ class HFEngine:
             )
 
 
-def _fingerprint(model: Any, threads: int) -> str:
+def _begin(model: Any, graphs: bool | Begin) -> Begin | None:
+    """What forwards are captured by, None: by nothing."""
+    if isinstance(graphs, bool):
+        return CudaCapture if graphs and model.device.type == "cuda" else None
+    return graphs
+
+
+def _fingerprint(model: Any, threads: int, graphs: bool) -> str:
     """Identifies what a step costs: architecture and sizes, number type, device, threads, kernels."""
     parts = (
         model.config.to_json_string(), str(model.dtype), str(model.device), str(threads),
         torch.__version__, str(any(type(m).__name__ == "PackedLinear" for m in model.modules())),
+        *(["graphs"] if graphs else []),
     )  # fmt: skip
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]

@@ -32,7 +32,7 @@ def load_hf(
 
     if lean:
         make_lean(model)
-    engine = HFEngine(model, threads=threads)
+    engine = HFEngine(model, threads=threads, graphs=lean)
     engine.measure_costs(stored=cache_dir / "costs" / f"{engine.fingerprint}.json")
     return engine
 

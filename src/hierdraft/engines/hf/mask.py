@@ -2,9 +2,78 @@
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hierdraft.protocols import Part
 from hierdraft.tree import DraftTree
+
+
+class Masks:
+    """The masks of a model's forwards of one text, and the form in which its attention takes them."""
+
+    def __init__(self, model: Any, windows: Sequence[int | None], stack: int) -> None:
+        """`windows`: see `layer_windows`; `stack`: how many times its attention takes the rows of a mask."""
+        self._dtype, self._device = model.dtype, model.device
+        self._windows = windows
+        self._stack = stack
+        self._zeros = torch.zeros(1, 1, 1, 0)
+
+    def of(self, part: Part, length: int, where: torch.Tensor, done: int) -> torch.Tensor | dict[str, torch.Tensor]:
+        """One additive mask, or one per kind of layer where the model mixes full and sliding layers.
+
+        length  tokens that are held
+        where   the part's positions, as `positions` gives them
+        done    rows of the part that are written already
+        """
+        tree, text = part.tree, len(part.tokens)
+        if text == 1 and len(tree) == 0:
+            full = self._open_row(length + 1)
+        else:
+            full = full_mask(tree, length, self._dtype, where.device, text)
+        return of_layers(
+            self._windows, self.stacked(full[:, :, done:]),
+            lambda window: self.stacked(sliding_mask(full, where, length, window)[:, :, done:]),
+        )  # fmt: skip
+
+    def _open_row(self, columns: int) -> torch.Tensor:
+        """The mask of a single row, which sees everything: a view of zeros that are kept."""
+        if self._zeros.shape[-1] < columns:
+            self._zeros = torch.zeros(1, 1, 1, 2 * columns, dtype=self._dtype, device=self._device)
+        return self._zeros[..., :columns]
+
+    def stacked(self, mask: torch.Tensor) -> torch.Tensor:
+        """A mask [B, 1, T, width] with its rows as many times as the attention takes them."""
+        return mask.repeat(1, 1, self._stack, 1) if self._stack > 1 and mask.shape[2] > 1 else mask
+
+    def all_stacked(self, masks: torch.Tensor | dict[str, torch.Tensor]) -> torch.Tensor | dict[str, torch.Tensor]:
+        """The same of each."""
+        if isinstance(masks, dict):
+            return {kind: self.stacked(mask) for kind, mask in masks.items()}
+        return self.stacked(masks)
+
+
+def of_layers(
+    windows: Sequence[int | None], full: torch.Tensor, sliding: Callable[[int], torch.Tensor]
+) -> torch.Tensor | dict[str, torch.Tensor]:
+    """The mask that layers with these windows take: `full`, `sliding` of the window, or one per kind of layer."""
+    window = min((window for window in windows if window is not None), default=None)
+    if window is None:
+        return full
+    return {"full_attention": full, "sliding_attention": sliding(window)} if None in windows else sliding(window)
+
+
+def seen_rows(tree: DraftTree, text: int) -> NDArray[np.bool_]:
+    """bool[text+n, text+n]: a row sees the text up to itself and its ancestors."""
+    if text == 0:
+        return tree.mask()[1:, 1:]
+    seen = np.tri(text + len(tree), dtype=np.bool_)
+    seen[text - 1 :, text - 1 :] = tree.mask()
+    return seen
 
 
 def positions(tree: DraftTree, length: int, device: torch.device, text: int = 1) -> torch.Tensor:
@@ -24,12 +93,7 @@ def full_mask(tree: DraftTree, length: int, dtype: torch.dtype, device: torch.de
     rows = text + len(tree)
     mask = torch.zeros(1, 1, rows, length + rows, dtype=dtype)
     if rows > 1:
-        below = torch.from_numpy(tree.mask())
-        seen = torch.ones(rows, rows, dtype=torch.bool).tril_()
-        if text:
-            seen[text - 1 :, text - 1 :] = below
-        else:
-            seen = below[1:, 1:]
+        seen = torch.from_numpy(seen_rows(tree, text))
         mask[0, 0, :, length:].masked_fill_(~seen, float("-inf"))
     return mask.to(device)
 

@@ -20,7 +20,7 @@ class HFSequence(LayeredSequence):
     def __init__(self, engine: HFEngine) -> None:
         """An empty one."""
         super().__init__(engine)
-        self.cache = TreeCache(len(engine.windows))
+        self.cache = TreeCache(len(engine.windows), engine.slots)
 
     def hold(self, part: Part) -> None:
         """All rows of the part are written: its tokens are held, its tree can be committed or go on."""

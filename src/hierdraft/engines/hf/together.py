@@ -1,16 +1,14 @@
 """Several sequences in one call of the model: who shares a call, and what the model is given then.
 
 Every sequence keeps a cache of its own. For a call of several, each layer writes the new rows into those caches and
-lays the texts side by side in one buffer, which all layers share. That is a copy of the texts per call. Slots in one
-block of memory would save it as long as the same sequences come in the same order; but requests come and go and calls
-are made up anew each time, by size, so texts would be moved about as often, one sequence alone would pay for it, and
-memory would not be free when its sequence is.
+lays the texts side by side in one buffer, which all layers share. That is a copy of the texts per call. Calls that are
+captured in CUDA graphs find the texts by the numbers of their rows instead (`slots.py`, `static.py`).
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, cast
 
@@ -31,7 +29,17 @@ _COLUMNS = 256
 """Laying this many positions of a text beside others costs as much as a row."""
 
 
-def calls(parts: Sequence[Part], device: str) -> list[list[int]]:
+Price = Callable[[int, int, int], float]
+"""What a call costs, in rows: of so many texts, the longest with so many rows and so many positions in all."""
+
+
+def price_on(device: str) -> Price:
+    """Of calls of the model as it is."""
+    call = _CALL.get(device.partition(":")[0], _CALL_ELSEWHERE)
+    return lambda count, rows, width: call + count * (rows + (width / _COLUMNS if count > 1 else 0.0))
+
+
+def calls(parts: Sequence[Part], price: Price) -> list[list[int]]:
     """Which parts share a call: places in `parts`, so that rows, padding and calls together cost the least.
 
     A prompt beside small trees is a call of its own: every tree would be padded to its length.
@@ -42,14 +50,12 @@ def calls(parts: Sequence[Part], device: str) -> list[list[int]]:
         parts[place].sequence.length + known_rows(parts[place]) + count
         for place, count in zip(order, rows, strict=True)
     ]
-    call = _CALL.get(device.partition(":")[0], _CALL_ELSEWHERE)
     best, cuts = [0.0], [0]
     for end in range(1, len(order) + 1):
         found, width = (float("inf"), 0), 0
         for start in reversed(range(end)):
-            count, width = end - start, max(width, widths[start])
-            copied = width / _COLUMNS if count > 1 else 0.0
-            found = min(found, (best[start] + call + count * (rows[start] + copied), start))
+            width = max(width, widths[start])
+            found = min(found, (best[start] + price(end - start, rows[start], width), start))
         best.append(found[0])
         cuts.append(found[1])
     bounds = [len(order)]
