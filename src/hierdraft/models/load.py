@@ -158,6 +158,11 @@ def _load_openvino(
         folder = prepare(path, OWN, cache_dir)
         kind = _computed_in(dtype, Facts.read(folder).weights, path)
     else:
+        if missing := [name for name in ("torch", "transformers") if find_spec(name) is None]:
+            raise MissingDependencyError(
+                f"{path} is a transformers folder, which takes {' and '.join(missing)} to convert: pip install "
+                "'hierdraft[convert]'."
+            )
         kind = "float32" if dtype == "auto" else dtype
         folder = prepare(path, number_type(kind).weights, cache_dir)
     meanwhile()

@@ -48,7 +48,7 @@ shape on an H200: 6.7 ms for a row, 0.017 ms for each more; reading and laying o
 
 @cache
 def _side_stream(device: torch.device) -> torch.cuda.Stream:
-    """The stream of a device that captures: one for all engines, since libraries keep a work space for each they see."""
+    """The stream that captures on a device: one for all engines, since libraries keep a work space for each."""
     stream: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     return stream
 
