@@ -11,7 +11,7 @@ from pathlib import Path
 from hierdraft.engines.openvino.files import FACTS, Facts, graph_file
 from hierdraft.errors import UsageError
 from hierdraft.models import files
-from hierdraft.models.gguf import folder_of, gguf_in
+from hierdraft.models.gguf import ABOUT, folder_of, gguf_in
 from hierdraft.models.graphs import prepare
 from hierdraft.models.named import folder_of as path_of
 from hierdraft.models.named import resolve
@@ -57,7 +57,7 @@ def _placed(model: Path, prepared: Path | None, out: Path, weights: str = "") ->
         try:
             temporary.mkdir()
             for file in sorted(model.iterdir()):
-                if file.suffix in _BESIDE and not file.name.endswith(".index.json"):
+                if file.suffix in _BESIDE and file.name != ABOUT and not file.name.endswith(".index.json"):
                     shutil.copyfile(file, temporary / file.name)
             for suffix in (".xml", ".bin"):
                 shutil.copyfile(graph.with_suffix(suffix), (temporary / XML).with_suffix(suffix))

@@ -25,7 +25,10 @@ SUFFIX = ".gguf"
 _MAGIC = b"GGUF"
 _PART = re.compile(r"(?P<name>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 _FORM = 1
-_REFUSED, _ABOUT = "refused.json", "about.json"
+ABOUT = "about.json"
+"""In a folder in the cache: what it was made of."""
+
+_REFUSED = "refused.json"
 _log = logging.getLogger(__name__)
 
 
@@ -122,7 +125,7 @@ def _key(every: list[Path], form: str) -> str:
 def made_of(folder: Path) -> tuple[str, str, bool]:
     """The file that a folder in the cache was made of, the form that it has, and whether it would be used now."""
     try:
-        about = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
+        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         every, form = [Path(name) for name in about["files"]], str(about["form"])
         return str(every[0]), form, folder.name.endswith(f"-{_key(every, form)}")
     except (OSError, ValueError, KeyError, TypeError, IndexError):
@@ -156,7 +159,7 @@ def _make(every: list[Path], target: Path, form: str) -> None:
         except UnsupportedModelError as error:
             (temporary / _REFUSED).write_text(json.dumps({"says": str(error)}), encoding="utf-8")
         about = {"files": [str(part.resolve()) for part in every], "form": form}
-        (temporary / _ABOUT).write_text(json.dumps(about), encoding="utf-8")
+        (temporary / ABOUT).write_text(json.dumps(about), encoding="utf-8")
         files.sync_folder(temporary)
         temporary.rename(target)
     finally:

@@ -10,13 +10,14 @@ import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypedDict
 
 from hierdraft.errors import ModelError, UnsupportedModelError
 from hierdraft.models import adapters, files, openvino_folders
+from hierdraft.models.gguf import SUFFIX, gguf_in
 from hierdraft.models.gguf import folder_of as folder_of_gguf
-from hierdraft.models.gguf import gguf_in
 from hierdraft.models.hub import snapshot
 from hierdraft.models.known import NAMED_MODELS
 from hierdraft.models.pull import (
@@ -126,6 +127,8 @@ def resolve(
             return _with_base(path, cache_dir, pull_missing, progress)
         _check(path, "delete that folder to download it again, or choose a model that has such weights.")
         return ResolvedModel(path, name_or_path)
+    if name_or_path.endswith(SUFFIX):
+        raise ModelError(f"There is no file {name_or_path}.")
     raise _unknown(name_or_path, table)
 
 
@@ -138,9 +141,14 @@ def known_as(name_or_path: str, *, table: Mapping[str, NamedModel] = NAMED_MODEL
 def _named_like(file: Path, table: Mapping[str, NamedModel]) -> str | None:
     """The known name of a GGUF file that is the one a named model is made of."""
     with files.disk_errors(file):
-        size = file.stat().st_size
-        same = [model for model in table.values() if model.gguf_bytes == size]
-        return same[0].name if same and files.sha256_file(file) == same[0].gguf_sha256 else None
+        about = file.stat()
+        same = [model for model in table.values() if model.gguf_bytes == about.st_size]
+        return same[0].name if same and _digest(file, about.st_mtime_ns) == same[0].gguf_sha256 else None
+
+
+@lru_cache(maxsize=4)
+def _digest(file: Path, changed: int) -> str:  # noqa: ARG001 - a file that was changed is read again
+    return files.sha256_file(file)
 
 
 def folder_of(name_or_path: str) -> Path:
