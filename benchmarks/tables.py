@@ -179,21 +179,25 @@ def gpu(record: dict[str, Any]) -> str:
     """Forward costs by rows, and the replay at their pace."""
     kinds = ("eager", "engine", "graph")
     costs = [
-        [rows, *(f"{cost[kind]['median']:.1f}" for kind in kinds), f"{cost['engine']['min']:.1f} to {cost['engine']['max']:.1f}"]
+        [
+            rows,
+            *(f"{cost[kind]['median']:.1f}" for kind in kinds),
+            f"{cost['engine']['min']:.1f} to {cost['engine']['max']:.1f}",
+        ]
         for rows, cost in record["forward_ms"].items()
     ]
     shared = [
         [size.replace("x", "\u00d7"), *(f"{cost[kind]['median']:.1f}" for kind in kinds[:2])]
         for size, cost in record["batch_ms"].items()
     ]
-    s = record["settings"]
+    s, ways = record["settings"], ("every kernel launched", "replayed, with its inputs")
     parts = [
         f"{record['device']}, {s['shape']} in bfloat16 with random weights, after {s['context']} tokens, torch "
         f"{record['versions']['torch']}. Milliseconds of a forward, median:",
         "",
-        table(["rows", "every kernel launched", "replayed, with its inputs", "the graph alone", "(least to most)"], costs),
+        table(["rows", *ways, "the graph alone", "replayed, least to most"], costs),
         "",
-        table(["texts \u00d7 rows", "every kernel launched", "replayed, with its inputs"], shared),
+        table(["texts \u00d7 rows", *ways], shared),
     ]
     for budget, methods in record.get("replay", {}).get("budgets", {}).items():
         rows = [

@@ -42,7 +42,7 @@ def opened(path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, **options: 
     return loading.load_parts(str(path), engine="openvino", threads=1, **options)
 
 
-@pytest.mark.parametrize("kind", ["F16", "Q8_0", "Q4_0", "Q4_1"])
+@pytest.mark.parametrize("kind", ["F16", "Q8_0", "Q4_0", "Q4_1", "Q4_K"])
 @pytest.mark.parametrize("arch", ["llama", "qwen2", "qwen3"])
 def test_a_gguf_file_says_what_transformers_reads_in_it(
     arch: str, kind: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

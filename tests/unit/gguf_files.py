@@ -12,9 +12,13 @@ TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-HIDDEN, LAYERS, HEADS, KV_HEADS, INNER, CONTEXT = 64, 2, 4, 2, 128, 512
-DIMS = {"llama": 16, "qwen2": 16, "qwen3": 128}
-"""Of a head, as readers expect it of each architecture."""
+LAYERS, HEADS, KV_HEADS, CONTEXT = 2, 4, 2, 512
+
+
+def widths(arch: str, kind: str) -> tuple[int, int, int]:
+    """(hidden, inner, of a head) of a model whose weights are of this kind: some are in blocks of 256."""
+    hidden, inner = (256, 256) if kind == "Q4_K" else (64, 128)
+    return hidden, inner, 128 if arch == "qwen3" else hidden // HEADS
 
 
 def byte_level(words: str = "the sky is blue and a story about two small cats ") -> dict[str, Any]:
@@ -56,22 +60,23 @@ def sentencepiece() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def weights(arch: str, vocab: int, seed: int = 0) -> dict[str, np.ndarray[Any, Any]]:
+def weights(arch: str, kind: str, vocab: int, seed: int = 0) -> dict[str, np.ndarray[Any, Any]]:
     """A random model's tensors, float32, by the names of the format."""
-    chance, dim = np.random.default_rng(seed), DIMS[arch]
+    chance = np.random.default_rng(seed)
+    hidden, inner, dim = widths(arch, kind)
 
     def drawn(*shape: int) -> np.ndarray[Any, Any]:
         return (chance.standard_normal(shape) * 0.15).astype(np.float32)
 
-    found = {"token_embd.weight": drawn(vocab, HIDDEN), "output_norm.weight": 1 + drawn(HIDDEN)}
-    found["output.weight"] = drawn(vocab, HIDDEN)
+    found = {"token_embd.weight": drawn(vocab, hidden), "output_norm.weight": 1 + drawn(hidden)}
+    found["output.weight"] = drawn(vocab, hidden)
     for layer in range(LAYERS):
         own = {
-            "attn_norm.weight": 1 + drawn(HIDDEN), "attn_q.weight": drawn(HEADS * dim, HIDDEN),
-            "attn_k.weight": drawn(KV_HEADS * dim, HIDDEN), "attn_v.weight": drawn(KV_HEADS * dim, HIDDEN),
-            "attn_output.weight": drawn(HIDDEN, HEADS * dim), "ffn_norm.weight": 1 + drawn(HIDDEN),
-            "ffn_gate.weight": drawn(INNER, HIDDEN), "ffn_up.weight": drawn(INNER, HIDDEN),
-            "ffn_down.weight": drawn(HIDDEN, INNER),
+            "attn_norm.weight": 1 + drawn(hidden), "attn_q.weight": drawn(HEADS * dim, hidden),
+            "attn_k.weight": drawn(KV_HEADS * dim, hidden), "attn_v.weight": drawn(KV_HEADS * dim, hidden),
+            "attn_output.weight": drawn(hidden, HEADS * dim), "ffn_norm.weight": 1 + drawn(hidden),
+            "ffn_gate.weight": drawn(inner, hidden), "ffn_up.weight": drawn(inner, hidden),
+            "ffn_down.weight": drawn(hidden, inner),
         }  # fmt: skip
         if arch == "qwen2":
             own |= {"attn_q.bias": drawn(HEADS * dim), "attn_k.bias": drawn(KV_HEADS * dim)}
@@ -88,10 +93,10 @@ def write_gguf(
 ) -> Path:  # fmt: skip
     """A GGUF file; in several parts the first one's path is returned.
 
-    kind   F16, Q8_0, Q4_0 or Q4_1: of all matrices
+    kind   F16, Q8_0, Q4_0, Q4_1 or Q4_K: of all matrices
     """
     about = tokenizer or byte_level()
-    tensors = list(weights(arch, len(about["tokenizer.ggml.tokens"]), seed).items())
+    tensors = list(weights(arch, kind, len(about["tokenizer.ggml.tokens"]), seed).items())
     size = -(-len(tensors) // parts)
     files = [file] if parts == 1 else [
         file.with_name(f"{file.stem}-{number:05}-of-{parts:05}.gguf") for number in range(1, parts + 1)
@@ -102,6 +107,29 @@ def write_gguf(
     return files[0]
 
 
+def blocks_of_eight(tensor: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Q4_K: blocks of eight groups of 32 weights; scales and smallest values are rounded up."""
+    groups = tensor.reshape(len(tensor), -1, 8, 32)
+    least = np.maximum(0.0, -groups.min(axis=-1))
+    steps = (groups.max(axis=-1) + least) / 15.0
+    whole = np.stack([steps.max(axis=-1), least.max(axis=-1)], axis=-1) / 63.0
+    whole = whole.astype(np.float16)
+    scale, low = (
+        np.clip(np.ceil(part / (whole[..., at, None].astype(np.float32) + 1e-9)), 0, 63).astype(np.uint8)
+        for at, part in enumerate((steps, least))
+    )
+    step, below = (part * whole[..., at, None].astype(np.float32) for at, part in enumerate((scale, low)))
+    numbers = np.clip(np.rint((groups + below[..., None]) / (step[..., None] + 1e-9)), 0, 15).astype(np.uint8)
+    pairs = numbers.reshape(*numbers.shape[:2], 4, 2, 32)
+    packed = (pairs[..., 0, :] | pairs[..., 1, :] << 4).reshape(*numbers.shape[:2], 128)
+    head = np.concatenate([
+        scale[..., :4] | (scale[..., 4:] >> 4) << 6, low[..., :4] | (low[..., 4:] >> 4) << 6,
+        (scale[..., 4:] & 15) | (low[..., 4:] & 15) << 4,
+    ], axis=-1)  # fmt: skip
+    blocks = np.concatenate([whole.view(np.uint8).reshape(*numbers.shape[:2], 4), head, packed], axis=-1)
+    return blocks.reshape(len(tensor), -1)
+
+
 def _write(
     file: Path, arch: str, kind: str, about: dict[str, Any], tensors: list[tuple[str, Any]],
     split: tuple[int, int, int] | None,
@@ -110,24 +138,25 @@ def _write(
     from gguf.quants import quantize
 
     writer = GGUFWriter(file, arch)
-    writer.add_file_type({"F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7}[kind])
+    writer.add_file_type({"F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "Q4_K": 15}[kind])
     if split is not None:
         writer.add_uint16("split.no", split[0])
         writer.add_uint16("split.count", split[1])
         writer.add_int32("split.tensors.count", split[2])
     if about:
         writer.add_context_length(CONTEXT)
-        writer.add_embedding_length(HIDDEN)
+        hidden, inner, dim = widths(arch, kind)
+        writer.add_embedding_length(hidden)
         writer.add_block_count(LAYERS)
-        writer.add_feed_forward_length(INNER)
+        writer.add_feed_forward_length(inner)
         writer.add_head_count(HEADS)
         writer.add_head_count_kv(KV_HEADS)
         writer.add_layer_norm_rms_eps(1e-5)
         writer.add_rope_freq_base(10000.0)
-        writer.add_rope_dimension_count(DIMS[arch])
+        writer.add_rope_dimension_count(dim)
         if arch == "qwen3":
-            writer.add_key_length(DIMS[arch])
-            writer.add_value_length(DIMS[arch])
+            writer.add_key_length(dim)
+            writer.add_value_length(dim)
         writer.add_vocab_size(len(about["tokenizer.ggml.tokens"]))
     for name, value in about.items():
         if isinstance(value, list):
@@ -145,7 +174,8 @@ def _write(
             writer.add_tensor(name, tensor.astype(np.float16))
         else:
             form = GGMLQuantizationType[kind]
-            writer.add_tensor(name, quantize(tensor, form), raw_dtype=form)
+            data = blocks_of_eight(tensor) if kind == "Q4_K" else quantize(tensor, form)
+            writer.add_tensor(name, data, raw_dtype=form)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
