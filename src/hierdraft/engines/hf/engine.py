@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,8 @@ from numpy.typing import NDArray
 
 from hierdraft.engines.costs import StepCosts
 from hierdraft.engines.hf.cache import GROWTH, TreeCache, layer_windows
-from hierdraft.engines.hf.check import attends_as_told, layers_return_tuples, scores_together
-from hierdraft.engines.hf.facts import context_length, drops_out, eos_ids, using_threads, vocabulary
-from hierdraft.engines.hf.inputs import check_inputs
+from hierdraft.engines.hf.check import check_attention, layers_return_tuples, scores_together
+from hierdraft.engines.hf.facts import context_length, drops_out, eos_ids, fingerprint, using_threads, vocabulary
 from hierdraft.engines.hf.layers import Layers
 from hierdraft.engines.hf.lean import ATTENTION, check_packed
 from hierdraft.engines.hf.mask import full_mask, positions, sliding_mask
@@ -65,7 +63,7 @@ class HFEngine:
         self.max_length, self.bounded = context_length(model, text_config)
         self.eos_ids = eos_ids(model)
         self._threads = threads
-        self.fingerprint = _fingerprint(model, threads or torch.get_num_threads())
+        self.fingerprint = fingerprint(model, threads or torch.get_num_threads())
         self.layers = Layers(model, len(self.windows))
         self.offers = Offers(layers=len(self.layers), extends=True, partial=len(self.layers) > 0)
         self.exact = model.dtype in (torch.float32, torch.float64)
@@ -76,7 +74,7 @@ class HFEngine:
         self._zeros = torch.zeros(1, 1, 1, 0)
         self._scores_together: bool | None = None
         self._tuples: bool | None = None
-        self._check_tree_attention()
+        check_attention(self)
 
     @property
     def threads(self) -> int:
@@ -272,28 +270,3 @@ class HFEngine:
         """See `measured_costs`, whose figures are used from now on."""
         self.costs = measured_costs(self, stored, context, device=self.device)
         return self.costs
-
-    def _check_tree_attention(self) -> None:
-        """A model that ignores the mask or the positions is refused here, not found out by wrong text."""
-        name = self.architecture
-        check_inputs(self.model, torch.tensor([[1, 2, 3]], device=self.model.device), {}, len(self.windows))
-        try:
-            follows = attends_as_told(self)
-        except Exception as error:  # a model's own code may raise anything
-            raise UnsupportedModelError(
-                f"{name} cannot be run with an explicit tree mask ({type(error).__name__}: {str(error)[:120]})."
-            ) from error
-        if not follows:
-            raise UnsupportedModelError(
-                f"{name} does not follow an explicit attention mask and positions, so drafts cannot be verified; "
-                "use its plain generate()."
-            )
-
-
-def _fingerprint(model: Any, threads: int) -> str:
-    """Identifies what a step costs: architecture and sizes, number type, device, threads, kernels."""
-    parts = (
-        model.config.to_json_string(), str(model.dtype), str(model.device), str(threads),
-        torch.__version__, str(any(type(m).__name__ == "PackedLinear" for m in model.modules())),
-    )  # fmt: skip
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
