@@ -35,7 +35,7 @@ _EXACT, _HALF = 1e-3, 5e-2
 def check_attention(engine: HFEngine) -> None:
     """A model that ignores the mask or the positions is refused here, not found out by wrong text."""
     name = engine.architecture
-    check_inputs(engine.model, torch.tensor([[1, 2, 3]], device=engine.model.device), {}, len(engine.windows))
+    check_inputs(engine.model, torch.tensor([[1, 2, 3]], device=engine.model.device), {}, engine.new_cache)
     try:
         follows = attends_as_told(engine)
     except Exception as error:  # a model's own code may raise anything

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from hierdraft.engines.costs import StepCosts
 from hierdraft.engines.hf.cache import GROWTH, TreeCache, layer_windows
+from hierdraft.engines.hf.chains import OFFERS, Chains, StateSequence
 from hierdraft.engines.hf.check import check_attention, layers_return_tuples, scores_together
 from hierdraft.engines.hf.facts import context_length, drops_out, eos_ids, fingerprint, using_threads, vocabulary
 from hierdraft.engines.hf.layers import Layers
@@ -46,7 +48,8 @@ class HFEngine:
 
         Raises UnsupportedModelError, saying why, for a model that cannot be verified against a draft tree.
         """
-        self.windows = layer_windows(model)
+        self.chains = Chains.of(model)
+        self.windows: list[int | None] = layer_windows(model) if self.chains is None else self.chains.windows
         check_packed(model)
         if drops_out(model):
             raise UsageError(f"{model.__class__.__name__} is in training mode: call eval() on it first.")
@@ -54,7 +57,7 @@ class HFEngine:
         self.name, self.architecture = "hf", str(model.__class__.__name__)
         self.dtype, self.device = str(model.dtype).removeprefix("torch."), str(model.device)
         self._attention = model.config._attn_implementation
-        if self._attention not in _ATTENTIONS:
+        if self.chains is None and self._attention not in _ATTENTIONS:
             raise UnsupportedModelError(
                 f"Attention {self._attention!r} takes no tree mask: load the model with attn_implementation='sdpa'."
             )
@@ -65,16 +68,19 @@ class HFEngine:
         self._threads = threads
         self.fingerprint = fingerprint(model, threads or torch.get_num_threads())
         self.layers = Layers(model, len(self.windows))
-        self.offers = Offers(layers=len(self.layers), extends=True, partial=len(self.layers) > 0)
+        own = Offers(layers=len(self.layers), extends=True, partial=len(self.layers) > 0)
+        self.offers = own if self.chains is None else OFFERS
         self.exact = model.dtype in (torch.float32, torch.float64)
         self.costs = costs or StepCosts()
-        kv_heads = getattr(text_config, "num_key_value_heads", None) or text_config.num_attention_heads
-        self._stack = text_config.num_attention_heads // kv_heads if self._attention == ATTENTION else 1
+        self._stack = _group(text_config) if self._attention == ATTENTION and self.chains is None else 1
         self._row = torch.empty(self.vocab_size)
         self._zeros = torch.zeros(1, 1, 1, 0)
-        self._scores_together: bool | None = None
+        self._scores_together: bool | None = None if self.chains is None else False
         self._tuples: bool | None = None
-        check_attention(self)
+        if self.chains is None:
+            check_attention(self)
+        else:
+            self.chains.check(self)
 
     @property
     def threads(self) -> int:
@@ -83,7 +89,11 @@ class HFEngine:
 
     def open(self, ids: Sequence[int] | Int32 = (), *, reuse: str | None = "default") -> HFSequence:  # noqa: ARG002
         """An empty sequence: what texts have in common is scored again."""
-        return HFSequence(self)
+        return HFSequence(self) if self.chains is None else StateSequence(self)
+
+    def new_cache(self) -> TreeCache:
+        """An empty one."""
+        return TreeCache(len(self.windows)) if self.chains is None else self.chains.cache()
 
     def forward(self, parts: Sequence[Part]) -> list[Scored]:
         """Score the parts in one call of the model, or in several where padding all to one length would cost more."""
@@ -120,6 +130,8 @@ class HFEngine:
         return self._scores_together
 
     def _alone(self, part: Part) -> Scored:
+        if self.chains is not None:
+            return self.chains.score(self, part)
         with self.layers.showing(part.hidden) as hidden:
             logits = self.run(self.inputs(part, known_rows(part)))[0]
         wanted = part.rows + len(part.tree) - known_rows(part)
@@ -173,6 +185,10 @@ class HFEngine:
 
         Raises UnsupportedModelError where they cannot be run by themselves.
         """
+        if self.chains is not None:
+            raise UnsupportedModelError(
+                f"{self.architecture} keeps recurrent states: its layers do not run by themselves."
+            )
         if self._tuples is None:
             self._tuples = layers_return_tuples(self)
         return self._tuples
@@ -259,7 +275,9 @@ class HFEngine:
         return logits.topk(k, dim=-1).indices.to("cpu", torch.int32).numpy()
 
     def cost(self, rows: int, plain: int = 1) -> float:
-        """Seconds of a forward of `rows` rows; 0.0 before `measure_costs`."""
+        """Seconds of a forward of `rows` rows; 0.0 before `measure_costs`. Infinite for drafts that save no call."""
+        if rows > plain and self.chains is not None and not self.chains.together:
+            return math.inf
         return self.costs(rows, plain)
 
     def record(self, rows: int, seconds: float, plain: int = 1) -> None:
@@ -270,3 +288,9 @@ class HFEngine:
         """See `measured_costs`, whose figures are used from now on."""
         self.costs = measured_costs(self, stored, context, device=self.device)
         return self.costs
+
+
+def _group(text_config: Any) -> int:
+    """Query heads of one key/value head."""
+    heads: int = text_config.num_attention_heads
+    return heads // (getattr(text_config, "num_key_value_heads", None) or heads)
