@@ -4,8 +4,8 @@
 
 Every drafter on the toy engine over all settings, two million tokens against plain decoding; half a million of requests
 that come, end and are cancelled beside each other; twenty thousand damaged HTTP requests; two hundred requests of
-SmolLM2 through the server, and two hundred samples of it; fifty thousand tokens of models with recurrent states. Writes benchmarks/proofs.json: what passed, what failed, how
-long it took. Ends with 1 where anything failed.
+SmolLM2 through the server, and two hundred samples of it; fifty thousand tokens of models with recurrent states. Writes
+benchmarks/proofs.json: what passed, what failed, how long it took. Ends with 1 where anything failed.
 """
 
 from __future__ import annotations
