@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,16 +16,17 @@ import transformers as t
 from hierdraft.decoding.loop import Options, decode, open_request
 from hierdraft.decoding.scheduler import Scheduler, Ticket
 from hierdraft.drafting.again import MOST
-from hierdraft.drafting.budget import FixedBudget
+from hierdraft.drafting.budget import AutoBudget, FixedBudget
 from hierdraft.drafting.plain import PlainMethod
 from hierdraft.engines.hf.chains import Chains, StateSequence
 from hierdraft.engines.hf.engine import HFEngine
+from hierdraft.engines.hf.lean import make_lean
 from hierdraft.errors import DraftWarning, UnsupportedModelError, UsageError
 from hierdraft.protocols import Part, Wants
 from hierdraft.tree import DraftTree
 from hierdraft.verify.sampling import Sampler, Sampling
-from tests.lossless.drafters import HARMLESS
-from tests.lossless.harness import check_every_drafter, fresh, opened, run
+from tests.lossless.drafters import HARMLESS, REAL
+from tests.lossless.harness import check_every_drafter, check_steps, fresh, opened, run
 from tests.lossless.tiny import RECURRENT, VOCABULARY, reference, tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*keeps recurrent states:RuntimeWarning")
@@ -254,10 +256,11 @@ def test_plain_steps_come_sooner_where_rows_are_dear() -> None:
 
 
 @pytest.mark.parametrize("name", RECURRENT)
-def test_float32_says_the_same(name: str) -> None:
-    model = tiny(name, dtype=torch.float32)
-    engine, limit = HFEngine(model), 12 if name in ALONE else 60
+def test_float32_and_packed_weights_say_the_same(name: str) -> None:
+    model, limit = tiny(name, dtype=torch.float32), 12 if name in ALONE else 60
     truth = reference(model, PROMPT, limit)
+    assert make_lean(model)
+    engine = HFEngine(model)
     for kind in ("OracleWithOneError", "RandomTree"):
         drafter = HARMLESS[kind](VOCABULARY, PROMPT + truth, 7)
         assert run(engine, drafter, PROMPT, Options(limit, budget=FixedBudget(8)))[0] == truth
@@ -365,3 +368,42 @@ def test_models_without_states_are_what_they_were() -> None:
     assert Chains.of(engine.model) is None
     assert engine.offers.trees
     assert not isinstance(engine.open(), StateSequence)
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_every_method_of_the_product(name: str) -> None:
+    """With the automatic budget, whose costs make rows cheap or dear, and with a fixed one."""
+    engine = engine_of("lfm2")
+    truth = reference(engine.model, PROMPT, 40)
+    method = REAL[name]()
+    for law in (FixedBudget(8), AutoBudget()):
+        for slope in (0.0, 0.1):
+            engine.cost = lambda rows, plain=1, slope=slope: 1.0 + slope * rows  # type: ignore[method-assign]
+            try:
+                got, steps = run(engine, method, PROMPT, Options(40, budget=law))
+            finally:
+                del engine.cost
+            assert got == truth
+            check_steps(steps, 40)
+
+
+def test_measured_costs_feed_the_budget() -> None:
+    for name in ("falcon-h1", "mamba"):
+        engine = HFEngine(tiny(name))
+        costs = engine.measure_costs()
+        assert set(costs.as_dict()) == {1, 2, 4, 8, 16, 32, 64}
+        truth = reference(engine.model, PROMPT, 30)
+        got, steps = run(engine, HARMLESS["Oracle"](VOCABULARY, PROMPT + truth, 0), PROMPT, Options(30, AutoBudget()))
+        assert got == truth
+        assert name != "mamba" or len(steps) == 30, "drafts that save no call are not made"
+
+
+def test_openvino_says_who_runs_it(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    from hierdraft.models.convert import convert_folder
+
+    tiny("lfm2", dtype=torch.float32).save_pretrained(tmp_path)
+    with pytest.raises(
+        UnsupportedModelError, match="Lfm2ForCausalLM keeps recurrent states, which run on transformers"
+    ):
+        convert_folder(tmp_path, "float32", tmp_path / "graph")
