@@ -31,7 +31,7 @@ from tests.lossless.tiny import RECURRENT, VOCABULARY, reference, tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*keeps recurrent states:RuntimeWarning")
 
-TOKENS = 50_000 if os.environ.get("PROOFS") else 1_500
+TOKENS = 50_000 if os.environ.get("PROOFS") else 1_000
 """Compared by the sweep, over all families."""
 
 ALONE = ("jamba", "mamba")
@@ -92,7 +92,10 @@ def test_random_prompts_drafters_and_seeds(name: str) -> None:
     engine, rng, compared = engine_of(name), np.random.default_rng(3), 0
     while compared < TOKENS * SHARE[name]:
         prompt = rng.integers(3, VOCABULARY, int(rng.integers(1, 100))).tolist()
-        limit, seed = int(rng.integers(1, 70)), int(rng.integers(99)) if rng.random() < 0.4 else None
+        limit, seed = (
+            int(rng.integers(1, 15 if name in ALONE else 70)),
+            int(rng.integers(99)) if rng.random() < 0.4 else None,
+        )
         if seed is None:
             truth = reference(engine.model, prompt, limit)
         else:
@@ -197,8 +200,8 @@ def test_requests_beside_each_other(name: str, most: int) -> None:
     scheduler._chunk = lambda writing: 11 + writing  # type: ignore[method-assign]
     with warnings.catch_warnings():
         warnings.simplefilter("error", DraftWarning)
-        while come < 10 or flying:
-            if come < 10 and rng.random() < 0.4:
+        while come < 7 or flying:
+            if come < 7 and rng.random() < 0.4:
                 come += 1
                 number = int(rng.integers(len(prompts)))
                 method = HARMLESS[str(rng.choice([*HARMLESS]))](VOCABULARY, prompts[number] + truths[number], come)
@@ -257,7 +260,7 @@ def test_plain_steps_come_sooner_where_rows_are_dear() -> None:
 
 @pytest.mark.parametrize("name", RECURRENT)
 def test_float32_and_packed_weights_say_the_same(name: str) -> None:
-    model, limit = tiny(name, dtype=torch.float32), 12 if name in ALONE else 60
+    model, limit = tiny(name, dtype=torch.float32), 12 if name in ALONE else 30
     truth = reference(model, PROMPT, limit)
     assert make_lean(model)
     engine = HFEngine(model)
@@ -374,24 +377,24 @@ def test_models_without_states_are_what_they_were() -> None:
 def test_every_method_of_the_product(name: str) -> None:
     """With the automatic budget, whose costs make rows cheap or dear, and with a fixed one."""
     engine = engine_of("lfm2")
-    truth = reference(engine.model, PROMPT, 40)
+    truth = reference(engine.model, PROMPT, 30)
     method = REAL[name]()
-    for law in (FixedBudget(8), AutoBudget()):
-        for slope in (0.0, 0.1):
-            engine.cost = lambda rows, plain=1, slope=slope: 1.0 + slope * rows  # type: ignore[method-assign]
-            try:
-                got, steps = run(engine, method, PROMPT, Options(40, budget=law))
-            finally:
-                del engine.cost
-            assert got == truth
-            check_steps(steps, 40)
+    for law, slope in ((FixedBudget(8), 0.0), (AutoBudget(), 0.1)):
+        engine.cost = lambda rows, plain=1, slope=slope: 1.0 + slope * rows  # type: ignore[method-assign]
+        try:
+            got, steps = run(engine, method, PROMPT, Options(30, budget=law))
+        finally:
+            del engine.cost
+        assert got == truth
+        check_steps(steps, 30)
 
 
 def test_measured_costs_feed_the_budget() -> None:
-    for name in ("falcon-h1", "mamba"):
+    for name in ("lfm2", "mamba"):
         engine = HFEngine(tiny(name))
-        costs = engine.measure_costs()
-        assert set(costs.as_dict()) == {1, 2, 4, 8, 16, 32, 64}
+        sizes = engine.measure_costs().as_dict()
+        assert set(sizes) == ({1, 2, 4, 8, 16, 32, 64} if name == "lfm2" else {1, 2})
+        assert engine.cost(9, 9) > engine.cost(1) > 0.0
         truth = reference(engine.model, PROMPT, 30)
         got, steps = run(engine, HARMLESS["Oracle"](VOCABULARY, PROMPT + truth, 0), PROMPT, Options(30, AutoBudget()))
         assert got == truth

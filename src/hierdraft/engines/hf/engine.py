@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hierdraft.engines.costs import StepCosts
+from hierdraft.engines.costs import SIZES, StepCosts
 from hierdraft.engines.hf.cache import GROWTH, TreeCache, layer_windows
 from hierdraft.engines.hf.chains import OFFERS, Chains, StateSequence
 from hierdraft.engines.hf.check import check_attention, layers_return_tuples, scores_together
@@ -286,7 +286,8 @@ class HFEngine:
 
     def measure_costs(self, stored: Path | None = None, context: int = 256) -> StepCosts:
         """See `measured_costs`, whose figures are used from now on."""
-        self.costs = measured_costs(self, stored, context, device=self.device)
+        sizes = SIZES if self.chains is None or self.chains.together else SIZES[:2]  # one row after another
+        self.costs = measured_costs(self, stored, context, sizes, device=self.device)
         return self.costs
 
 
