@@ -91,6 +91,12 @@ SPECIAL: dict[str, dict[str, Any]] = {
                  "is_decoder": True, "local_attn_chunk_length": WINDOW, "lsh_attn_chunk_length": WINDOW},
     "xlm": {"causal": True, "n_langs": 1}, "xlnet": {"bi_data": False, "mem_len": None},
     "phi3": {"original_max_position_embeddings": 256}, "mpt": {"expansion_ratio": 2},
+    "mamba2": {"num_heads": 8, "head_dim": 8, "n_groups": 1},
+    "bamba": {"mamba_n_heads": 8, "attn_layer_indices": [1, 3]},
+    "granitemoehybrid": {"mamba_n_heads": 8, "layer_types": ["linear_attention", "full_attention"] * 2},
+    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
+    "lfm2": {"layer_types": ["conv", "full_attention"] * 2},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 2},
 }  # fmt: skip
 """What names do not tell."""
 

@@ -4,8 +4,8 @@
 
 Every drafter on the toy engine over all settings, two million tokens against plain decoding; half a million of requests
 that come, end and are cancelled beside each other; twenty thousand damaged HTTP requests; two hundred requests of
-SmolLM2 through the server, and two hundred samples of it. Writes benchmarks/proofs.json: what passed, what failed, how
-long it took. Ends with 1 where anything failed.
+SmolLM2 through the server, and two hundred samples of it; fifty thousand tokens of models with recurrent states. Writes
+benchmarks/proofs.json: what passed, what failed, how long it took. Ends with 1 where anything failed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from common import machine, write
 
 PROOFS = (
     "tests/lossless/test_toy.py", "tests/lossless/test_together.py", "tests/server/test_fuzz.py",
-    "tests/server/test_model.py", "tests/lossless/test_sampled.py",
+    "tests/server/test_model.py", "tests/lossless/test_sampled.py", "tests/lossless/test_recurrent.py",
 )  # fmt: skip
 
 

@@ -22,12 +22,14 @@ Array: TypeAlias = Any
 class Offers:
     """What an engine can do.
 
+    trees    score trees. If not, chains only, of which everything is kept or nothing: see `EngineSequence.commit`
     scores   show the target's choice and its runner-ups at every scored row, rejected ones too
     layers   how many layers it has, where it shows their hidden states; 0: it does not
     extends  score nodes below others that are not committed: a `Part` without tokens
     partial  run some of its layers by themselves: it is `Layered`
     """
 
+    trees: bool = True
     scores: bool = True
     layers: int = 0
     extends: bool = False
@@ -39,9 +41,10 @@ class Part:
     """What one sequence has scored in a forward: text that it does not hold yet, and a tree below the last of it.
 
     sequence  one of the engine's, in no other part of this forward
-    tokens    int32[m]: how the text continues. The sequence holds them once the forward is over. None, where the engine
-              `extends` trees: the tree goes on from the one that was scored last and of which nothing was committed.
-              Its first nodes are that tree, which may be empty, and only those after them are rows of this forward
+    tokens    int32[m]: how the text continues. The sequence holds them once the forward is over, or where the engine
+              offers no trees and there is a chain, once that is committed as a whole. None, where the engine `extends`
+              trees: the tree goes on from the one that was scored last and of which nothing was committed. Its first
+              nodes are that tree, which may be empty, and only those after them are rows of this forward
     tree      drafts below the last of `tokens`
     rows      how many of the last `tokens` have logits, 0 to m; at least 1 where there are tokens and a tree
     hidden    layers whose hidden states are wanted at every row: 0 for what goes into the first, k for what comes out
@@ -97,11 +100,16 @@ class EngineSequence(Protocol):
         """These nodes of the tree that was scored last continue the text, in order; the others are dropped.
 
         Every forward with tokens drops what was not committed before it. Of the nodes, a part from the first on may be
-        held, where the others have to be scored again: see `length`.
+        held, where the others have to be scored again: see `length`. Where the engine offers no trees, all nodes are
+        held with the tokens before them, or, if some were not accepted, neither they nor these tokens are: until then
+        the sequence does not hold any of the forward.
         """
 
     def rewind(self, length: int) -> None:
-        """Forget all but the first `length` tokens. Raises ValueError where there are not so many."""
+        """Forget all but the first `length` tokens. Raises ValueError where there are not so many.
+
+        Where the engine offers no trees, what is held may go back further: see `length`.
+        """
 
     def close(self) -> None:
         """The text is over; a sequence that is used after that raises UsageError. May be called again."""

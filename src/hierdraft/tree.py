@@ -194,6 +194,38 @@ class DraftTree:
             node = int(self.parents[node])
         return found[::-1]
 
+    @property
+    def is_chain(self) -> bool:
+        """Whether it has no branches: every node is the child of the one before it."""
+        return bool((self.parents == np.arange(-1, len(self) - 1)).all())
+
+    def best_path(self) -> DraftTree:
+        """The branch that promises the most accepted tokens, as a chain; probe nodes are left out.
+
+        Of tokens that were drawn it is the first child everywhere: to choose by what was drawn would change the
+        output's distribution.
+        """
+        if self.is_chain and not self.probe.any():
+            return self
+        keep = np.zeros(len(self), dtype=np.bool_)
+        keep[self.path(self._best_end() if self.law is None else self._first_end())] = True
+        return self.only(keep)
+
+    def _best_end(self) -> int:
+        best, end, totals = 0.0, -1, [0.0] * (len(self) + 1)
+        for node, (parent, prob) in enumerate(zip(self.parents.tolist(), self.prob.tolist(), strict=True)):
+            totals[node] = totals[parent] + prob  # the last one is what is above the first: nothing
+            if totals[node] > best and not self.probe[node]:
+                best, end = totals[node], node
+        return end
+
+    def _first_end(self) -> int:
+        end = -1
+        for node, parent in enumerate(self.parents.tolist()):
+            if parent == end and not self.probe[node]:
+                end = node
+        return end
+
     def children(self, node: int) -> list[int]:
         """The nodes directly below `node` (-1: below the last committed token), probe nodes included."""
         return [int(i) for i in np.flatnonzero(self.parents == node)]

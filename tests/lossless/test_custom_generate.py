@@ -291,9 +291,11 @@ def test_a_second_thread_is_told_to_make_its_own(model: Any) -> None:
 
 
 def test_models_that_cannot_rewind_are_refused_by_name() -> None:
-    config = t.MambaConfig(vocab_size=97, hidden_size=16, state_size=4, num_hidden_layers=2)
+    config = t.RecurrentGemmaConfig(
+        vocab_size=97, hidden_size=16, intermediate_size=32, num_hidden_layers=3, num_attention_heads=2, lru_width=16
+    )
     model = t.AutoModelForCausalLM.from_config(config).eval()
-    with pytest.raises(UnsupportedModelError, match="MambaForCausalLM"):
+    with pytest.raises(UnsupportedModelError, match="RecurrentGemmaForCausalLM"):
         model.generate(IDS, max_new_tokens=3, do_sample=False, custom_generate=decode())
 
 

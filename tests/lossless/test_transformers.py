@@ -183,13 +183,12 @@ def test_measured_costs_feed_the_budget() -> None:
 
 
 REFUSALS: dict[str, tuple[Any, str]] = {
-    "mamba": (lambda: t.MambaConfig(vocab_size=50, hidden_size=16, state_size=4, num_hidden_layers=2), "recurrent"),
-    "lfm2": (
-        lambda: t.Lfm2Config(
-            vocab_size=50, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2,
-            num_key_value_heads=1, layer_types=["conv", "full_attention"],
+    "recurrent-gemma": (
+        lambda: t.RecurrentGemmaConfig(
+            vocab_size=50, hidden_size=16, intermediate_size=32, num_hidden_layers=3, num_attention_heads=2,
+            lru_width=16,
         ),
-        "cannot be re",
+        "recurrent",
     ),
     "bloom": (lambda: t.BloomConfig(vocab_size=50, hidden_size=16, n_layer=2, n_head=2), "Bloom"),
     "llama4": (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -82,6 +83,30 @@ def test_a_model_may_run_beside_the_record(timed: TimedReplay) -> None:
     assert {"forward_ms_per_step", "rest_us_per_step"} <= set(found["hierarchy"])
     assert "tokens_per_second" not in as_dicts(alone)["none"]
     assert set(timed.about["forward_ms"]) == {"1", "2", "4", "8", "16", "32", "64"}
+
+
+@pytest.mark.filterwarnings("ignore:.*keeps recurrent states:RuntimeWarning")
+@pytest.mark.parametrize("shape", ["lfm2-350m", "qwen3.5-0.8b"])
+def test_a_model_with_states_may_run_beside_the_record(shape: str) -> None:
+    """As chains: what it accepts is what it accepts without one."""
+    tiny: dict[str, Any] = {
+        "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2, "vocab_size": 40,
+        "num_key_value_heads": 1,
+    }  # fmt: skip
+    own = {"linear_num_key_heads": 2, "linear_num_value_heads": 2, "linear_key_head_dim": 8, "linear_value_head_dim": 8}
+    more = {"full_attn_idxs": [1, 3]} if shape.startswith("lfm2") else {**own, "head_dim": 16}
+    timed = TimedReplay(random_engine(shape, "cpu", 40, **tiny, **more))
+    assert not timed.offers.trees
+    records = [{"prompt_ids": [1, 2], "output_ids": OUTPUT, "task": "a"}]
+    found = compare(records, ["none", "hierarchy"], [], 40, 6, engine=timed)
+    assert found["hierarchy"].as_dict()["accepted_length"] > found["none"].as_dict()["accepted_length"]
+    timed.play(OUTPUT)
+    sequences = opened(timed.runner)
+    said = []
+    for step in decode(timed, HARMLESS["OracleWithOneError"](40, [1, 2, *OUTPUT], 1), [1, 2], Options(len(OUTPUT))):
+        said += step.tokens
+        assert sequences[0].length <= 1 + len(said)
+    assert said == list(OUTPUT)
 
 
 def test_each_forward_is_that_of_the_tree_behind_what_was_accepted(timed: TimedReplay) -> None:

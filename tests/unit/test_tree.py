@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hierdraft.engines.openvino.treerows import depth_first
 from hierdraft.levels import CODES, level_name
-from hierdraft.tree import DraftTree
+from hierdraft.tree import DraftLaw, DraftTree
 
 
 @st.composite
@@ -107,3 +107,38 @@ def test_malformed_trees(change: dict[str, Any], words: str) -> None:
     parts = {name: getattr(good, name) for name in ("tokens", "parents", "prob", "level", "probe")}
     with pytest.raises(ValueError, match=words):
         DraftTree(**{**parts, **change}).check(10)
+
+
+def test_the_best_path_promises_most() -> None:
+    """Against every path of random trees."""
+    rng = np.random.default_rng(4)
+    for _ in range(200):
+        count = int(rng.integers(0, 12))
+        parents = [int(rng.integers(-1, node)) if node else -1 for node in range(count)]
+        prob: list[float] = []
+        for parent in parents:
+            prob.append(float(rng.uniform(0.1, 1.0)) * (prob[parent] if parent >= 0 else 1.0))
+        probe = [False] * count
+        for node, parent in enumerate(parents):
+            probe[node] = bool(rng.random() < 0.2) or (parent >= 0 and probe[parent])
+        tree = DraftTree.build(list(range(count)), parents, prob=prob, probe=probe)
+        paths = [tree.path(node) for node in range(count) if not probe[node]]
+        found = tree.best_path()
+        found.check(20)
+        assert found.is_chain
+        assert not found.probe.any()
+        assert found.prob.sum() == pytest.approx(max((tree.prob[path].sum() for path in paths), default=0.0))
+        assert found.tokens.tolist() in [*paths, []]
+        assert (len(found) == 0) == (not paths)
+        assert tree.is_chain == (parents == list(range(-1, count - 1)))
+
+
+def test_the_best_path_of_drawn_tokens_does_not_depend_on_what_was_drawn() -> None:
+    law = DraftLaw({-1: np.full(9, 1 / 9), 0: np.full(9, 1 / 9), 1: np.full(9, 1 / 9)})
+    tree = DraftTree.build([4, 5, 6, 7, 8], [-1, -1, 0, 0, 1], prob=[0.1, 0.9, 0.05, 0.05, 0.9], law=law)
+    found = tree.best_path()
+    assert found.tokens.tolist() == [4, 6]
+    assert found.law is not None
+    assert set(found.law.rows) == {-1, 0}
+    chain = DraftTree.chain([1, 2, 3])
+    assert chain.best_path() is chain

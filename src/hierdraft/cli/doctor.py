@@ -129,7 +129,7 @@ def _check_model(settings: Any) -> dict[str, Any]:
         "sliding_layers": sum(window is not None for window in engine.windows),
         "context": engine.max_length,
         "vocabulary": engine.vocab_size,
-        "tree_verification": True,
+        "tree_verification": engine.offers.trees,
         "milliseconds_by_rows": {rows: round(seconds * 1e3, 2) for rows, seconds in costs.items()},
     }
 

@@ -7,12 +7,13 @@ method's databases, the counts and the stream never disagree about what was said
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 
 import numpy as np
 
 from hierdraft.decoding.guard import GuardedSession
+from hierdraft.drafting.again import CatchingUp
 from hierdraft.drafting.budget import AutoBudget, BudgetLaw
 from hierdraft.drafting.together import Draft
 from hierdraft.protocols import Array, Budget, Engine, EngineSequence, Likely, Method, Part, Request, Scored, Step
@@ -101,6 +102,7 @@ class Running:
         eos = engine.eos_ids if options.eos_ids is None else options.eos_ids
         reason = LengthStop(limit, "length" if limit == options.limit else "context")
         self.stop = FirstOf([EosStop(eos), *options.stops, reason])
+        self._catching_up = CatchingUp()
         self._seconds = {"draft": 0.0, "forward": 0.0, "rest": 0.0}
 
     @property
@@ -132,9 +134,11 @@ class Running:
         """What the method may draft now; None: it is not asked. `others`: rows that the forward has besides."""
         started = perf_counter()
         budget = None
-        if self._remaining > 1:
+        if self._remaining > 1 and not self._catches_up():
             law, cost = self.options.budget, self.engine.cost
             budget = law.plan(self._remaining - 1, self.session.wants, lambda rows: cost(others + rows, others + 1))
+            if budget is not None and not self.engine.offers.trees:
+                budget = replace(budget, probes=0)
         self._seconds["draft"] = perf_counter() - started
         return budget
 
@@ -144,8 +148,17 @@ class Running:
         constraint, depth = self.options.constraint, self._remaining - 1
         if constraint is not None and depth > 0:
             tree = constraint.inside(tree, self.tokens, self.options.budget.nodes, depth)
+        chains = not self.engine.offers.trees
+        if chains:
+            tree = tree.best_path()
         self._seconds["draft"] += seconds + perf_counter() - started
-        self.draft = Draft(self.options.budget, tree, self._seconds["draft"])
+        again = 1 + self.behind if chains else None
+        self.draft = Draft(self.options.budget, tree, self._seconds["draft"], again=again)
+
+    def _catches_up(self) -> bool:
+        """Whether the next step has no drafts, so that all that it scores is kept."""
+        engine = self.engine
+        return not engine.offers.trees and self._catching_up.due(self.behind, lambda rows: engine.cost(rows, rows))
 
     @property
     def behind(self) -> int:

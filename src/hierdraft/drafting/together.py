@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hierdraft.drafting.again import row_price, rows_again
 from hierdraft.drafting.budget import BudgetLaw
 from hierdraft.tree import Bool, DraftTree
 
@@ -16,6 +17,8 @@ from hierdraft.tree import Bool, DraftTree
 class Draft:
     """One request's proposal for a forward that it may share; `seconds`: what making it took.
 
+    `again`: how many tokens are scored with it that are lost with it, unless all of it is accepted; None: nothing is.
+
     `trim_together` puts what is scored in the place of `tree`, and what `BudgetLaw.decided` said into `slowdown`.
     """
 
@@ -23,6 +26,7 @@ class Draft:
     tree: DraftTree
     seconds: float
     slowdown: float = 0.0
+    again: int | None = None
 
 
 def trim_together(drafts: Sequence[Draft], cost: Callable[[int], float]) -> None:
@@ -41,20 +45,23 @@ def trim_together(drafts: Sequence[Draft], cost: Callable[[int], float]) -> None
     sure = sum(float(tree.prob.sum()) for tree, gain in zip(trees, gains, strict=True) if gain is None)
     plain, drafting = cost(count), sum(draft.seconds for draft in drafts)
     keeps = [np.ones(len(tree), dtype=np.bool_) for tree in trees]
+    price = row_price(cost, count) if any(draft.again is not None for draft in drafts) else 0.0
+    losses = [_losses(tree, gain, draft.again, price) for draft, tree, gain in zip(drafts, trees, gains, strict=True)]
     if plain > 0.0 and any(map(len, trees)):
-        keeps = _likeliest(trees, gains, count + sure, lambda m: drafting + cost(count + whole + m))
+        keeps = _likeliest(trees, gains, losses, count + sure, lambda m: drafting + cost(count + whole + m))
     kept = [int((keep & ~tree.probe).sum()) for keep, tree in zip(keeps, trees, strict=True)]
     rows = sum(kept)
     dearer = cost(count + rows) - plain if rows else 0.0
-    for draft, tree, keep, own in zip(drafts, trees, keeps, kept, strict=True):
-        more = count * (draft.seconds + (own / rows * dearer if rows else 0.0))
+    for draft, tree, keep, own, loss in zip(drafts, trees, keeps, kept, losses, strict=True):
+        later = float(loss[:own].sum())
+        more = count * (draft.seconds + later + (own / rows * dearer if rows else 0.0))
         draft.slowdown = draft.law.decided(tree, own, more, plain, alone=count == 1)
         draft.tree = tree.prefix(own) if keep[:own].all() and not keep[own:].any() else tree.only(keep)
 
 
 def _likeliest(
-    trees: Sequence[DraftTree], gains: Sequence[NDArray[np.float64] | None], sure: float,
-    seconds: Callable[[int], float],
+    trees: Sequence[DraftTree], gains: Sequence[NDArray[np.float64] | None], losses: Sequence[NDArray[np.float64]],
+    sure: float, seconds: Callable[[int], float],
 ) -> list[Bool]:  # fmt: skip
     """Which nodes to keep, bool[n] for each tree: probes, trees without gains, and the best number of other nodes."""
     keeps = [np.ones(len(tree), dtype=np.bool_) for tree in trees]
@@ -65,7 +72,11 @@ def _likeliest(
     ] or [np.zeros(0)])  # fmt: skip
     order = np.argsort(-offered, kind="stable")
     expected = sure + np.concatenate(([0.0], np.cumsum(offered[order])))
-    rate = expected / np.fromiter(map(seconds, range(len(expected))), np.float64, len(expected))
+    later = np.concatenate([
+        loss for loss, gain in zip(losses, gains, strict=True) if gain is not None
+    ] or [np.zeros(0)])  # fmt: skip
+    took = np.fromiter(map(seconds, range(len(expected))), np.float64, len(expected))
+    rate = expected / (took + np.concatenate(([0.0], np.cumsum(later[order]))))
     taken = np.zeros(len(offered), dtype=np.bool_)
     taken[order[: int(np.argmax(rate))]] = True
     start = 0
@@ -74,6 +85,14 @@ def _likeliest(
         keep[own] = taken[start:stop]
         start = stop
     return keeps
+
+
+def _losses(tree: DraftTree, gain: NDArray[np.float64] | None, again: int | None, price: float) -> NDArray[np.float64]:
+    """For each node that is no probe, the seconds that the next forward is expected to take more because of it."""
+    own = ~tree.probe
+    if gain is None or again is None:
+        return np.zeros(int(own.sum()))
+    return price * rows_again(_falling(gain, tree)[own], again)
 
 
 def _falling(gain: NDArray[np.float64], tree: DraftTree) -> NDArray[np.float64]:

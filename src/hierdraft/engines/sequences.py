@@ -146,6 +146,8 @@ def check_parts(engine: Engine, parts: Sequence[Part]) -> None:
             raise ValueError(
                 f"{part.rows} rows cannot be scored of {len(part.tokens)} tokens and {len(part.tree)} nodes"
             )
+        if not engine.offers.trees and not part.tree.is_chain:
+            raise UsageError("This engine scores chains only: a tree must have one branch.")
         if part.hidden and not 0 <= min(part.hidden) <= max(part.hidden) <= engine.offers.layers:
             raise UsageError(f"This engine {shown(engine.offers)}, not those of {list(part.hidden)}.")
 

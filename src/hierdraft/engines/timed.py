@@ -11,16 +11,16 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, Lfm2Config, LlamaConfig, Qwen3_5TextConfig
 
 from hierdraft.engines.hf.engine import HFEngine
 from hierdraft.engines.hf.lean import make_lean
 from hierdraft.engines.replay import ReplayEngine, ReplaySequence
 from hierdraft.errors import UsageError
-from hierdraft.protocols import EngineSequence, Part, Scored
+from hierdraft.protocols import EngineSequence, Offers, Part, Scored
 from hierdraft.tree import Int32
 
-SHAPES: dict[str, dict[str, int]] = {
+SHAPES: dict[str, dict[str, Any]] = {
     "llama-7b": {
         "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32,
     },
@@ -31,18 +31,29 @@ SHAPES: dict[str, dict[str, int]] = {
     "llama-68m": {
         "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 2, "num_attention_heads": 12,
     },
+    "lfm2-350m": {
+        "hidden_size": 1024, "intermediate_size": 6656, "num_hidden_layers": 16, "num_attention_heads": 16,
+        "num_key_value_heads": 8, "full_attn_idxs": [2, 5, 8, 10, 12, 14], "vocab_size": 65_536,
+    },
+    "qwen3.5-0.8b": {
+        "hidden_size": 1024, "intermediate_size": 3584, "num_hidden_layers": 24, "num_attention_heads": 8,
+        "num_key_value_heads": 2, "head_dim": 256, "linear_num_key_heads": 16, "linear_num_value_heads": 16,
+        "vocab_size": 248_320, "tie_word_embeddings": True,
+    },
 }  # fmt: skip
-"""Shapes of known models; the vocabulary is 32,000 ids unless the records need more."""
+"""Shapes of known models; the vocabulary is theirs or 32,000 ids, or what the records need."""
+
+_CONFIGS: dict[str, type] = {"lfm2-350m": Lfm2Config, "qwen3.5-0.8b": Qwen3_5TextConfig}
 
 _VOCAB = 32_000
 _POSITIONS = 16_384
 
 
-def random_engine(shape: str, device: str | None = None, least_vocab: int = 0, **changes: int) -> HFEngine:
+def random_engine(shape: str, device: str | None = None, least_vocab: int = 0, **changes: Any) -> HFEngine:
     """A model of that shape with random weights: bfloat16 on CUDA, float32 on a CPU, its step costs measured.
 
     least_vocab   room for ids below this, if the shape's own vocabulary is smaller
-    changes       of the shape, named as in `LlamaConfig`
+    changes       of the shape, named as in its configuration (`LlamaConfig` and others)
 
     Raises UsageError for an unknown shape or a device that cannot be used.
     """
@@ -50,10 +61,12 @@ def random_engine(shape: str, device: str | None = None, least_vocab: int = 0, *
         raise UsageError(f"There is no shape {shape!r}: choose one of {', '.join(SHAPES)}.")
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
     kind = torch.bfloat16 if place.startswith("cuda") else torch.float32
-    sizes = {**SHAPES[shape], "vocab_size": max(least_vocab, _VOCAB), "max_position_embeddings": _POSITIONS, **changes}
+    vocab = max(least_vocab, SHAPES[shape].get("vocab_size", _VOCAB))
+    sizes = {**SHAPES[shape], "vocab_size": vocab, "max_position_embeddings": _POSITIONS, **changes}
     try:
         with torch.device(place):
-            model = LlamaForCausalLM._from_config(LlamaConfig(**sizes), dtype=kind).eval()
+            config = _CONFIGS.get(shape, LlamaConfig)(**sizes)
+            model = AutoModelForCausalLM.from_config(config, dtype=kind).eval()
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"The device {place!r} cannot be used ({str(error).splitlines()[0]}).") from error
     make_lean(model)
@@ -70,9 +83,10 @@ class TimedSequence(ReplaySequence):
         self.runs = runs
 
     def commit(self, path: Sequence[int]) -> None:
-        """Keep the accepted rows in both."""
+        """Keep the accepted rows in both; what the model has to score again, the loop has to tell again."""
         self.runs.commit(path)
         super().commit(path)
+        self.length = self.runs.length
 
     def close(self) -> None:
         """Close both."""
@@ -87,6 +101,7 @@ class TimedReplay(ReplayEngine):
         """`runner`: the model; records must not have ids beyond its vocabulary."""
         super().__init__(runner.vocab_size)
         self.runner = runner
+        self.offers = Offers(trees=runner.offers.trees, scores=False)
         self.max_length = runner.max_length
 
     def open(self, ids: Sequence[int] | Int32 = (), *, reuse: str | None = "default") -> TimedSequence:

@@ -12,6 +12,7 @@ from transformers.generation import GenerateDecoderOnlyOutput
 
 from hierdraft.decoding.loop import Options, open_request
 from hierdraft.decoding.scheduler import Scheduler, Ticket
+from hierdraft.engines.hf.states import StateLayer, join_states
 from hierdraft.integrations.generate_rows import Row
 from hierdraft.protocols import Method, Part
 from hierdraft.tree import DraftTree
@@ -51,19 +52,34 @@ def fill(engine: HFEngine, rows: Sequence[Row], length: int, pad: int) -> None:
     keep is computed here afterwards, where anybody asked for it.
     """
     for row in rows:
+        hold_all(engine, row)
         missing = length - len(row.tokens)
         if missing > 0 and row.cache is not None:
             _continue(engine, row, [row.tokens[-1], *[pad] * (missing - 1)])
         row.tokens = (row.tokens + [pad] * missing)[:length]
         if row.cache is not None:
             row.cache.rewind(len(row.prompt) + length - 1)
+            hold_all(engine, row)
+
+
+def hold_all(engine: HFEngine, row: Row) -> None:
+    """Score what was left to be scored again, so that a cache that is kept holds all but the last token."""
+    if row.cache is None:
+        return
+    text = np.concatenate([row.prompt, row.tokens])
+    if row.cache.length < len(text) - 1:
+        _scored(engine, row, text[row.cache.length : -1].tolist(), 0)
+
+
+def _scored(engine: HFEngine, row: Row, tokens: list[int], rows: int) -> Any:
+    sequence = engine.open()
+    sequence.cache, sequence.length = row.cache, row.cache.length
+    part = Part(sequence, np.array(tokens, dtype=np.int32), DraftTree.empty(), rows)
+    return engine.forward([part])[0].logits
 
 
 def _continue(engine: HFEngine, row: Row, tokens: list[int]) -> None:
-    sequence = engine.open()
-    sequence.cache, sequence.length = row.cache, row.cache.length
-    part = Part(sequence, np.array(tokens, dtype=np.int32), DraftTree.empty(), len(tokens))
-    logits = engine.forward([part])[0].logits
+    logits = _scored(engine, row, tokens, len(tokens))
     if row.rule is None:
         return
     for kept in (row.rule.scores, row.rule.raw):
@@ -96,6 +112,8 @@ def _as_dynamic(caches: Sequence[TreeCache], config: Any) -> DynamicCache:
     for index, layers in enumerate(zip(*(cache.layers for cache in caches), strict=True)):
         if layers[0].is_initialized:
             made.update(*(_aligned(caches, [getattr(one, kind) for one in layers], width) for kind in _KINDS), index)
+        if isinstance(layers[0], StateLayer):
+            join_states(made.layers[index], layers)
     return made
 
 

@@ -31,7 +31,7 @@ from hierdraft.engines.hf.inputs import check_inputs
 from hierdraft.engines.learned_costs import LearnedCosts
 from hierdraft.errors import EngineBusyError, UsageError
 from hierdraft.integrations.generate_arguments import most_new_tokens, refuse, refuse_early, refuse_streamers
-from hierdraft.integrations.generate_batch import beside_each_other, decode_rows, fill
+from hierdraft.integrations.generate_batch import beside_each_other, decode_rows, fill, hold_all
 from hierdraft.integrations.generate_caller import given_to_generate, keep_tokenizer
 from hierdraft.integrations.generate_rows import Ends, Row, each_its_own, kwargs_of, padding
 from hierdraft.protocols import Method, Setup, Step
@@ -171,7 +171,7 @@ class CustomGenerate:
                     fronts = padding(input_ids, model_kwargs.get("attention_mask"))
                     for row, front in enumerate(fronts):
                         alone = kwargs_of(model_kwargs, row, front, input_ids.shape)
-                        check_inputs(model, input_ids[row : row + 1, front:], alone, len(engine.windows))
+                        check_inputs(model, input_ids[row : row + 1, front:], alone, engine.new_cache)
                     for streamer in own:
                         streamer.put(input_ids.cpu())
                     rules = logits_processor, stopping_criteria or StoppingCriteriaList()
@@ -209,6 +209,7 @@ class CustomGenerate:
         if len(rows) == 1:
             steps = decode_steps(engine, self.method, rows[0].prompt, options(rows[0]))
             rows[0].tokens = _streamed(steps, streamers)
+            hold_all(engine, rows[0])
         else:
             decode_rows(engine, self.method, rows, options)
             length = max(len(row.tokens) for row in rows) if ends is None else ends.length

@@ -23,6 +23,7 @@ from hierdraft.choices import int4_scheme
 from hierdraft.engines.hf.cache import layer_windows
 from hierdraft.engines.hf.facts import context_length, eos_ids, vocabulary
 from hierdraft.engines.hf.load import load_model, load_tokenizer
+from hierdraft.engines.hf.states import state_layout
 from hierdraft.engines.openvino.files import Facts, graph_file
 from hierdraft.engines.openvino.graph import convert, reason_of
 from hierdraft.engines.openvino.join import join_products
@@ -42,6 +43,9 @@ def convert_folder(model: Path, weights: str, folder: Path) -> Facts:
     compress = compressor(weights) if weights.startswith("int") else None
     loaded = load_model(model, torch.float32)
     text_config = loaded.config.get_text_config(decoder=True)
+    name = loaded.__class__.__name__
+    if state_layout(loaded) is not None:
+        raise UnsupportedModelError(f"{name} keeps recurrent states, which run on transformers only.")
     windows = tuple(layer_windows(loaded))
     known, bounded = context_length(loaded, text_config)
     with quiet():
@@ -51,7 +55,6 @@ def convert_folder(model: Path, weights: str, folder: Path) -> Facts:
         _write(graph, folder, half=weights == "float16")
     with contextlib.suppress(ModelError):  # a folder without one: its users bring token ids
         store(load_tokenizer(model), folder)
-    name = loaded.__class__.__name__
     return Facts(name, vocabulary(loaded, text_config), known, bounded, eos_ids(loaded), windows)
 
 

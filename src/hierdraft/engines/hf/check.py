@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from hierdraft.engines.hf.cache import RowLayer, TreeCache
+from hierdraft.engines.hf.inputs import check_inputs
 from hierdraft.errors import UnsupportedModelError
 from hierdraft.tree import DraftTree
 
@@ -32,6 +33,23 @@ _EXACT, _HALF = 1e-3, 5e-2
 _CLEAR = 4.0
 
 
+def check_attention(engine: HFEngine) -> None:
+    """A model that ignores the mask or the positions is refused here, not found out by wrong text."""
+    name = engine.architecture
+    check_inputs(engine.model, torch.tensor([[1, 2, 3]], device=engine.model.device), {}, engine.new_cache)
+    try:
+        follows = attends_as_told(engine)
+    except Exception as error:  # a model's own code may raise anything
+        raise UnsupportedModelError(
+            f"{name} cannot be run with an explicit tree mask ({type(error).__name__}: {str(error)[:120]})."
+        ) from error
+    if not follows:
+        raise UnsupportedModelError(
+            f"{name} does not follow an explicit attention mask and positions, so drafts cannot be verified; "
+            "use its plain generate()."
+        )
+
+
 def attends_as_told(engine: HFEngine) -> bool:
     """Whether the rows of a tree are scored as each row's own text is, beyond the spans that `row_spans` finds."""
     model = engine.model
@@ -45,7 +63,7 @@ def attends_as_told(engine: HFEngine) -> bool:
         rows = engine.score(cache, last, tree)
     wanted = torch.cat([plain[0], plain[1, 1:2]])
     found = rows[[0, 1, _SIBLINGS + 1, _SIBLINGS + 2, _SIBLINGS]]
-    return _alike(engine, found, wanted)
+    return alike(engine, found, wanted)
 
 
 def scores_together(engine: HFEngine) -> bool:
@@ -58,7 +76,7 @@ def scores_together(engine: HFEngine) -> bool:
         found = [one.logits for one in engine.side_by_side(parts)]
     except Exception:  # noqa: BLE001 - a model's own code may raise anything; alone it has just worked
         return False
-    return all(_alike(engine, one, other) for one, other in zip(found, alone, strict=True))
+    return all(alike(engine, one, other) for one, other in zip(found, alone, strict=True))
 
 
 def layers_return_tuples(engine: HFEngine) -> bool:
@@ -85,8 +103,8 @@ def layers_return_tuples(engine: HFEngine) -> bool:
             layers.run(forward, 0, middle, None, tuples=tuples),
             layers.run(forward, middle, count, shown[middle], tuples=tuples) if middle < count else shown[count],
         ]
-        right = _alike(engine, scored, logits) and all(
-            _alike(engine, half, shown[number]) for half, number in zip(halves, (middle, count), strict=True)
+        right = alike(engine, scored, logits) and all(
+            alike(engine, half, shown[number]) for half, number in zip(halves, (middle, count), strict=True)
         )
     except Exception as error:  # a model's own code may raise anything
         reason = f"({type(error).__name__}: {str(error)[:120]})"
@@ -108,11 +126,11 @@ def _example(engine: HFEngine) -> tuple[MadeUpCache, int, DraftTree]:
     return MadeUpCache(len(engine.windows), length, spans), last, tree
 
 
-def _alike(engine: HFEngine, found: torch.Tensor, wanted: torch.Tensor) -> bool:
+def alike(engine: HFEngine, found: torch.Tensor, wanted: torch.Tensor) -> bool:
     """Whether two computations of the same logits differ by no more than rounding."""
     found, wanted = found.double(), wanted.double()
-    error = (found - wanted).square().mean().sqrt() / wanted.square().mean().sqrt()
-    return bool(error <= (_EXACT if engine.exact else _HALF))
+    error = (found - wanted).square().mean().sqrt()
+    return bool(error <= (_EXACT if engine.exact else _HALF) * wanted.square().mean().sqrt())
 
 
 def agree(engine: HFEngine, found: Sequence[torch.Tensor], wanted: Sequence[torch.Tensor]) -> bool:
@@ -127,7 +145,7 @@ def agree(engine: HFEngine, found: Sequence[torch.Tensor], wanted: Sequence[torc
     allowed = _CLEAR * (_EXACT if engine.exact else _HALF) * theirs.square().mean().sqrt()
     clear = best[:, 0] - best[:, 1] > allowed
     same = ours.argmax(dim=-1) == theirs.argmax(dim=-1)
-    return _alike(engine, ours, theirs) and bool(same[clear].all())
+    return alike(engine, ours, theirs) and bool(same[clear].all())
 
 
 def _as_generate(model: Any, texts: list[list[int]], length: int) -> dict[str, torch.Tensor]:

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,10 @@ import torch
 
 from hierdraft.engines.costs import SIZES, StepCosts
 from hierdraft.engines.hf.cache import GROWTH, TreeCache, layer_windows
-from hierdraft.engines.hf.check import attends_as_told, layers_return_tuples, scores_together
-from hierdraft.engines.hf.facts import context_length, drops_out, eos_ids, using_threads, vocabulary
+from hierdraft.engines.hf.chains import OFFERS, Chains, StateSequence
+from hierdraft.engines.hf.check import check_attention, layers_return_tuples, scores_together
+from hierdraft.engines.hf.facts import context_length, drops_out, eos_ids, fingerprint, using_threads, vocabulary
 from hierdraft.engines.hf.graphs import ROWS, Begin, CudaCapture, Graphs
-from hierdraft.engines.hf.inputs import check_inputs
 from hierdraft.engines.hf.layers import Layers
 from hierdraft.engines.hf.lean import ATTENTION, check_packed
 from hierdraft.engines.hf.logits import ReadsLogits
@@ -52,7 +52,8 @@ class HFEngine(ReadsLogits):
 
         Raises UnsupportedModelError, saying why, for a model that cannot be verified against a draft tree.
         """
-        self.windows = layer_windows(model)
+        self.chains = Chains.of(model)
+        self.windows: list[int | None] = layer_windows(model) if self.chains is None else self.chains.windows
         check_packed(model)
         if drops_out(model):
             raise UsageError(f"{model.__class__.__name__} is in training mode: call eval() on it first.")
@@ -60,7 +61,7 @@ class HFEngine(ReadsLogits):
         self.name, self.architecture = "hf", str(model.__class__.__name__)
         self.dtype, self.device = str(model.dtype).removeprefix("torch."), str(model.device)
         self._attention = model.config._attn_implementation
-        if self._attention not in _ATTENTIONS:
+        if self.chains is None and self._attention not in _ATTENTIONS:
             raise UnsupportedModelError(
                 f"Attention {self._attention!r} takes no tree mask: load the model with attn_implementation='sdpa'."
             )
@@ -69,19 +70,24 @@ class HFEngine(ReadsLogits):
         self.max_length, self.bounded = context_length(model, text_config)
         self.eos_ids = eos_ids(model)
         self._threads = threads
-        begin = _begin(model, graphs)
+        begin = _begin(model, graphs) if self.chains is None else None
         self.graphs = Graphs(model, self.windows, begin) if begin is not None else None
-        self.fingerprint = _fingerprint(model, threads or torch.get_num_threads(), self.graphs is not None)
+        self.fingerprint = fingerprint(model, threads or torch.get_num_threads(), graphs=self.graphs is not None)
         self.layers = Layers(model, len(self.windows))
-        self.offers = Offers(layers=len(self.layers), extends=True, partial=len(self.layers) > 0)
+        self.offers = self._offers() if self.chains is None else OFFERS
         self.exact = model.dtype in (torch.float32, torch.float64)
         self.costs = costs or StepCosts()
-        kv_heads = getattr(text_config, "num_key_value_heads", None) or text_config.num_attention_heads
-        stack = text_config.num_attention_heads // kv_heads if self._attention == ATTENTION else 1
+        stack = _group(text_config) if self._attention == ATTENTION and self.chains is None else 1
         self._masks = Masks(model, self.windows, stack)
-        self._scores_together: bool | None = None
+        self._scores_together: bool | None = None if self.chains is None else False
         self._tuples: bool | None = None
-        self._check_tree_attention()
+        if self.chains is None:
+            check_attention(self)
+        else:
+            self.chains.check(self)
+
+    def _offers(self) -> Offers:
+        return Offers(layers=len(self.layers), extends=True, partial=len(self.layers) > 0)
 
     @property
     def threads(self) -> int:
@@ -95,7 +101,11 @@ class HFEngine(ReadsLogits):
 
     def open(self, ids: Sequence[int] | Int32 = (), *, reuse: str | None = "default") -> HFSequence:  # noqa: ARG002
         """An empty sequence: what texts have in common is scored again."""
-        return HFSequence(self)
+        return HFSequence(self) if self.chains is None else StateSequence(self)
+
+    def new_cache(self) -> TreeCache:
+        """An empty one."""
+        return TreeCache(len(self.windows), self.slots) if self.chains is None else self.chains.cache()
 
     def forward(self, parts: Sequence[Part]) -> list[Scored]:
         """Score the parts in one call of the model, or in several where padding all to one length would cost more."""
@@ -139,6 +149,8 @@ class HFEngine(ReadsLogits):
         return self._scores_together
 
     def _alone(self, part: Part) -> Scored:
+        if self.chains is not None:
+            return self.chains.score(self, part)
         with self.layers.showing(part.hidden) as hidden:
             logits = self.run(self.inputs(part, known_rows(part)))[0]
         wanted = part.rows + len(part.tree) - known_rows(part)
@@ -187,6 +199,10 @@ class HFEngine(ReadsLogits):
 
         Raises UnsupportedModelError where they cannot be run by themselves.
         """
+        if self.chains is not None:
+            raise UnsupportedModelError(
+                f"{self.architecture} keeps recurrent states: its layers do not run by themselves."
+            )
         if self._tuples is None:
             self._tuples = layers_return_tuples(self)
         return self._tuples
@@ -226,7 +242,9 @@ class HFEngine(ReadsLogits):
         return logits
 
     def cost(self, rows: int, plain: int = 1) -> float:
-        """Seconds of a forward of `rows` rows; 0.0 before `measure_costs`."""
+        """Seconds of a forward of `rows` rows; 0.0 before `measure_costs`. Infinite for drafts that save no call."""
+        if rows > plain and self.chains is not None and not self.chains.together:
+            return math.inf
         return self.costs(self._padded(rows), self._padded(plain))
 
     def record(self, rows: int, seconds: float, plain: int = 1) -> None:
@@ -239,25 +257,11 @@ class HFEngine(ReadsLogits):
 
     def measure_costs(self, stored: Path | None = None, context: int = 256) -> StepCosts:
         """See `measured_costs`, whose figures are used from now on."""
-        sizes = SIZES if self.graphs is None else ROWS
+        sizes: tuple[int, ...] = SIZES if self.graphs is None else ROWS
+        if self.chains is not None and not self.chains.together:
+            sizes = SIZES[:2]  # one row after another
         self.costs = measured_costs(self, stored, context, sizes, device=self.device)
         return self.costs
-
-    def _check_tree_attention(self) -> None:
-        """A model that ignores the mask or the positions is refused here, not found out by wrong text."""
-        name = self.architecture
-        check_inputs(self.model, torch.tensor([[1, 2, 3]], device=self.model.device), {}, len(self.windows))
-        try:
-            follows = attends_as_told(self)
-        except Exception as error:  # a model's own code may raise anything
-            raise UnsupportedModelError(
-                f"{name} cannot be run with an explicit tree mask ({type(error).__name__}: {str(error)[:120]})."
-            ) from error
-        if not follows:
-            raise UnsupportedModelError(
-                f"{name} does not follow an explicit attention mask and positions, so drafts cannot be verified; "
-                "use its plain generate()."
-            )
 
 
 def _begin(model: Any, graphs: bool | Begin) -> Begin | None:
@@ -267,11 +271,7 @@ def _begin(model: Any, graphs: bool | Begin) -> Begin | None:
     return graphs
 
 
-def _fingerprint(model: Any, threads: int, graphs: bool) -> str:
-    """Identifies what a step costs: architecture and sizes, number type, device, threads, kernels."""
-    parts = (
-        model.config.to_json_string(), str(model.dtype), str(model.device), str(threads),
-        torch.__version__, str(any(type(m).__name__ == "PackedLinear" for m in model.modules())),
-        *(["graphs"] if graphs else []),
-    )  # fmt: skip
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
+def _group(text_config: Any) -> int:
+    """Query heads of one key/value head."""
+    heads: int = text_config.num_attention_heads
+    return heads // (getattr(text_config, "num_key_value_heads", None) or heads)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -70,3 +71,13 @@ def using_threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def fingerprint(model: Any, threads: int, *, graphs: bool = False) -> str:
+    """Identifies what a step costs: architecture and sizes, number type, device, threads, kernels."""
+    parts = (
+        model.config.to_json_string(), str(model.dtype), str(model.device), str(threads),
+        torch.__version__, str(any(type(m).__name__ == "PackedLinear" for m in model.modules())),
+        *(["graphs"] if graphs else []),
+    )  # fmt: skip
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]

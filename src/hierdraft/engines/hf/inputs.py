@@ -7,7 +7,8 @@ here the model's own method is asked what it would do with a prompt and with the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sized
+import inspect
+from collections.abc import Callable, Mapping, Sized
 from typing import Any
 
 import torch
@@ -15,22 +16,25 @@ from transformers import DynamicCache, GenerationMixin
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from hierdraft.engines.hf.cache import TreeCache
+from hierdraft.engines.hf.states import held_text
 from hierdraft.errors import UnsupportedModelError
 
 _PREPARES = ("prepare_inputs_for_generation", "_update_model_kwargs_for_generation")
 _LOOPS = ("_sample", "_prefill")
+_CACHES = ("past_key_values", "cache_params")
 _OURS = frozenset({
-    "use_cache", "logits_to_keep", "attention_mask", "position_ids", "past_key_values", "cache_position",
-    "return_dict", "output_attentions", "output_hidden_states", "next_sequence_length", "is_first_iteration",
+    "use_cache", "logits_to_keep", "attention_mask", "position_ids", "past_key_values", "cache_params",
+    "cache_position", "return_dict", "output_attentions", "output_hidden_states", "next_sequence_length",
+    "is_first_iteration",
 })  # fmt: skip
 
 
-def check_inputs(model: Any, ids: torch.Tensor, kwargs: Mapping[str, Any], layers: int) -> None:
+def check_inputs(model: Any, ids: torch.Tensor, kwargs: Mapping[str, Any], new_cache: Callable[[], TreeCache]) -> None:
     """Raises UnsupportedModelError, naming what it adds, for a model that changes what a forward is given.
 
-    ids      int64[1, L], a prompt
-    kwargs   what `generate` would hand to the model with it
-    layers   of the cache
+    ids        int64[1, L], a prompt
+    kwargs     what `generate` would hand to the model with it
+    new_cache  makes an empty one
     """
     name = model.__class__.__name__
     own = [method for method in _LOOPS if _is_own(model, method)]
@@ -39,7 +43,7 @@ def check_inputs(model: Any, ids: torch.Tensor, kwargs: Mapping[str, Any], layer
     if not any(_is_own(model, method) for method in _PREPARES):
         return
     try:
-        added = _added(model, ids, dict(kwargs), layers)
+        added = _added(model, ids, dict(kwargs), new_cache)
     except Exception as error:  # a model's own code may raise anything
         raise UnsupportedModelError(
             f"{name} prepares its inputs in a way of its own ({type(error).__name__}: {str(error)[:120]}); "
@@ -52,22 +56,30 @@ def check_inputs(model: Any, ids: torch.Tensor, kwargs: Mapping[str, Any], layer
         )
 
 
+def cache_name(model: Any) -> str:
+    """What its forward calls the cache."""
+    names = inspect.signature(model.forward).parameters
+    return next((name for name in _CACHES if name in names), _CACHES[0])
+
+
 def _is_own(model: Any, method: str) -> bool:
     """Whether the model has another method than transformers' own, in its class or by itself."""
     return getattr(getattr(model, method, None), "__func__", None) is not getattr(GenerationMixin, method)
 
 
-def _added(model: Any, ids: torch.Tensor, kwargs: dict[str, Any], layers: int) -> list[str]:
-    kwargs |= {"use_cache": True, "past_key_values": DynamicCache(config=model.config)}
+def _added(model: Any, ids: torch.Tensor, kwargs: dict[str, Any], new_cache: Callable[[], TreeCache]) -> list[str]:
+    name = cache_name(model)
+    kwargs |= {"use_cache": True, name: DynamicCache(config=model.config)}
     inputs = model.prepare_inputs_for_generation(ids, is_first_iteration=True, **kwargs)
     added = _differences(model, inputs, ids, 0)
     if added:
         return added
-    cache = TreeCache(layers)
+    cache = new_cache()
     cache.length = ids.shape[1]
     output = CausalLMOutputWithPast(past_key_values=cache)
     kwargs = model._update_model_kwargs_for_generation(output, kwargs, is_encoder_decoder=False)
-    kwargs["past_key_values"] = cache
+    kwargs.pop("past_key_values", None)
+    kwargs[name] = cache
     longer = torch.cat([ids, ids[:, -1:]], dim=1)
     inputs = model.prepare_inputs_for_generation(longer, next_sequence_length=1, **kwargs)
     return _differences(model, inputs, longer[:, -1:], ids.shape[1])
@@ -87,9 +99,8 @@ def unusual_inputs(model: Any, inputs: Mapping[str, Any], position: int = 0) -> 
         wrong.append("a padded attention_mask")
     if _moved(inputs.get("position_ids"), position):
         wrong.append("custom position_ids")
-    cache = inputs.get("past_key_values")
-    if cache is not None and cache.get_seq_length() != position:
-        wrong.append("a past_key_values that already holds text")
+    caches = {name: inputs[name] for name in _CACHES if inputs.get(name) is not None}
+    wrong += [f"a {name} that already holds text" for name, cache in caches.items() if held_text(cache) != position]
     seen = {*_OURS, "assistant_model", "synced_gpus"}
     return wrong + [name for name, value in inputs.items() if name not in seen and not _empty(model, name, value)]
 

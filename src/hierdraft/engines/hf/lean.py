@@ -7,6 +7,8 @@ result no longer depends on how many rows are computed with it.
 
 from __future__ import annotations
 
+import inspect
+import re
 from typing import Any
 
 import torch
@@ -80,11 +82,23 @@ def check_packed(model: Any) -> None:
 
 
 def _pack_children(module: nn.Module) -> None:
+    plain = _weights_read(module.__class__)
     for name, child in module.named_children():
+        if type(child) is nn.Linear and name in plain:
+            continue
         if type(child) is nn.Linear:
             setattr(module, name, PackedLinear(child))
         else:
             _pack_children(child)
+
+
+def _weights_read(kind: type[nn.Module]) -> frozenset[str]:
+    """Names of the children whose weights the forward of such a module reads by itself: they have to stay there."""
+    try:
+        source = inspect.getsource(kind.forward)
+    except (OSError, TypeError):
+        return frozenset()
+    return frozenset(re.findall(r"self\.(\w+)\.weight\b", source))
 
 
 def grouped_attention(

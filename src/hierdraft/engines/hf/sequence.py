@@ -20,7 +20,10 @@ class HFSequence(LayeredSequence):
     def __init__(self, engine: HFEngine) -> None:
         """An empty one."""
         super().__init__(engine)
-        self.cache = TreeCache(len(engine.windows), engine.slots)
+        self.cache = engine.new_cache()
+
+    def begin(self) -> None:
+        """A forward is about to write."""
 
     def hold(self, part: Part) -> None:
         """All rows of the part are written: its tokens are held, its tree can be committed or go on."""
@@ -57,6 +60,8 @@ class HFSequence(LayeredSequence):
 @contextmanager
 def as_before_if_it_fails(sequences: Sequence[HFSequence]) -> Iterator[None]:
     """Whatever a forward raises, its sequences hold what they held."""
+    for sequence in sequences:
+        sequence.begin()
     before = [sequence.written() for sequence in sequences]
     try:
         yield
