@@ -24,7 +24,7 @@ AnsweringModel = Annotated[
     str | None, typer.Option(help="With --generate: the model that answers.", autocompletion=complete.models)
 ]
 ServedModel = Annotated[
-    str, typer.Option(help="A model's name or folder, or its name on a hub.", autocompletion=complete.models)
+    str, typer.Option(help="A model's name, folder or GGUF file, or its name on a hub.", autocompletion=complete.models)
 ]
 Engine = Annotated[str | None, typer.Option(help=f"{listed(engine_names())}.", autocompletion=complete.engines)]
 Dtype = Annotated[str | None, typer.Option(help=f"{listed(number_types())}.", autocompletion=complete.dtypes)]

@@ -67,6 +67,7 @@ def serve(
     """Serve a model to OpenAI's and Anthropic's clients, many requests at a time, and a page for a browser."""
     from hierdraft.databases.namespace import check_name
     from hierdraft.registry import make_method
+    from hierdraft.models.named import known_as
     from hierdraft.settings import load_settings
 
     started = time.perf_counter()
@@ -86,6 +87,7 @@ def serve(
         raise MissingDependencyError(
             f"Serving needs more packages ({error}): pip install 'hierdraft[server]'."
         ) from error
+    name = alias or known_as(settings.model)
     keys = Keys.read(api_keys) if api_keys is not None else Keys.none(namespace)
     defaults: dict[str, Any] = {"method": settings.method}
     if "max_new_tokens" in settings.model_fields_set:
@@ -96,8 +98,8 @@ def serve(
     with closing(listen(host, port)) as listening, _load(settings, queue) as loaded:
         loaded.warm_up()
         _run(
-            loaded, keys, listening, hosts, alias or settings.model, defaults, frozenset(drop or ()), deadline, drain,
-            lambda: _tell(listening, alias or settings.model, time.perf_counter() - started, as_json=as_json),
+            loaded, keys, listening, hosts, name, defaults, frozenset(drop or ()), deadline, drain,
+            lambda: _tell(listening, name, time.perf_counter() - started, as_json=as_json),
         )  # fmt: skip
 
 
