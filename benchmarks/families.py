@@ -7,12 +7,14 @@ random weights in float64 (float32 where experts or kernels know nothing else). 
 without drafts; the drafts are the right continuation hidden in trees of wrong ones. A model that says the same token
 for ever may not repeat itself (`no_repeat_ngram_size`). Without arguments the record is
 `benchmarks/families.json` and the table in `docs/families.md`; the exit code is the number of families that differ.
+With `--again RESULT ...` those that ended so in the record are made anew, and the others stay as they are in it.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import re
 import signal
 import sys
@@ -38,6 +40,7 @@ LIMIT = 72
 LAYERS = 4
 PROMPT = [5, 9, 11, 5, 9, 60, 61, 5, 9, 11, 8, 3]
 SECONDS = 60
+FILE = ROOT / "benchmarks" / "families.json"
 FEW = 8
 
 SIZES: dict[str, int] = {
@@ -104,17 +107,25 @@ SPECIAL: dict[str, dict[str, Any]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("families", nargs="*", help="names of model types; all of them without")
-    chosen = parser.parse_args().families
+    parser.add_argument("--again", nargs="+", choices=KINDS, default=[], help="make anew what ended so")
+    args = parser.parse_args()
+    before = json.loads(FILE.read_text(encoding="utf-8")) if args.again else {"families": {}}
+    kept = {name: row for name, row in before["families"].items() if row["result"] not in args.again}
+    chosen = args.families or [name for name in sorted(FAMILIES) if name not in kept]
     warnings.simplefilter("ignore")
     transformers.logging.set_verbosity_error()
-    record = {}
-    for name in chosen or sorted(FAMILIES):
+    record: dict[str, dict[str, str]] = {}
+    for name in chosen:
         record[name] = found = judge(name)
         print(f"{name:<28} {found['result']:<10} {found.get('dtype', '')} {found.get('why', '')}", flush=True)
+    if not args.families:
+        record = dict(sorted({**kept, **record}.items()))
     counts = {kind: sum(row["result"] == kind for row in record.values()) for kind in KINDS}
     print(", ".join(f"{count} {kind}" for kind, count in counts.items()))
-    if not chosen:
-        write("families", {"machine": machine(), "counts": counts, "families": record})
+    if not args.families:
+        ran = {"machine": machine(), "families": chosen}
+        made = {"machine": before["machine"], "again": ran} if args.again else {"machine": ran["machine"]}
+        write("families", {**made, "counts": counts, "families": record})
         (ROOT / "docs" / "families.md").write_text(page(record, counts), encoding="utf-8")
     sys.exit(counts["different"] + counts["error"])
 

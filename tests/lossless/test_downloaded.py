@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -218,3 +221,39 @@ def test_facts_are_kept_and_no_graph(cache: Path, tmp_path: Path, monkeypatch: p
     told = json.loads(made.read_text())
     assert told["graph"] == str(tmp_path / "model" / "openvino_model.xml")
     assert not list(made.parent.glob("*.bin"))
+
+
+CONVERT = """
+import sys
+from pathlib import Path
+from hierdraft.models.gguf import folder_of
+print(folder_of(Path(sys.argv[1]), Path(sys.argv[2])))
+"""
+
+
+def converting(file: Path, cache: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-c", CONVERT, str(file), str(cache)], stdout=subprocess.PIPE, text=True)
+
+
+def test_two_conversions_at_once_make_one_folder(tmp_path: Path) -> None:
+    file = write_gguf(tmp_path / "m.gguf")
+    both = [converting(file, tmp_path / "cache") for _ in range(2)]
+    said = {process.communicate(timeout=300)[0].strip() for process in both}
+    assert len(said) == 1
+    assert (Path(said.pop()) / "openvino_model.bin").is_file()
+    assert len([path for path in (tmp_path / "cache" / "gguf").iterdir() if path.is_dir()]) == 1
+
+
+def test_a_conversion_that_is_killed_leaves_nothing_that_is_taken_for_a_model(tmp_path: Path) -> None:
+    file, made = write_gguf(tmp_path / "m.gguf"), tmp_path / "cache" / "gguf"
+    process = converting(file, tmp_path / "cache")
+    end = time.monotonic() + 120
+    while not list(made.glob(".m-*.tmp-*")):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    process.kill()
+    process.communicate(timeout=60)
+    assert not list(made.glob("m-*/"))
+    found = resolve(str(file), tmp_path / "cache", full=False).path
+    assert (found / "openvino_model.bin").is_file()
+    assert not list(made.glob(".m-*.tmp-*"))

@@ -289,12 +289,12 @@ def test_long_prompts_are_scored_in_parts(tmp_path: Path) -> None:
     assert sequence.length == 150
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int8"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int8", "int4"])
 def test_smaller_weights_agree_with_their_own_plain_decoding(dtype: str, tmp_path: Path) -> None:
     from hierdraft.bench.audit import explain, first_difference
     from hierdraft.verify.sampling import Sampling
 
-    if dtype == "int8":
+    if dtype.startswith("int"):
         pytest.importorskip("nncf")
     _, path = saved("llama", tmp_path / "model")
     try:
@@ -376,7 +376,7 @@ def test_which_engine_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.model
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8", "int4"])
 def test_rows_of_the_real_model_do_not_depend_on_how_many_there_are(dtype: str, smollm2: Path) -> None:
     try:
         engine = loading.load_engine(str(smollm2), engine="openvino", dtype=dtype)[0]

@@ -52,7 +52,7 @@ def llama(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def without_tokenizer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "resolve", lambda name, _: ResolvedModel(Path(name), "tiny"))
+    monkeypatch.setattr(loading, "resolve", lambda name, _, **__: ResolvedModel(Path(name), "tiny"))
     monkeypatch.setattr("hierdraft.engines.hf.load.load_tokenizer", lambda _: None)
 
 

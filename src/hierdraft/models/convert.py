@@ -84,7 +84,12 @@ def compressor(weights: str) -> Any:
         return lambda graph: nncf.compress_weights(graph, mode=nncf.CompressWeightsMode.INT8_ASYM)
     scheme, size = int4_scheme(weights)
     mode = {"asym": nncf.CompressWeightsMode.INT4_ASYM, "sym": nncf.CompressWeightsMode.INT4_SYM}[scheme]
-    return lambda graph: nncf.compress_weights(graph, mode=mode, ratio=1.0, group_size=size)
+    smaller = nncf.AdvancedCompressionParameters(  # where channels do not divide into such groups
+        group_size_fallback_mode=nncf.GroupSizeFallbackMode.ADJUST
+    )
+    return lambda graph: nncf.compress_weights(
+        graph, mode=mode, ratio=1.0, group_size=size, advanced_parameters=smaller if size > 0 else None
+    )
 
 
 @contextlib.contextmanager
