@@ -66,8 +66,8 @@ def serve(
 ) -> None:
     """Serve a model to OpenAI's and Anthropic's clients, many requests at a time, and a page for a browser."""
     from hierdraft.databases.namespace import check_name
-    from hierdraft.registry import make_method
     from hierdraft.models.named import known_as
+    from hierdraft.registry import make_method
     from hierdraft.settings import load_settings
 
     started = time.perf_counter()
