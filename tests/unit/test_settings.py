@@ -140,7 +140,7 @@ def test_file_that_is_not_text(config: Path) -> None:
         "budget = true",
         'budget = "some"',
         'engine = "fast"',
-        'dtype = "int4"',
+        'dtype = "int3"',
         "max_new_tokens = 0",
         "max_new_tokens = 1.5",
         "threads = 0",
