@@ -50,8 +50,8 @@ def opened(path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, **options: 
 def test_a_gguf_file_says_what_transformers_reads_in_it(
     arch: str, kind: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if arch == "qwen2" and kind != "Q8_0":
-        pytest.skip("one number type is enough for the biases")
+    if arch != "llama" and kind != "Q8_0":
+        pytest.skip("one number type is enough for what else these have")
     file = write_gguf(tmp_path / f"{arch}-{kind}.gguf", arch, kind, seed=3)
     engine, tokenizer, defaults = opened(file, cache, monkeypatch, dtype="float32")
     ids = tokenizer(TEXT)["input_ids"]
