@@ -34,7 +34,9 @@ pytest.importorskip("openvino")
 from hierdraft.engines.openvino.engine import SIZES, OpenVINOEngine
 from hierdraft.engines.openvino.graph import convert
 from hierdraft.engines.openvino.join import join_products
+from hierdraft.engines.openvino.margin import few_rows_are_scored_as_many
 from hierdraft.engines.openvino.paged import Pool
+from hierdraft.engines.openvino.runtime import openvino
 from hierdraft.models import graphs as files
 from hierdraft.models.convert import convert_folder, quiet
 
@@ -398,7 +400,22 @@ def test_rows_of_the_real_model_do_not_depend_on_how_many_there_are(dtype: str, 
     chain = [-1, 0, 1, 2, 3]
     branches = DraftTree.build([*text[41:46], 9, 8, 7], [*chain, -1, 0, 2])
     np.testing.assert_array_equal(scored(branches)[:6], many[:6])
-    check_batches(engine, seed=2)
+    if dtype.startswith("int") and not computes_in_bfloat16():
+        assert few_rows_are_scored_as_many(engine) or refuses_to_be_exact(str(smollm2), dtype)
+    else:
+        assert few_rows_are_scored_as_many(engine)
+        check_batches(engine, seed=2)
+
+
+def computes_in_bfloat16() -> bool:
+    """Whether this CPU does. Small weights in float32 have, on some, other kernels for few rows than for many."""
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def refuses_to_be_exact(path: str, dtype: str) -> bool:
+    with pytest.raises(UsageError, match="one way for few rows and in another for many"):
+        loading.load_engine(path, engine="openvino", dtype=dtype, exact=True)
+    return True
 
 
 @pytest.mark.model

@@ -39,7 +39,7 @@ SIZES = (1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 """Rows that forwards have. OpenVINO prepares every kernel anew when their number changes, which takes a third of a
 step, so a forward gets useless rows beside those that count where that is cheaper than another number of rows."""
 
-_WAY = 2
+_WAY = 3
 """Of scoring rows: with another, what was found out about costs and margins does not count any more."""
 
 _SHARE = 0.6
@@ -95,6 +95,11 @@ class OpenVINOEngine:
             return
         if isinstance(self._cache, Pool):
             self._margin = margin_of(self, folder / f"margin-{self.fingerprint}.json")
+            if self._margin is None:
+                raise UsageError(
+                    f"This CPU computes {self.dtype} in one way for few rows and in another for many, so what is said "
+                    "is only audited: leave out exact, or use float32."
+                )
             self._cache.plain = self.exact = True
         else:
             raise UsageError(f"{self.architecture} has sliding windows: what it says in {self.dtype} is only audited.")

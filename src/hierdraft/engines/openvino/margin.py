@@ -21,22 +21,41 @@ from hierdraft.tree import DraftTree
 if TYPE_CHECKING:
     from hierdraft.engines.openvino.engine import OpenVINOEngine
 
+_MANY, _FEW = 160, 7
+"""Tokens of a text that is read at once, and in pieces of so many."""
+
 _TEXTS, _LENGTH, _PATH, _BESIDE = 8, 96, 6, (1, 3, 7)
 _BEST = 8
 _SAFETY, _LEAST = 2.0, 0.01
 """The margin is so many times the largest difference seen, and at least this part of the largest logit."""
 
 
-def margin_of(engine: OpenVINOEngine, file: Path) -> float:
-    """The margin in `file`; measured, and stored there if that can be, where there is none."""
+def margin_of(engine: OpenVINOEngine, file: Path) -> float | None:
+    """The margin in `file`; measured, and stored there if that can be, where there is none.
+
+    None where this processor has other arithmetic for few rows than for many, so that no margin makes them alike.
+    """
     with suppress(OSError, ValueError, TypeError, KeyError):
-        stored = float(json.loads(file.read_text(encoding="utf-8"))["margin"])
-        if 0.0 < stored < np.inf:
-            return stored
-    margin = measured_margin(engine)
+        stored = json.loads(file.read_text(encoding="utf-8"))["margin"]
+        if stored is None or 0.0 < float(stored) < np.inf:
+            return None if stored is None else float(stored)
+    margin = measured_margin(engine) if few_rows_are_scored_as_many(engine) else None
     with suppress(OSError):
         replace_file(file, json.dumps({"margin": margin}).encode())
     return margin
+
+
+def few_rows_are_scored_as_many(engine: OpenVINOEngine) -> bool:
+    """Whether a text that is read as a whole and one that is read in pieces say the same to the last bit."""
+    length = max(2, min(_MANY, engine.max_length - 2))
+    text = np.random.default_rng(1).integers(0, engine.vocab_size, length).astype(np.int32)
+    found = []
+    for piece in (length, _FEW):
+        with closing(engine.open(reuse=None)) as sequence:
+            for start in range(0, length, piece):
+                logits = forward(engine, sequence, text[start : start + piece])
+            found.append(np.array(logits[-1]))
+    return np.array_equal(found[0], found[1])
 
 
 def measured_margin(engine: OpenVINOEngine) -> float:

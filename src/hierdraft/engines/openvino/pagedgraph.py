@@ -18,7 +18,12 @@ _NAMES = {IDS: "input_ids", POSITIONS: "position_ids", MASK: "attention_mask", B
 
 _ATTENDING, _PLACES = "attending", "places"
 
-_NOTHING = np.empty(0, dtype=np.uint8)
+_NOTHING, _FIRST = np.empty(0, dtype=np.uint8), np.zeros(1, dtype=np.int64)
+
+LEAST = 2
+"""Rows below which kernels take other ways: from two rows on, each is scored in the same arithmetic, to the last bit,
+however many there are. That holds for the output layer too: with small weights, on some processors, one row alone is
+another product there. So it comes twice."""
 
 
 def paged(graph: Any) -> Any:
@@ -83,7 +88,7 @@ def inputs(given: Sequence[Rows], size: int, block: int) -> dict[str, NDArray[An
     return {
         _NAMES[IDS]: tokens,
         _NAMES[POSITIONS]: where,
-        ROWS: wanted if len(wanted) else np.zeros(1, dtype=np.int64),
+        ROWS: np.resize(wanted, LEAST) if 0 < len(wanted) < LEAST else wanted if len(wanted) else _FIRST,
         _ATTENDING: attending,
         _PLACES: places,
         "past_lens": past,
