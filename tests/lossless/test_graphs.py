@@ -11,7 +11,7 @@ import pytest
 import torch
 import transformers as t
 
-from hierdraft.decoding.loop import Options, decode, open_request
+from hierdraft.decoding.loop import Options, open_request
 from hierdraft.decoding.scheduler import Scheduler, Ticket
 from hierdraft.drafting.budget import AutoBudget, FixedBudget
 from hierdraft.drafting.hierarchy.method import HierarchyMethod
@@ -25,9 +25,9 @@ from hierdraft.protocols import Part
 from hierdraft.tree import DraftTree
 from hierdraft.verify.sampling import Sampler, Sampling
 from tests.lossless.drafters import HARMLESS
-from tests.lossless.harness import check_every_drafter, fresh, opened, run
+from tests.lossless.harness import check_every_drafter, fresh, run
 from tests.lossless.test_batches import LONGEST, random_steps, tree_of
-from tests.lossless.test_transformers import LIMIT, PROMPT
+from tests.lossless.test_transformers import LIMIT, PROMPT, check_cache
 from tests.lossless.tiny import CONFIGS, VOCABULARY, WINDOW, assert_same, reference, tiny
 
 NOTHING = DraftTree.empty()
@@ -81,20 +81,8 @@ def test_other_attentions_in_float32(name: str) -> None:
 def test_the_slot_holds_what_a_fresh_prefill_holds_after_every_step(name: str) -> None:
     model = tiny(name)
     truth = reference(model, PROMPT, LIMIT)
-    engine, other, tokens = HFEngine(model, graphs=again), HFEngine(model), list(PROMPT)
-    sequences = opened(engine)
-    drafter = HARMLESS["OracleInATree"](VOCABULARY, PROMPT + truth, 1)
-    for step in decode(engine, drafter, PROMPT, Options(LIMIT, budget=FixedBudget(15))):
-        tokens += step.tokens
-        if step.finish:
-            break
-        length = sequences[0].length
-        assert length == len(tokens) - 1
-        whole = HFSequence(other)
-        whole.prefill(tokens[:length])
-        for ours, theirs in zip(sequences[0].cache.layers, whole.cache.layers, strict=True):
-            for a, b in ((ours.keys, theirs.keys), (ours.values, theirs.values)):
-                assert_same(name, a[:, :, :length], b[:, :, :length])
+    engine = HFEngine(model, graphs=again)
+    check_cache(name, engine, HFEngine(model), truth)
     assert captured(engine)
 
 

@@ -60,13 +60,9 @@ def test_lean_models_in_float32_say_the_same(name: str) -> None:
         assert run(engine, drafter, PROMPT, Options(LIMIT, budget=FixedBudget(12)))[0] == truth
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_the_cache_equals_a_fresh_prefill_after_every_step(name: str) -> None:
-    model = tiny(name)
-    truth = reference(model, PROMPT, LIMIT)
-    engine = HFEngine(model)
-    tokens = list(PROMPT)
-    sequences = opened(engine)
+def check_cache(name: str, engine: HFEngine, other: HFEngine, truth: list[int]) -> None:
+    """After every step of drafted decoding the cache holds what a prefill of the same text by `other` does."""
+    tokens, sequences = list(PROMPT), opened(engine)
     drafter = HARMLESS["OracleInATree"](VOCABULARY, PROMPT + truth, 1)
     for step in decode(engine, drafter, PROMPT, Options(LIMIT, budget=FixedBudget(15))):
         tokens += step.tokens
@@ -74,11 +70,19 @@ def test_the_cache_equals_a_fresh_prefill_after_every_step(name: str) -> None:
             break
         length = sequences[0].length
         assert length == len(tokens) - 1
-        other = HFSequence(engine)
-        other.prefill(tokens[:length])
-        for ours, theirs in zip(sequences[0].cache.layers, other.cache.layers, strict=True):
+        whole = HFSequence(other)
+        whole.prefill(tokens[:length])
+        for ours, theirs in zip(sequences[0].cache.layers, whole.cache.layers, strict=True):
             for a, b in ((ours.keys, theirs.keys), (ours.values, theirs.values)):
                 assert_same(name, a[:, :, :length], b[:, :, :length])
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_cache_equals_a_fresh_prefill_after_every_step(name: str) -> None:
+    model = tiny(name)
+    truth = reference(model, PROMPT, LIMIT)
+    engine = HFEngine(model)
+    check_cache(name, engine, engine, truth)
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from hierdraft.errors import ModelError, UnsupportedModelError
-from hierdraft.models.gguf import gguf_in, parts_of
+from hierdraft.models.gguf import folder_of, gguf_in, parts_of
 from hierdraft.models.named import known_as, resolve
 from hierdraft.text.gguf import end_ids, tokenizer_config, tokenizer_json
 from tests.unit.gguf_files import SPECIAL, TEMPLATE, blocks_of_eight, byte_level, sentencepiece
@@ -125,3 +126,21 @@ def test_which_file_is_meant(tmp_path: Path) -> None:
     assert gguf_in(tmp_path) is None
     with pytest.raises(ModelError, match="There is no file"):
         resolve(str(tmp_path / "nothing.gguf"), tmp_path)
+
+
+def test_what_failed_for_want_of_memory_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "m.gguf"
+    file.write_bytes(b"GGUF")
+    asked: list[str] = []
+
+    def fails(*arguments: str) -> subprocess.CompletedProcess[str]:
+        asked.append(arguments[0])
+        told = json.dumps({"error": "UnsupportedModelError", "says": "no memory", "again": len(asked) < 3})
+        return subprocess.CompletedProcess([], 6, told, "")
+
+    monkeypatch.setattr("hierdraft.models.gguf.run_module", fails)
+    monkeypatch.setattr("hierdraft.models.files.convert_gguf", lambda _, folder: (folder / "config.json").touch())
+    for _ in range(5):
+        assert (folder_of(file, tmp_path / "cache") / "config.json").is_file()
+    assert len(asked) == 3
+    assert [path.read_text() for path in (tmp_path / "cache").glob("gguf/*/refused.json")] == ['{"says": "no memory"}']

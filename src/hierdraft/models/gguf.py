@@ -93,6 +93,10 @@ def folder_of(file: Path, cache_dir: Path, *, full: bool = False) -> Path:
     return made
 
 
+class _NotNowError(UnsupportedModelError):
+    """What may be otherwise the next time: not enough memory or room, for example. It is not kept."""
+
+
 def _made(every: list[Path], cache_dir: Path, form: str) -> Path | None:
     """The folder of that form; None where these versions of everything cannot make it."""
     target = _target(every, cache_dir, form)
@@ -101,7 +105,11 @@ def _made(every: list[Path], cache_dir: Path, form: str) -> Path | None:
             target.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(target.with_name(f"{target.name}.lock")):
                 if not target.is_dir():
-                    _make(every, target, form)
+                    try:
+                        _make(every, target, form)
+                    except _NotNowError as error:
+                        _log.warning("%s is not run as it is this time: %s", every[0].name, error)
+                        return None
     if (reason := _refusal(target)) is None:
         return target
     _log.info("%s is not run as it is: %s", every[0].name, reason)
@@ -156,6 +164,8 @@ def _make(every: list[Path], target: Path, form: str) -> None:
     try:
         try:
             _convert(every, temporary, form)
+        except _NotNowError:
+            raise
         except UnsupportedModelError as error:
             (temporary / _REFUSED).write_text(json.dumps({"says": str(error)}), encoding="utf-8")
         about = {"files": [str(part.resolve()) for part in every], "form": form}
@@ -181,4 +191,4 @@ def _convert(every: list[Path], folder: Path, form: str) -> None:
     except (IndexError, ValueError, KeyError, TypeError) as error:
         lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
         raise UnsupportedModelError(f"{every[0]} cannot be converted ({lines[-1].rstrip('.')}).") from error
-    raise kind(told["says"])
+    raise (_NotNowError if told.get("again") else kind)(told["says"])

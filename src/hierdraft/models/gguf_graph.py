@@ -23,6 +23,10 @@ KNOWN = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwe
 """Architectures that OpenVINO GenAI reads, and what transformers calls them."""
 
 
+class NoGraphError(UnsupportedModelError):
+    """GenAI failed, over what it read or for want of memory or room: it does not say which."""
+
+
 def convert(every: list[Path], folder: Path) -> None:
     """Write graph, tokenizer and configuration. Raises ModelError, UnsupportedModelError, MissingDependencyError."""
     about = metadata(every[0])
@@ -121,7 +125,7 @@ def _write_graph(file: Path, folder: Path) -> None:
         for suffix in (".xml", ".bin"):
             remove(folder / f"{name}{suffix}")
     if not (folder / XML).is_file():
-        raise UnsupportedModelError(f"OpenVINO GenAI makes no graph of {file} ({reason}).")
+        raise NoGraphError(f"OpenVINO GenAI makes no graph of {file} ({reason}).")
 
 
 def _restore(every: list[Path], folder: Path) -> None:
@@ -139,7 +143,9 @@ def main(arguments: list[str]) -> int:
     try:
         convert(every, folder)
     except HierdraftError as error:
-        sys.stdout.write("\n" + json.dumps({"error": type(error).__name__, "says": str(error)}))
+        again = isinstance(error, NoGraphError)
+        kind = "UnsupportedModelError" if again else type(error).__name__
+        sys.stdout.write("\n" + json.dumps({"error": kind, "says": str(error), "again": again}))
         return error.exit_code
     return 0
 

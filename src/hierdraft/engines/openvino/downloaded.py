@@ -71,7 +71,7 @@ def about_graph(file: Path, length: int) -> Graph:
             if count >= _LARGE:
                 counts[_KINDS.get(op.get_output_element_type(0).get_type_name(), "float32")] += count
             if len(shape) == 2 and length <= shape[0] <= length + 2:
-                tables.append(op)
+                tables.append(shape[0])
     logits = graph.output("logits") if len(graph.outputs) > 1 else graph.outputs[0]
     vocab = logits.get_partial_shape()[-1]
     if not vocab.is_static:
@@ -79,7 +79,7 @@ def about_graph(file: Path, length: int) -> Graph:
     size = vocab.get_length()
     paged = _paged(graph, file)
     layers = sum(op.get_type_name() == "PagedAttentionExtension" for op in paged.get_ops())
-    bounded = any(len(table.get_output_shape(0)) == 2 and table.get_output_shape(0)[0] != size for table in tables)
+    bounded = any(rows != size for rows in tables)  # as many rows as tokens: the embedding
     return Graph(size, layers, counts.most_common(1)[0][0] if counts else "float32", bounded)
 
 
