@@ -96,30 +96,49 @@ class Blocks:
                 else:
                     self._unused[block] = None
 
-    def remember(self, ids: Sequence[int], table: Sequence[int], namespace: str) -> None:
-        """The full ones of these blocks hold `ids`, which somebody in this namespace has written."""
-        for place, key in enumerate(self._keys_of(ids, namespace)):
-            block = table[place]
+    def remember(
+        self, ids: Sequence[int], table: Sequence[int], namespace: str, keys: list[bytes], *, again: bool = False
+    ) -> None:
+        """The full ones of these blocks hold `ids`, which somebody in this namespace has written.
+
+        keys    of as many of the first blocks as were remembered before; those of the others are made, once, and added
+        again   offer all of them: what stood for the same text may have been let go of meanwhile
+        """
+        first = len(keys)
+        keys += self._keys_after(keys[-1] if keys else _root(namespace), ids[first * self._size :])
+        for place in range(0 if again else first, len(keys)):
+            block, key = table[place], keys[place]
             if self._keys[block] is None and key not in self._known:
                 self._keys[block] = key
                 self._known[key] = block
 
-    def shared(self, ids: Sequence[int] | Int32, namespace: str) -> list[int]:
-        """A table of the blocks known in this namespace that `ids` begins with, now used once more."""
+    def shared(self, ids: Sequence[int] | Int32, namespace: str) -> tuple[list[int], list[bytes]]:
+        """A table of the blocks known in this namespace that `ids` begins with, now used once more; and their keys."""
         table: list[int] = []
-        for key in self._keys_of(ids, namespace):
+        keys: list[bytes] = []
+        for key in self._keys_after(_root(namespace), ids):
             block = self._known.get(key)
             if block is None:
                 break
             self._users[block] += 1
             self._unused.pop(block, None)
             table.append(block)
-        return table
+            keys.append(key)
+        return table, keys
 
-    def _keys_of(self, ids: Sequence[int] | Int32, namespace: str) -> Iterator[bytes]:
-        """A key for each full block: of its own tokens, all before them, and the namespace."""
-        key = hashlib.blake2b(namespace.encode(), digest_size=16).digest()
+    def _keys_after(self, key: bytes, ids: Sequence[int] | Int32) -> Iterator[bytes]:
+        """A key for each full block of `ids`, which stand after a block that has this one."""
         whole = np.asarray(ids, dtype=np.int32)
         for start in range(0, len(whole) - self._size + 1, self._size):
-            key = hashlib.blake2b(key + whole[start : start + self._size].tobytes(), digest_size=16).digest()
+            key = key_after(key, whole[start : start + self._size])
             yield key
+
+
+def key_after(key: bytes, tokens: Int32) -> bytes:
+    """The key of a block of tokens: of these, of all before them and of the namespace, whose key is given."""
+    return hashlib.blake2b(key + tokens.tobytes(), digest_size=16).digest()
+
+
+def _root(namespace: str) -> bytes:
+    """What stands for a namespace before the first block."""
+    return hashlib.blake2b(namespace.encode(), digest_size=16).digest()

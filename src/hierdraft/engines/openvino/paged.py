@@ -41,15 +41,18 @@ class PagedSequence(OneSequence):
 
     ids        its tokens, as far as they are held
     table      the blocks that they lie in, in order
+    keys       of the first of these, what they are known by; the others are not full or were not remembered yet
     namespace  whose texts share its blocks; None: nobody's
     plain      whether only rows are kept that are plain decoding's to the last bit
     """
 
-    def __init__(self, engine: Engine, pool: Pool, ids: list[int], table: list[int], namespace: str | None) -> None:
+    def __init__(
+        self, engine: Engine, pool: Pool, ids: list[int], table: list[int], keys: list[bytes], namespace: str | None
+    ) -> None:
         """One that holds `ids` already, in blocks of others."""
         super().__init__(engine)
         self.plain, self.namespace = pool.plain, namespace
-        self.ids, self.table = ids, table
+        self.ids, self.table, self.keys = ids, table, keys
         self.length = len(ids)
         self.last: Rows | None = None
         self._pool = pool
@@ -114,24 +117,25 @@ class Pool:
 
     def open(self, engine: Engine, ids: Sequence[int] | Int32, namespace: str | None) -> PagedSequence:
         """A sequence in the blocks that hold the beginning of `ids` already, of texts of this namespace."""
-        table = self.blocks.shared(ids, namespace) if namespace is not None else []
+        table, keys = self.blocks.shared(ids, namespace) if namespace is not None else ([], [])
         held = [int(token) for token in ids[: len(table) * self._size]]
-        return PagedSequence(engine, self, held, table, namespace)
+        return PagedSequence(engine, self, held, table, keys, namespace)
 
     def free(self, sequence: PagedSequence) -> None:
         """The sequence is over."""
-        self._remember(sequence)
+        self._remember(sequence, again=True)
         self.blocks.release(sequence.table)
 
-    def _remember(self, sequence: PagedSequence) -> None:
+    def _remember(self, sequence: PagedSequence, *, again: bool = False) -> None:
         if sequence.namespace is not None:
-            self.blocks.remember(sequence.ids, sequence.table, sequence.namespace)
+            self.blocks.remember(sequence.ids, sequence.table, sequence.namespace, sequence.keys, again=again)
 
     def shorten(self, sequence: PagedSequence) -> None:
         """Let go of blocks after the sequence's text."""
         needed = -(-sequence.length // self._size)
         table = sequence.table
         sequence.table, rest = table[:needed], table[needed:]
+        del sequence.keys[sequence.length // self._size :]
         self.blocks.release(rest)
 
     def _grow(self, blocks: int) -> None:
