@@ -93,6 +93,30 @@ def test_no_drafter_leaves_the_grammar_or_changes_the_text(name: str) -> None:
     assert forced > 0 or name not in ("RandomTree", "AllWrong", "hierarchy")
 
 
+def test_a_row_costs_the_tokens_that_are_new_however_long_the_text_is() -> None:
+    class Watched(np.ndarray[Any, Any]):
+        """Counts what is looked at one by one."""
+
+        seen = 0
+
+        def tolist(self) -> Any:
+            Watched.seen += self.size
+            return super().tolist()
+
+    follower, machine = Follower(Steps(), 3), Steps()
+    for _ in range(400):
+        assert machine.advance((machine.forced() or [5])[0])
+    text = np.array([1, 2, 3, *machine.read], dtype=np.int32).view(Watched)
+    for length in range(3, len(text) + 1):  # a step, and two rows below it that part from one another
+        assert follower.moved(text[:length])
+        for other in (30, 31):
+            follower.moved(np.append(text[:length], np.int32(other)).view(Watched))
+    assert Watched.seen == 400 + 2 * 401
+    assert follower.moved(text[:103])  # and back
+    assert isinstance(follower.machine, Steps)
+    assert follower.machine.read == machine.read[:100]
+
+
 def test_a_tree_is_cut_to_what_the_grammar_allows() -> None:
     follower = Follower(Steps(), 1)
     tree = DraftTree.build([12, 30, 14, 31, 20], [-1, -1, 0, 0, 2], prob=[0.9, 0.8, 0.7, 0.6, 0.5])

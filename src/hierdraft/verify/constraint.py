@@ -26,22 +26,31 @@ class Follower:
         """The grammar begins after the prompt."""
         self.machine = constraint
         self._prompt_length = prompt_length
-        self._read: list[int] = []
+        self._read = np.empty(0, dtype=np.int32)
+        """Of which the first `_length` tokens are what the machine has read."""
+        self._length = 0
 
     def moved(self, prefix: Int32) -> bool:
         """Read `prefix` int32[L], prompt and output; False where the grammar does not allow it."""
-        output = prefix[self._prompt_length :].tolist()
-        read = self._read
-        pairs = zip(read, output, strict=False)
-        same = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(read), len(output)))
-        if same < len(read):
-            self.machine.rewind(len(read) - same)
-            del read[same:]
-        for token in output[same:]:
+        output = prefix[self._prompt_length :]
+        same = self._in_common(output)
+        if same < self._length:
+            self.machine.rewind(self._length - same)
+            self._length = same
+        if len(output) > len(self._read):
+            self._read = np.concatenate([self._read[:same], np.empty(2 * len(output) - same, dtype=np.int32)])
+        for token in output[same:].tolist():
             if not self.machine.advance(token):
                 return False
-            read.append(token)
+            self._read[self._length] = token
+            self._length += 1
         return True
+
+    def _in_common(self, output: Int32) -> int:
+        """How many tokens begin both what was read and this: compared at once, since it is asked for every row."""
+        most = min(self._length, len(output))
+        differs = self._read[:most] != output[:most]
+        return int(differs.argmax()) if differs.any() else most
 
     def rule(self, prefix: Int32, scores: Scores) -> Scores:
         """Only tokens that keep the output inside the grammar; none after a prefix that has left it."""
