@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hierdraft.databases.hashchain import ORDERS, HashChains, age_of, align, collect, newest_of
+from hierdraft.databases.hashchain import LOOK_BACK, MOST_PLACES, ORDERS, HashChains, age_of, align, collect, newest_of
 
 TEXTS = st.lists(st.integers(0, 3), max_size=120)
 
@@ -117,3 +118,25 @@ def test_the_age_of_a_token(text: list[int], token: int) -> None:
     places = [i for i, other in enumerate(text[:-1]) if other == token]
     age = int(np.log2(len(text) - places[-1])) if places else 15
     assert age_of(index.chains, len(text), token, 16) == age
+
+
+@pytest.mark.parametrize(("repeats", "total"), [(20, 1), (5 * LOOK_BACK - 2, 1), (5 * LOOK_BACK + 1, 0), (5000, 0)])
+def test_a_look_does_not_read_all_of_a_text_that_repeats_itself(repeats: int, total: int) -> None:
+    """What another token than 7 followed stands before all the repetitions: it is found where it is near enough."""
+    index = HashChains(8)
+    index.extend([7, 9, 4, *[7] * repeats])
+    arrays = [np.empty(6, dtype=np.int32) for _ in range(3)]
+    key = np.array([7], dtype=np.int32)
+    entry = np.empty(ORDERS, dtype=np.int32)
+    newest_of(index.chains, key, 1, entry)
+    assert collect(index.chains, entry[0], key, 1, 1, 5, -1, 7, *arrays)[1] == total
+    assert collect(index.chains, entry[0], key, 1, 1, 5, -1, -1, *arrays)[1] == 5
+
+
+def test_a_followed_text_that_repeats_itself_is_not_read_to_its_beginning() -> None:
+    index = HashChains(8)
+    index.extend([5, 5] * (2 * MOST_PLACES))
+    suffix = np.array([5, 5], dtype=np.int32)
+    for expected, found in ((3, 3 * MOST_PLACES), (4 * MOST_PLACES - 10, 4 * MOST_PLACES - 10)):
+        index.chains.tokens[expected] = 9  # what came is not what was expected
+        assert align(index.chains, suffix, expected) == found

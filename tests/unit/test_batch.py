@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from hierdraft.databases.hashchain import ORDERS, HashChains
+from hierdraft.databases.hashchain import LOOK_BACK, ORDERS, HashChains
 from hierdraft.databases.levels import Databases
 from hierdraft.databases.namespace import Namespaces
 from hierdraft.databases.pack import Pack, PackInfo, write_pack
@@ -24,7 +24,7 @@ from hierdraft.drafting.budget import BatchBudget
 from hierdraft.drafting.hierarchy.batch import PATIENCE, BatchDrafter
 from hierdraft.drafting.hierarchy.chain import SURE
 from hierdraft.drafting.hierarchy.evidence import Weights
-from hierdraft.drafting.hierarchy.lookups import DEEPEST
+from hierdraft.drafting.hierarchy.lookups import DEEPEST, OCCURRENCES
 from hierdraft.drafting.hierarchy.scans import SHORT, is_bare
 from hierdraft.drafting.hierarchy.slots import Slots
 from hierdraft.engines.costs import RunningCosts
@@ -63,10 +63,13 @@ TEXT = st.lists(st.integers(0, 4), min_size=1, max_size=60) | st.integers(1, 9).
     lambda n: [*range(n), *range(9)] * 3
 )
 
+LOOP = st.integers(0, 9).map(lambda n: [1] * n + [2, 3] + [1] * (LOOK_BACK * OCCURRENCES - 5 + n))
+"""A text that repeats itself for about as long as a look goes back."""
+
 
 @pytest.mark.parametrize(("short", "many"), [(0, 0), (SHORT, 0), (0, 24)])
 @settings(max_examples=40)
-@given(st.lists(TEXT, min_size=1, max_size=4, unique_by=tuple), st.lists(TEXT, max_size=2), st.integers(1, 9))
+@given(st.lists(TEXT | LOOP, min_size=1, max_size=4, unique_by=tuple), st.lists(TEXT, max_size=2), st.integers(1, 9))
 def test_chains_are_those_of_a_slow_twin(
     tmp_path_factory: pytest.TempPathFactory, short: int, many: int, texts: list[list[int]], said: list[list[int]],
     depth: int,
@@ -197,7 +200,7 @@ def test_requests_are_recognised_wherever_their_rows_are(seed: int, monkeypatch:
     assert len(drafter.requests) <= 30
 
 
-@pytest.mark.parametrize("alphabet", [4, 300])
+@pytest.mark.parametrize("alphabet", [1, 4, 300])
 def test_an_index_does_not_change_the_drafts(alphabet: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Long texts, one of which outgrows what is read without an index."""
     chance = random.Random(alphabet)

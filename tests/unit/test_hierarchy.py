@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hierdraft.databases.hashchain import ORDERS, HashChains
+from hierdraft.databases.hashchain import LOOK_BACK, ORDERS, HashChains
 from hierdraft.databases.recycled import TOP, make_successors, note_successors
 from hierdraft.databases.suffixarray import END, LONGEST, Index, follow_all, shelve
 from hierdraft.databases.suffixsort import build
 from hierdraft.drafting.hierarchy.cells import CELLS
 from hierdraft.drafting.hierarchy.evidence import TOKENS, Weights, initial_weights
 from hierdraft.drafting.hierarchy.grow import LAZY, Sources, grow, make_space
+from hierdraft.drafting.hierarchy.lookups import OCCURRENCES
 from hierdraft.drafting.hierarchy.method import HierarchyMethod
 from hierdraft.errors import UsageError
 from hierdraft.levels import code_of
@@ -142,6 +143,15 @@ def test_text_that_repeats_itself_is_followed_deep_into_a_pack(
         pack += words * 6 + [END] + (words + pattern) * 2 + [END]
     packs = [(pack, MODEL), ((pattern * 60)[:200], STATISTICS)]
     check_against_twin(Texts((pattern * 60)[:told], packs=packs), depth + 5, depth, seed)
+
+
+@settings(max_examples=25)
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=3), TEXT, st.integers(0, 40), st.integers(0, 2**32 - 1))
+def test_a_text_that_repeats_itself_is_looked_at_as_far_back_as_the_bound(
+    pattern: list[int], before: list[int], more: int, seed: int
+) -> None:
+    context = before + (pattern * LOOK_BACK * OCCURRENCES)[: LOOK_BACK * OCCURRENCES - 20 + more] + pattern
+    check_against_twin(Texts(context), 6, 3, seed)
 
 
 def check_against_twin(texts: Texts, nodes: int, depth: int, seed: int) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from hierdraft.databases.hashchain import ORDERS, Chains, TextShelf
+from hierdraft.databases.hashchain import LOOK_BACK, ORDERS, Chains, TextShelf
 from hierdraft.databases.suffixarray import END, LONGEST
 from hierdraft.drafting.hierarchy.cells import (
     PER_LOOK,
@@ -66,14 +66,15 @@ def in_text(text: list[int], suffix: list[int], source: int, expected: int) -> t
     key = suffix[:-1] if skipping else suffix
     for order in range(len(key), 0, -1):
         found = []
-        for place in range(len(text) - 1, order - 1, -1):
-            if text[place - order : place] != key[-order:] or text[place] < 0 or place + gap >= len(text):
+        places = [p for p in range(len(text) - 1, order - 1, -1) if text[p - order : p] == key[-order:]]
+        for place in places[: LOOK_BACK * OCCURRENCES]:
+            if text[place] < 0 or place + gap >= len(text):
                 continue
             if skipping and (text[place] == suffix[-1] or text[place + 1] < 0):
                 continue
             found.append(place + gap)
         found = found[:OCCURRENCES]
-        if len(found) == before:
+        if len(found) <= before:
             continue
         before = len(found)
         longest = max(longest, order)

@@ -23,6 +23,13 @@ ORDERS = 8
 UNWRITTEN = -2
 """What stands in `tokens` where no token is yet."""
 
+LOOK_BACK = 8
+"""A look at continuations goes past this many times as many occurrences as it wants, where most say nothing to it: a
+text that repeats one passage over and over would be read from end to end for every row."""
+
+MOST_PLACES = 1 << 12
+"""Places that are compared to find where a followed text continues: a bound for texts that repeat one passage."""
+
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -128,20 +135,22 @@ def collect(
     other      -1; or, for a skip look, the token that came next: occurrences where another one came next count, and
                what followed that one is the continuation
 
+    No more than `LOOK_BACK` * `limit` occurrences are looked at, whether they count or not.
+
     Writes the distinct ones to `found`, how often each was met to `counts`, and to `newest` 0 for a marked one and
     more for any other. Returns (distinct continuations, occurrences).
     """
     tokens, _, prev = chains
     gap = 1 if other >= 0 else 0
-    distinct = total = 0
-    while position >= 0 and total < limit:
-        same = position + gap < len(tokens) and tokens[position] >= 0  # below 0: the end of a document
-        same = same and (gap == 0 or (tokens[position] != other and tokens[position + 1] >= 0))
+    distinct = total = looked = 0
+    while position >= 0 and total < limit and looked < LOOK_BACK * limit:
         back = 1
-        while same and back <= order:
-            same = tokens[position - back] == suffix[length - back]
+        while back <= order and tokens[position - back] == suffix[length - back]:
             back += 1
-        if same:
+        same = back > order
+        looked += same
+        same = same and position + gap < len(tokens) and tokens[position] >= 0  # below 0: the end of a document
+        if same and (gap == 0 or (tokens[position] != other and tokens[position + 1] >= 0)):
             token = tokens[position + gap]
             slot = 0
             while slot < distinct and found[slot] != token:
@@ -188,7 +197,8 @@ def align(chains: Any, suffix: Any, expected: int) -> int:
     """Where a followed text continues after suffix int32[<= ORDERS], whose last token was expected at `expected`.
 
     One further, if it is there; else the nearest place where at least two tokens of the suffix occur, for as many
-    tokens as possible; else one further all the same. After the last token of the chains: the last place again.
+    tokens as possible; else one further all the same. After the last token of the chains: the last place again. Of
+    more than `MOST_PLACES` such places the last ones are compared.
     """
     tokens = chains.tokens
     last = len(tokens) - 1
@@ -197,11 +207,15 @@ def align(chains: Any, suffix: Any, expected: int) -> int:
         for order in range(newest_of(chains, suffix, len(suffix), entry), 1, -1):
             position = entry[order - 1]
             best = -1
-            while position >= 0:
-                same = True
-                for back in range(1, order + 1):
-                    same = same and tokens[position - back] == suffix[len(suffix) - back]
-                if same and (best < 0 or abs(position - expected) < abs(best - expected)):
+            looked = 0
+            while position >= 0 and looked < MOST_PLACES:
+                back = 1
+                while back <= order and tokens[position - back] == suffix[len(suffix) - back]:
+                    back += 1
+                if back > order:
+                    looked += 1
+                    if best >= 0 and abs(position - expected) >= abs(best - expected):
+                        break  # they come in order: from here on each is further away
                     best = position
                 position = chains.prev[order - 1, position]
             if best >= 0:

@@ -111,8 +111,8 @@ def ask_chains(
         distinct, total = collect(
             chains, entry, suffix, known, order, OCCURRENCES, expected, other, found.token, found.met, found.newest
         )
-        if total == before:
-            continue  # the same occurrences as the longer suffix had, which says more
+        if total <= before:
+            continue  # the same occurrences as the longer suffix had, which says more; or fewer, among many
         before = total
         longest = max(longest, order)
         note_found(found, distinct, total, source, order, rank, row, evidence, weights)

@@ -14,7 +14,7 @@ from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from hierdraft.databases.hashchain import ORDERS, Chains, age_of, power_of
+from hierdraft.databases.hashchain import LOOK_BACK, ORDERS, Chains, age_of, power_of
 from hierdraft.drafting.hierarchy.cells import SKIP
 from hierdraft.drafting.hierarchy.evidence import RANKS, Evidence, Weights
 from hierdraft.drafting.hierarchy.lookups import OCCURRENCES, Found, Rows, ask_chains, note_found
@@ -169,9 +169,14 @@ def _collect(
     gap = 1 if other >= 0 else 0
     longer = 1 if order > 1 else 0
     place, same = near.place[side, longer], near.same[side, longer]
-    distinct = total = 0
+    distinct = total = looked = 0
     for i in range(near.held[side, longer]):
-        if (longer == 1 and min(same[i], most) < order) or not _counts(tokens, length, place[i], other):
+        if longer == 1 and min(same[i], most) < order:
+            continue
+        if looked == LOOK_BACK * OCCURRENCES:
+            break
+        looked += 1
+        if not _counts(tokens, length, place[i], other):
             continue
         token = tokens[place[i] + gap]
         slot = 0
@@ -209,8 +214,8 @@ def ask_context(
     while order > 1:
         order = _shorter(text.tokens, length, near, side, most, order, other)
         distinct, total = _collect(text.tokens, length, near, side, most, order, other, found)
-        if total == before:
-            break
+        if total <= before:
+            continue
         before = total
         longest = max(longest, order)
         note_found(found, distinct, total, source, order, rank, row, evidence, weights)
