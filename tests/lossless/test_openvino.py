@@ -31,6 +31,7 @@ from tests.lossless.harness import check_every_drafter, fresh, kept, opened, run
 from tests.lossless.tiny import VOCABULARY, WINDOW, reference, tiny
 
 pytest.importorskip("openvino")
+from hierdraft.engines.openvino.blocks import key_after
 from hierdraft.engines.openvino.engine import SIZES, OpenVINOEngine
 from hierdraft.engines.openvino.graph import convert
 from hierdraft.engines.openvino.join import join_products
@@ -289,6 +290,35 @@ def test_long_prompts_are_scored_in_parts(tmp_path: Path) -> None:
     assert whole.shape == parts.shape == (7, VOCABULARY)
     np.testing.assert_allclose(parts, whole, rtol=1e-3, atol=1e-3)
     assert sequence.length == 150
+
+
+def test_a_prompt_that_is_read_in_parts_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, path = saved("llama", tmp_path / "model")
+    engine = OpenVINOEngine(files.prepare(path, "float32", tmp_path))
+    made: list[bytes] = []
+
+    def counted(key: bytes, tokens: Any) -> bytes:
+        made.append(key_after(key, tokens))
+        return made[-1]
+
+    monkeypatch.setattr("hierdraft.engines.openvino.blocks.key_after", counted)
+    prompt = np.random.default_rng(0).integers(3, VOCABULARY, 200)
+    sequence = engine.open(prompt)
+    made.clear()  # the first, which nobody has
+    for start in range(0, 200, 20):
+        sequence.prefill(prompt[start : start + 20])
+    assert len(made) == len(set(made)) == 200 // 32
+    sequence.rewind(70)
+    sequence.prefill(prompt[70:])
+    assert len(made) == 200 // 32 + 4  # what was rewound
+    sequence.close()
+    assert len(made) == 200 // 32 + 4
+    other = engine.open(prompt)
+    assert other.length == 192
+    other.prefill(prompt[192:])
+    other.close()
+    assert len(set(made)) == 200 // 32
+    assert len(made) == 200 // 32 + 4 + 200 // 32  # once more, to look them up
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int8", "int4"])
