@@ -228,3 +228,25 @@ def test_what_is_said_about_bad_prompts(prompt: Any, limit: int, error: type[Exc
     with pytest.raises(error) as told:
         decode(ToyEngine(0, VOCABULARY, max_length=16), PlainMethod(), prompt, Options(limit))
     assert str(told.value) == sentence
+
+
+def test_a_long_prompt_is_read_in_pieces_that_become_shorter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mask of a piece has no more than a number of cells, however long the prompt is."""
+    monkeypatch.setattr("hierdraft.decoding.request.CELLS", 4000)
+    monkeypatch.setattr("hierdraft.decoding.loop.CHUNK", 40)
+    read: list[tuple[int, int]] = []
+
+    class Counting(ToyEngine):
+        def forward(self, parts: Any) -> Any:
+            read.extend((len(part.tokens), part.sequence.length) for part in parts)
+            return super().forward(parts)
+
+    prompt = [token % VOCABULARY for token in range(500)]
+    got = run(Counting(2, VOCABULARY), PlainMethod(), prompt, Options(3))[0]
+    assert got == plain(3, prompt)
+    rows = [count for count, _ in read[:-2]]
+    assert sum(rows) == 500
+    assert rows[0] == 40
+    assert max(rows[:-1]) <= 40
+    assert all(count * (before + count) <= 4000 for count, before in read)
+    assert len(rows) > 30

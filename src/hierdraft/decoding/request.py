@@ -27,6 +27,10 @@ from hierdraft.verify.stop import EosStop, FirstOf, LengthStop, cut
 MAX_ROWS = 512
 """Most rows that one request has in a forward, the last committed token included."""
 
+CELLS = 1 << 25
+"""A prompt is read in pieces of which rows times positions, those before them included, are no more than this: an
+engine may need a mask of as many numbers."""
+
 Learn = Callable[[str, Int32, Int32], None]
 """(namespace, prompt, what was said)."""
 
@@ -126,6 +130,7 @@ class Running:
         rows = self._rows
         start = self._held(len(self.prompt) - rows)
         left = len(self.prompt) - start
+        most = max(1, min(most, CELLS // (start + most)))
         count = left if left <= max(most, rows) else min(most, left - rows)
         tokens, rows = self.prompt[start : start + count], rows if count == left else 0
         return Part(self.sequence, tokens, DraftTree.empty(), rows, self.session.wants.hidden)
