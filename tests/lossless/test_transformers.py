@@ -18,8 +18,11 @@ from hierdraft.drafting.plain import PlainMethod
 from hierdraft.engines.hf.cache import layer_windows
 from hierdraft.engines.hf.check import row_spans
 from hierdraft.engines.hf.engine import HFEngine, HFSequence
-from hierdraft.engines.hf.lean import make_lean
+from hierdraft.engines.hf.lean import STACKED, make_lean
+from hierdraft.engines.hf.mask import Masks, full_mask, positions
 from hierdraft.errors import DraftWarning, UnsupportedModelError
+from hierdraft.protocols import Part
+from hierdraft.tree import DraftTree
 from tests.lossless.drafters import HARMLESS, REFUSED
 from tests.lossless.harness import check_every_drafter, fresh, kept, opened, run
 from tests.lossless.tiny import CONFIGS, VOCABULARY, WINDOW, assert_same, reference, tiny
@@ -58,6 +61,46 @@ def test_lean_models_in_float32_say_the_same(name: str) -> None:
     for kind in ("OracleInATree", "RandomTree", "Oracle"):
         drafter = HARMLESS[kind](VOCABULARY, PROMPT + truth, 7)
         assert run(engine, drafter, PROMPT, Options(LIMIT, budget=FixedBudget(12)))[0] == truth
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma3", "mistral"])
+def test_many_rows_of_a_lean_model_are_those_of_the_model(name: str) -> None:
+    """Of more rows than are stacked, with and without a text before them."""
+    lean = tiny(name, dtype=torch.float32)
+    assert make_lean(lean)
+    engine, other = HFEngine(lean), HFEngine(tiny(name, dtype=torch.float32))
+    text = np.random.default_rng(0).integers(3, VOCABULARY, STACKED + 60)
+    sequence = engine.open()
+    for start, stop in ((0, 20), (20, STACKED + 50), (STACKED + 50, len(text))):
+        found = sequence.prefill(text[start:stop], rows=stop - start)
+        wanted = fresh(other, text[:stop], rows=stop - start)
+        torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-3)
+
+
+def test_a_mask_of_few_rows_is_written_where_the_last_one_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what rows see of each other: what a step writes does not depend on how long the text is."""
+    model = tiny("llama", dtype=torch.float32)
+    masks, chance = Masks(model, [None] * 4, 2), np.random.default_rng(1)
+    sequence = HFEngine(model).open()
+    made: list[torch.Size] = []
+    zeros = torch.zeros
+    monkeypatch.setattr(torch, "zeros", lambda *size, **kind: made.append(torch.Size(size)) or zeros(*size, **kind))
+    length, few = 900, 0
+    for step in range(60):
+        nodes = int(chance.integers(1, 9))
+        tree = DraftTree.build([*range(nodes)], [int(chance.integers(-1, node)) for node in range(nodes)])
+        text, done = int(chance.integers(1, 4)), int(chance.integers(0, 2))
+        part = Part(sequence, np.arange(text, dtype=np.int32), tree)
+        where = positions(tree, length, torch.device("cpu"), text)
+        few += len(made) if step else 0
+        made.clear()
+        found = masks.of(part, length, where, done)
+        wanted = full_mask(tree, length, torch.float32, torch.device("cpu"), text)[:, :, done:]
+        assert isinstance(found, torch.Tensor)
+        assert torch.equal(found, wanted.repeat(1, 1, 2 if wanted.shape[2] > 1 else 1, 1))
+        made.pop()  # that of `full_mask`
+        length += int(chance.integers(-3, 9))
+    assert few <= 6  # more memory, where there are more rows than ever or the text has outgrown it
 
 
 def check_cache(name: str, engine: HFEngine, other: HFEngine, truth: list[int]) -> None:

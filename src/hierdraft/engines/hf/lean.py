@@ -22,6 +22,10 @@ from hierdraft.errors import UsageError
 ATTENTION = "hierdraft_grouped_sdpa"
 _ROWS_HINT = 8
 
+STACKED = 128
+"""Most rows that are stacked. Of more the mask, which has to be as many times as long, takes more memory and time than
+stacking saves: behind a long text most of what attention takes."""
+
 
 class PackedLinear(nn.Module):
     """A linear layer whose weight is held in oneDNN's own blocked layout. Inference only."""
@@ -111,7 +115,7 @@ def grouped_attention(
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Scaled dot-product attention, the query heads of one key/value head stacked as rows.
+    """Scaled dot-product attention, the query heads of one key/value head stacked as rows, if there are few.
 
     query [1, heads, T, dim]; key, value [1, kv_heads, S, dim]; attention_mask additive or bool, [1, 1, T, S] or
     already stacked [1, 1, T * heads / kv_heads, S]. Returns [1, T, heads, dim], as transformers expects.
@@ -120,12 +124,13 @@ def grouped_attention(
         raise ValueError("this attention has no logit soft-capping and no sinks: load the model with eager attention")
     heads, rows = query.shape[1], query.shape[2]
     group = heads // key.shape[1]
-    if attention_mask is None and rows > 1:
+    if rows > STACKED or (attention_mask is None and rows > 1):
         out = functional.scaled_dot_product_attention(
             query,
             key,
             value,
-            is_causal=getattr(module, "is_causal", True),
+            attn_mask=attention_mask,
+            is_causal=attention_mask is None and getattr(module, "is_causal", True),
             scale=scaling,
             enable_gqa=group > 1,
         )

@@ -9,12 +9,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hierdraft.engines.hf.lean import STACKED
 from hierdraft.protocols import Part
 from hierdraft.tree import DraftTree
 
 
 class Masks:
-    """The masks of a model's forwards of one text, and the form in which its attention takes them."""
+    """The masks of a model's forwards of one text, and the form in which its attention takes them.
+
+    One is good until the next is asked for.
+    """
 
     def __init__(self, model: Any, windows: Sequence[int | None], stack: int) -> None:
         """`windows`: see `layer_windows`; `stack`: how many times its attention takes the rows of a mask."""
@@ -22,6 +26,8 @@ class Masks:
         self._windows = windows
         self._stack = stack
         self._zeros = torch.zeros(1, 1, 1, 0)
+        self._room = torch.zeros(1, 1, 0, 0)
+        self._written: tuple[slice, slice] = slice(0), slice(0)
 
     def of(self, part: Part, length: int, where: torch.Tensor, done: int) -> torch.Tensor | dict[str, torch.Tensor]:
         """One additive mask, or one per kind of layer where the model mixes full and sliding layers.
@@ -33,6 +39,8 @@ class Masks:
         tree, text = part.tree, len(part.tokens)
         if text == 1 and len(tree) == 0:
             full = self._open_row(length + 1)
+        elif not any(self._windows) and self._device.type == "cpu" and text + len(tree) - done <= STACKED:
+            return self._kept(torch.from_numpy(~seen_rows(tree, text)[done:]), length)
         else:
             full = full_mask(tree, length, self._dtype, where.device, text)
         return of_layers(
@@ -46,9 +54,28 @@ class Masks:
             self._zeros = torch.zeros(1, 1, 1, 2 * columns, dtype=self._dtype, device=self._device)
         return self._zeros[..., :columns]
 
+    def _kept(self, unseen: torch.Tensor, length: int) -> torch.Tensor:
+        """The stacked mask of a few rows: a view of memory that the next forward's uses again.
+
+        Only what rows see of each other is written. Zeros for a long text, made anew for every step, would take a fifth
+        of the time that its forward does.
+
+        unseen  bool[T, T']: which of the part's rows each of the last T does not see
+        """
+        times = self._stack if len(unseen) > 1 else 1
+        rows, width = times * len(unseen), length + unseen.shape[1]
+        self._room[0, 0, *self._written] = 0.0
+        if rows > self._room.shape[2] or width > self._room.shape[3]:
+            most = max(rows, self._room.shape[2]), max(width + width // 4, self._room.shape[3])
+            self._room = torch.zeros(1, 1, *most, dtype=self._dtype, device=self._device)
+        self._written = slice(rows), slice(length, width)
+        mask = self._room[:, :, :rows, :width]
+        mask[0, 0, :, length:].masked_fill_(unseen.repeat(times, 1), float("-inf"))
+        return mask
+
     def stacked(self, mask: torch.Tensor) -> torch.Tensor:
         """A mask [B, 1, T, width] with its rows as many times as the attention takes them."""
-        return mask.repeat(1, 1, self._stack, 1) if self._stack > 1 and mask.shape[2] > 1 else mask
+        return mask.repeat(1, 1, self._stack, 1) if self._stack > 1 and 1 < mask.shape[2] <= STACKED else mask
 
     def all_stacked(self, masks: torch.Tensor | dict[str, torch.Tensor]) -> torch.Tensor | dict[str, torch.Tensor]:
         """The same of each."""
