@@ -26,8 +26,7 @@ class Masks:
         self._windows = windows
         self._stack = stack
         self._zeros = torch.zeros(1, 1, 1, 0)
-        self._room = torch.zeros(1, 1, 0, 0)
-        self._written: tuple[slice, slice] = slice(0), slice(0)
+        self._few, self._many = _Room(self._dtype), _Room(self._dtype)
 
     def of(self, part: Part, length: int, where: torch.Tensor, done: int) -> torch.Tensor | dict[str, torch.Tensor]:
         """One additive mask, or one per kind of layer where the model mixes full and sliding layers.
@@ -39,7 +38,7 @@ class Masks:
         tree, text = part.tree, len(part.tokens)
         if text == 1 and len(tree) == 0:
             full = self._open_row(length + 1)
-        elif not any(self._windows) and self._device.type == "cpu" and text + len(tree) - done <= STACKED:
+        elif not any(self._windows) and self._device.type == "cpu":
             return self._kept(torch.from_numpy(~seen_rows(tree, text)[done:]), length)
         else:
             full = full_mask(tree, length, self._dtype, where.device, text)
@@ -55,21 +54,17 @@ class Masks:
         return self._zeros[..., :columns]
 
     def _kept(self, unseen: torch.Tensor, length: int) -> torch.Tensor:
-        """The stacked mask of a few rows: a view of memory that the next forward's uses again.
+        """The stacked mask of some rows, in memory that the next forward's mask has too.
 
-        Only what rows see of each other is written. Zeros for a long text, made anew for every step, would take a fifth
-        of the time that its forward does.
+        That of many rows is let go of when a text is read and goes on.
 
         unseen  bool[T, T']: which of the part's rows each of the last T does not see
         """
-        times = self._stack if len(unseen) > 1 else 1
-        rows, width = times * len(unseen), length + unseen.shape[1]
-        self._room[0, 0, *self._written] = 0.0
-        if rows > self._room.shape[2] or width > self._room.shape[3]:
-            most = max(rows, self._room.shape[2]), max(width + width // 4, self._room.shape[3])
-            self._room = torch.zeros(1, 1, *most, dtype=self._dtype, device=self._device)
-        self._written = slice(rows), slice(length, width)
-        mask = self._room[:, :, :rows, :width]
+        few = len(unseen) <= STACKED
+        if few:
+            self._many.drop()
+        times = self._stack if few and len(unseen) > 1 else 1
+        mask = (self._few if few else self._many).zeros(times * len(unseen), length, unseen.shape[1])
         mask[0, 0, :, length:].masked_fill_(unseen.repeat(times, 1), float("-inf"))
         return mask
 
@@ -82,6 +77,31 @@ class Masks:
         if isinstance(masks, dict):
             return {kind: self.stacked(mask) for kind, mask in masks.items()}
         return self.stacked(masks)
+
+
+class _Room:
+    """Memory for masks that are zeros but for their last columns, which are all that is written.
+
+    Zeros made anew for every forward would take a fifth of a step's time after a long text, and while one is read they
+    would grow with its square.
+    """
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self._cells = self._written = torch.empty(0, dtype=dtype)
+
+    def drop(self) -> None:
+        """Let go of it."""
+        self._cells = self._written = self._cells.new_empty(0)
+
+    def zeros(self, rows: int, length: int, more: int) -> torch.Tensor:
+        """[1, 1, rows, length + more], of which the last `more` columns may be written."""
+        self._written.zero_()
+        cells = rows * (length + more)
+        if cells > len(self._cells):
+            self._cells = torch.zeros(2 * cells, dtype=self._cells.dtype)
+        mask = self._cells[:cells].view(1, 1, rows, length + more)
+        self._written = mask[..., length:]
+        return mask
 
 
 def of_layers(
