@@ -30,6 +30,7 @@ from tables import (
     temperatures,
     vllm,
 )
+from tables_contexts import contexts
 from tables_serving import guidellm, rivals, server_load, serving, tenants
 from tables_together import exactness, many, throughput
 
@@ -279,6 +280,7 @@ TABLES = {
     "against": against,
     "arctic-suffix": arctic,
     "batch-drafting": batch,
+    "big-contexts": contexts,
     "flashspec": peers,
     "openvino-genai": peers,
     "openvino": openvino,

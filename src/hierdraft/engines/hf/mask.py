@@ -82,8 +82,8 @@ class Masks:
 class _Room:
     """Memory for masks that are zeros but for their last columns, which are all that is written.
 
-    Zeros made anew for every forward would take a fifth of a step's time after a long text, and while one is read they
-    would grow with its square.
+    Zeros made anew for every forward would take a good part of a step's time after a long text, and while one is read
+    they would grow with its square.
     """
 
     def __init__(self, dtype: torch.dtype) -> None:
