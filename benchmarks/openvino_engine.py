@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
@@ -81,21 +81,29 @@ def for_genai(path: Path, dtype: str, folder: Path) -> None:
             openvino.save_model(part, folder / f"openvino_{name}.xml")
 
 
-def genai(folder: Path, threads: int, drafted: int | None, eos: int) -> Answer:
-    """GenAI's greedy answer, with prompt lookup of `drafted` tokens or without."""
+def genai_pipeline(
+    path: Path, threads: int, drafted: int | None, eos: Sequence[int], tokens: int = NEW_TOKENS
+) -> Callable[[list[int]], Any]:
+    """What GenAI says of a greedy answer, with prompt lookup of `drafted` tokens or without; of a folder or GGUF."""
     options = {"INFERENCE_NUM_THREADS": threads} | ({"prompt_lookup": True} if drafted else {})
-    pipeline = openvino_genai.LLMPipeline(str(folder), "CPU", **options)
+    pipeline = openvino_genai.LLMPipeline(str(path), "CPU", **options)
 
-    def answer(ids: list[int]) -> list[int]:
-        config = openvino_genai.GenerationConfig(max_new_tokens=NEW_TOKENS, do_sample=False, eos_token_id=eos)
-        config.stop_token_ids = {eos}
+    def answer(ids: list[int]) -> Any:
+        config = openvino_genai.GenerationConfig(max_new_tokens=tokens, do_sample=False, eos_token_id=eos[0])
+        config.stop_token_ids = set(eos)
         if drafted:
             config.num_assistant_tokens, config.max_ngram_size = drafted, 3
         prompt = np.array([ids], dtype=np.int64)
         inputs = openvino_genai.TokenizedInputs(openvino.Tensor(prompt), openvino.Tensor(np.ones_like(prompt)))
-        return [int(token) for token in pipeline.generate(inputs, config).tokens[0]]
+        return pipeline.generate(inputs, config)
 
     return answer
+
+
+def genai(folder: Path, threads: int, drafted: int | None, eos: int) -> Answer:
+    """GenAI's greedy answer."""
+    answer = genai_pipeline(folder, threads, drafted, [eos])
+    return lambda ids: [int(token) for token in answer(ids).tokens[0]]
 
 
 class Stopwatch:

@@ -1,11 +1,12 @@
 """Servers of others on this machine, for benchmarks/serving_rivals.py; each prints its address as JSON when it answers.
 
-    python benchmarks/rival_servers.py llama FILE.gguf [--lookup ngram-cache]
+    python benchmarks/rival_servers.py llama FILE.gguf [--lookup ngram-cache] [--lookup ngram-simple:3:5]
     python benchmarks/rival_servers.py genai FOLDER [--lookup 5]
 
 `llama` is llama.cpp's own server (from the package xllamacpp, which may live in an environment of its own: nothing of
-hierdraft is imported here). GenAI has no server that can be installed with pip: `genai` puts the least around its
-continuous batching that an OpenAI client needs.
+hierdraft is imported here); behind a kind of lookup may stand how many tokens it looks for and how many it drafts.
+GenAI has no server that can be installed with pip: `genai` puts the least around its continuous batching that an OpenAI
+client needs.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any
 
 
 def llama(path: str, threads: int, slots: int, lookup: str | None) -> None:
-    """llama.cpp's server with its own settings but for threads, slots and their context."""
+    """llama.cpp's server with its own settings but for threads, slots, their context and how it drafts."""
     import xllamacpp
 
     params = xllamacpp.CommonParams()
@@ -31,8 +32,12 @@ def llama(path: str, threads: int, slots: int, lookup: str | None) -> None:
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
     params.port, params.verbosity = 0, 0
     if lookup is not None:
-        kind = f"COMMON_SPECULATIVE_TYPE_{lookup.upper().replace('-', '_')}"
+        name, *sizes = lookup.replace("-", "_").split(":")
+        kind = f"COMMON_SPECULATIVE_TYPE_{name.upper()}"
         params.speculative.types = [getattr(xllamacpp.common_speculative_type, kind)]
+        if sizes:
+            own = getattr(params.speculative, name)
+            own.size_n, own.size_m = map(int, sizes)
     server = xllamacpp.Server(params)
     print(json.dumps({"url": server.listening_address}), flush=True)
     sys.stdin.read()

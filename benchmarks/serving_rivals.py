@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -38,8 +39,9 @@ LOOKUPS = ("ngram-cache", "ngram-simple")
 
 def started(stack: ExitStack, words: list[str]) -> str:
     """The address of a server that runs as long as the stack."""
+    around = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     process = subprocess.Popen(
-        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=around
     )
     stack.callback(process.wait, 60)
     stack.callback(process.terminate)
@@ -48,6 +50,17 @@ def started(stack: ExitStack, words: list[str]) -> str:
         if line.startswith("{"):
             return str(json.loads(line)["url"])
     raise SystemExit(f"This server does not start: {' '.join(words)}")
+
+
+def llama_about(python: str) -> dict[str, str]:
+    """The version of llama.cpp's package, and what of the processor its build uses."""
+    code = (
+        "import xllamacpp; from importlib.metadata import version;"
+        "print(version('xllamacpp')); print(xllamacpp.get_system_info())"
+    )
+    shown = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()
+    used = [part.partition(" = ")[0].split()[-1] for part in shown[1].split("|") if part.strip().endswith("= 1")]
+    return {"xllamacpp": shown[0], "llama.cpp uses": " ".join(used)}
 
 
 def systems(stack: ExitStack, args: argparse.Namespace) -> dict[str, tuple[str, dict[str, Any]]]:
@@ -111,11 +124,7 @@ def main() -> None:
     with ExitStack() as stack:
         servers = systems(stack, args)
         levels = {str(level): load(servers, rows, level, args) for level in LEVELS}
-    shown = subprocess.run(
-        [args.llama, "-c", "from importlib.metadata import version as v; print(v('xllamacpp'))"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    about = {**machine(), "xllamacpp": shown.stdout.strip(), "openvino-genai": version("openvino-genai")}
+    about = {**machine(), **llama_about(args.llama), "openvino-genai": version("openvino-genai")}
     record = {"machine": about, "settings": vars(args), "levels": levels}
     record["settings"].update(llama=Path(args.llama).name, gguf=Path(args.gguf).name)
     write(f"serving-rivals-{args.dtype}", record)
