@@ -2,10 +2,15 @@
 
 python benchmarks/startup.py                 the first turn is not counted: models are converted, kernels compiled then
 python benchmarks/startup.py --first-call    the first `custom_generate` call of a process beside plain `generate`
+python benchmarks/startup.py --gguf FILE     `hierdraft.load` on a GGUF file, new and converted before, beside folders
 
 The second records `benchmarks/first-call.json`: fresh processes in turn, on `smollm2-135m` as transformers loads it,
 without stored step costs (`first`) and with those of a process before (`stored`). `ratio` is of the calls alone,
 `ratio_with_imports` counts importing hierdraft and making the decode object too.
+
+The third records `benchmarks/gguf-startup.json`: seconds of new processes in turns, for conversion alone, until
+`hierdraft.load` has returned, and until the first token. `new` has an empty cache folder, `again` the one that `new`
+left; the folders of transformers were converted and measured before.
 """
 
 from __future__ import annotations
@@ -51,15 +56,43 @@ print(perf_counter() - made, perf_counter() - started, ids[0].tolist())
 """
 
 
+LOAD = """
+import sys
+from time import perf_counter
+started = perf_counter()
+import hierdraft
+name, engine, dtype, prompt = sys.argv[1:]
+converted = started
+if name.endswith(".gguf"):
+    from hierdraft.models.gguf import folder_of
+    from hierdraft.settings import load_settings
+    from pathlib import Path
+    converting = perf_counter()
+    folder_of(Path(name), load_settings().cache_dir)
+    converted = started + perf_counter() - converting
+with hierdraft.load(name, engine=engine, dtype=dtype, learn=False) as model:
+    ready = perf_counter()
+    with model.stream(prompt, max_new_tokens=8) as pieces:
+        next(iter(pieces))
+        first = perf_counter()
+print(converted - started, ready - started, first - started)
+"""
+PARTS = ("converted", "ready", "first token")
+FOLDERS = (("openvino", "int8"), ("openvino", "float32"), ("hf", "float32"))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--first-call", action="store_true")
+    parser.add_argument("--gguf", help="a file of the model in 4 bits")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--new-tokens", type=int, nargs="+", default=[16, 64, 128])
-    parser.add_argument("--turns", type=int, help="default: 15, and 5 with --first-call")
+    parser.add_argument("--turns", type=int, help="default: 15, and 5 with --first-call and --gguf")
     arguments = parser.parse_args()
     if arguments.first_call:
         first_call(arguments.dtype, arguments.new_tokens, arguments.turns or 5)
+    elif arguments.gguf:
+        doors(arguments.gguf, arguments.turns or 5)
     else:
         processes(arguments.turns or 15)
 
@@ -117,6 +150,32 @@ def processes(turns: int) -> None:
         print(f"first token, {engine:<9} {numbers['median']:.2f} s ({numbers['min']:.2f} to {numbers['max']:.2f})")
     record = {"milliseconds": milliseconds, "model": MODEL, "seconds_to_first_token": to_first}
     write("startup", {"machine": machine(), **record})
+
+
+def doors(gguf: str, turns: int) -> None:
+    """Seconds from the start of `hierdraft.load`'s process, by what is loaded; the first turn is not counted."""
+    ways = ["new", "again", *(f"{MODEL}, {engine}, {dtype}" for engine, dtype in FOLDERS)]
+    times: dict[str, list[list[float]]] = {way: [] for way in ways}
+    for turn in range(turns + 1):
+        with tempfile.TemporaryDirectory() as cache:
+            for way in ways[:2]:
+                times[way] += [_loaded(gguf, "openvino", "int4", cache)] * bool(turn)
+        for way, (engine, dtype) in zip(ways[2:], FOLDERS, strict=True):
+            times[way] += [_loaded(MODEL, engine, dtype, None)] * bool(turn)
+    record = {
+        way: {part: spread(found) for part, found in zip(PARTS, zip(*times[way], strict=True), strict=True)}
+        for way in ways
+    }
+    for way, found in record.items():
+        print(f"{way:<32}", ", ".join(f"{part} {one['median']:.2f} s" for part, one in found.items()))
+    write("gguf-startup", {"machine": machine(), "gguf": os.path.basename(gguf), "turns": turns, "seconds": record})
+
+
+def _loaded(name: str, engine: str, dtype: str, cache: str | None) -> list[float]:
+    command = [sys.executable, "-c", LOAD, name, engine, dtype, PROMPT]
+    environment = {**os.environ, **({"HIERDRAFT_CACHE_DIR": cache} if cache else {})}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    return [float(value) for value in done.stdout.split()[-3:]]
 
 
 def _to_the_end(arguments: list[str]) -> float:
