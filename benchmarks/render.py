@@ -31,6 +31,7 @@ from tables import (
     vllm,
 )
 from tables_contexts import contexts
+from tables_gguf import gguf_rivals, gguf_startup
 from tables_serving import guidellm, rivals, server_load, serving, tenants
 from tables_together import exactness, many, throughput
 
@@ -298,6 +299,8 @@ TABLES = {
     "tenants": tenants,
     "budgets": budgets,
     "gpu": gpu,
+    "gguf-rivals": gguf_rivals,
+    "gguf-startup": gguf_startup,
     "packs": packs,
     "law": law,
     "mutation": mutation,
