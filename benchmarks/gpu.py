@@ -35,8 +35,10 @@ from hierdraft.decoding.loop import Options, open_request
 from hierdraft.decoding.scheduler import Scheduler, Ticket
 from hierdraft.drafting.budget import AutoBudget
 from hierdraft.engines.hf.engine import HFEngine
-from hierdraft.engines.timed import TimedReplay, random_engine
+from hierdraft.engines.timed import TimedReplay
+from hierdraft.models.random_models import random_engine
 from hierdraft.protocols import Method, Part
+from hierdraft.settings import load_settings
 from hierdraft.tree import DraftTree
 
 SIZES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128)
@@ -143,7 +145,8 @@ def replays(engine: HFEngine, plain: HFEngine, packs: Sequence[Pack], args: argp
     def played(runs: HFEngine, count: int, budget: str, methods: Sequence[str] = METHODS) -> dict[str, Any]:
         nodes = int(budget) if budget.isdecimal() else budget
         records = some_records(args.records, VOCAB, count)
-        return as_dicts(compare(records, methods, packs, VOCAB, nodes, engine=TimedReplay(runs)), timed=True)
+        target = TimedReplay(runs)
+        return as_dicts(compare(records, methods, packs, VOCAB, nodes, engine=target), target)
 
     for budget in args.budgets:  # sizes are captured
         played(engine, 1, budget)
@@ -234,7 +237,8 @@ def main() -> None:
     if not torch.cuda.is_available():
         raise SystemExit("This benchmark needs a CUDA device, and torch finds none here.")
     compiling = subprocess.Popen([sys.executable, *sys.argv, "--compile"])
-    engine = random_engine(args.shape, "cuda")
+    engine = random_engine(args.shape, load_settings().cache_dir, device="cuda")
+    assert isinstance(engine, HFEngine)
     say("model and costs", {rows: round(1e3 * seconds, 2) for rows, seconds in engine.costs.as_dict().items()})
     plain = HFEngine(engine.model, graphs=False)
     plain.measure_costs()

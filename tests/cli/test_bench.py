@@ -95,7 +95,7 @@ def test_what_a_replay_was_made_with(folder: Path) -> None:
         (["--budget", "900"], 2, "budget"),
         (["--budget", "many"], 2, "budget"),
         (["--budget", "auto"], 2, "--random-weights"),
-        (["--random-weights", "llama-9000b"], 2, "choose one of llama-7b"),
+        (["--random-weights", "llama-9000b"], 2, "choose one of llama-8b"),
         (["--random-weights", "llama-68m", "--device", "cuda:77"], 2, "cuda:77"),
     ],
 )

@@ -399,7 +399,7 @@ def test_which_engine_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert loading.load_engine(path, engine="openvino", dtype="float16", threads=1)[0].dtype == "float16"
     with pytest.raises(UsageError, match="leave out the device"):
         loading.load_engine(path, engine="openvino", device="cuda")
-    monkeypatch.setattr(loading, "_has_openvino", lambda: False)
+    monkeypatch.setattr(loading, "has_openvino", lambda: False)
     assert loading.load_engine(path)[0].name == "hf"
     with pytest.raises(MissingDependencyError, match=r"hierdraft\[openvino\]"):
         loading.load_engine(path, engine="openvino")

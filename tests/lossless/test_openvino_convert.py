@@ -236,15 +236,15 @@ def test_a_converted_model_is_loaded_without_torch_and_says_the_same(llama: Path
 def test_no_driver_shows_a_device_and_torch_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "torch")
     monkeypatch.setattr(loading, "_sees_accelerator", lambda: False)
-    assert loading._on_cpu(None)
+    assert loading.on_cpu(None)
     assert "torch" not in sys.modules
     monkeypatch.setattr(loading, "_sees_accelerator", lambda: True)
     for found in (True, False):
         about = SimpleNamespace(cuda=SimpleNamespace(is_available=lambda found=found: found))
         monkeypatch.setattr("hierdraft.engines.hf.load.check_torch", lambda about=about: about)
-        assert loading._on_cpu(None) is not found
-    assert loading._on_cpu("cpu")
-    assert not loading._on_cpu("cuda")
+        assert loading.on_cpu(None) is not found
+    assert loading.on_cpu("cpu")
+    assert not loading.on_cpu("cuda")
 
 
 def test_the_tree_check_is_made_once_for_a_graph_a_number_type_and_a_machine(

@@ -72,16 +72,33 @@ def test_measuring_takes_the_least() -> None:
 
     def run(rows: int) -> float:
         calls.append(rows)
-        return 100.0 if len(calls) == 5 else float(rows)
+        return 10.0 if len(calls) == 5 else 0.1 * rows
 
     costs = StepCosts.measure(run, repeats=3, sizes=(1, 4))
-    assert costs.as_dict() == {1: 1.0, 4: 4.0}
+    assert costs.as_dict() == {1: 0.1, 4: 0.4}
     assert len(calls) == 8
 
 
 def test_a_clock_that_stands_still_gives_costs_all_the_same() -> None:
     costs = StepCosts.measure(lambda _: 0.0, repeats=1, sizes=(1, 4))
     assert 0.0 < costs(1) < 1e-6
+
+
+def test_a_slow_model_is_measured_in_a_bounded_time() -> None:
+    """Once where five times would take too long, and up to the size whose drafts cannot pay."""
+    ran: list[int] = []
+
+    def run(rows: int) -> float:
+        ran.append(rows)
+        return 0.1 if rows == 1 else 0.5 * rows
+
+    costs = StepCosts.measure(run, sizes=(1, 2, 4, 8, 16), again=True)
+    assert ran == [1, 2, 4, 1, 1, 2, 2, 4, 4]
+    assert costs.as_dict() == {1: 0.1, 2: 1.0, 4: 2.0}
+    assert costs.seconds(16) == pytest.approx(8.0)
+    ran.clear()
+    StepCosts.measure(lambda rows: run(rows) * 1e-3, sizes=(1, 2))
+    assert ran == [1, 2] * 6
 
 
 def test_costs_are_kept_between_starts(tmp_path: Path) -> None:

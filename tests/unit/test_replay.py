@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from hierdraft.bench.pack import score, top_ngrams
-from hierdraft.bench.replay import as_dicts, compare
+from hierdraft.bench.replay import Score, as_dicts, compare
 from hierdraft.corpus.records import read_records
 from hierdraft.databases.levels import Databases
 from hierdraft.databases.pack import PackInfo, join, write_pack
@@ -20,8 +20,9 @@ from hierdraft.decoding.loop import Options, decode
 from hierdraft.drafting.hierarchy.method import HierarchyMethod
 from hierdraft.engines.hf.engine import HFEngine
 from hierdraft.engines.replay import ReplayEngine
-from hierdraft.engines.timed import TimedReplay, random_engine
+from hierdraft.engines.timed import TimedReplay
 from hierdraft.errors import CorpusError, UsageError
+from hierdraft.models.random_models import random_engine
 from hierdraft.protocols import Setup
 from tests.lossless.drafters import HARMLESS
 from tests.lossless.harness import opened, run
@@ -60,9 +61,10 @@ def test_records_that_cannot_be_played() -> None:
 
 
 @pytest.fixture(scope="module")
-def timed() -> TimedReplay:
+def timed(tmp_path_factory: pytest.TempPathFactory) -> TimedReplay:
     tiny = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    return TimedReplay(random_engine("llama-68m", "cpu", 40, vocab_size=40, **tiny))
+    cache = tmp_path_factory.mktemp("cache")
+    return TimedReplay(random_engine("llama-68m", cache, engine="hf", device="cpu", vocab_size=40, **tiny))
 
 
 def test_a_model_may_run_beside_the_record(timed: TimedReplay) -> None:
@@ -77,7 +79,7 @@ def test_a_model_may_run_beside_the_record(timed: TimedReplay) -> None:
         assert beside[method].as_dict()["accepted_length"] == alone[method].as_dict()["accepted_length"]
         assert beside[method].forward > 0.0
         assert beside[method].pace[0][0] == len(OUTPUT) - 1
-    found = as_dicts(beside, timed=True)
+    found = as_dicts(beside, timed)
     assert found["none"]["speedup"] == {"median": 1.0, "low": None, "high": None, "values": [1.0]}
     assert found["hierarchy"]["tokens_per_second"] > 0
     assert {"forward_ms_per_step", "rest_us_per_step"} <= set(found["hierarchy"])
@@ -87,7 +89,7 @@ def test_a_model_may_run_beside_the_record(timed: TimedReplay) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*keeps recurrent states:RuntimeWarning")
 @pytest.mark.parametrize("shape", ["lfm2-350m", "qwen3.5-0.8b"])
-def test_a_model_with_states_may_run_beside_the_record(shape: str) -> None:
+def test_a_model_with_states_may_run_beside_the_record(shape: str, tmp_path: Path) -> None:
     """As chains: what it accepts is what it accepts without one."""
     tiny: dict[str, Any] = {
         "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2, "vocab_size": 40,
@@ -95,7 +97,7 @@ def test_a_model_with_states_may_run_beside_the_record(shape: str) -> None:
     }  # fmt: skip
     own = {"linear_num_key_heads": 2, "linear_num_value_heads": 2, "linear_key_head_dim": 8, "linear_value_head_dim": 8}
     more = {"full_attn_idxs": [1, 3]} if shape.startswith("lfm2") else {**own, "head_dim": 16}
-    timed = TimedReplay(random_engine(shape, "cpu", 40, **tiny, **more))
+    timed = TimedReplay(random_engine(shape, tmp_path, device="cpu", **tiny, **more))
     assert not timed.offers.trees
     records = [{"prompt_ids": [1, 2], "output_ids": OUTPUT, "task": "a"}]
     found = compare(records, ["none", "hierarchy"], [], 40, 6, engine=timed)
@@ -123,15 +125,40 @@ def test_each_forward_is_that_of_the_tree_behind_what_was_accepted(timed: TimedR
 
 def test_an_engine_tells_its_own_threads(timed: TimedReplay) -> None:
     """Not those of the process, which has its own number outside of a forward."""
+    assert isinstance(timed.runner, HFEngine)
     assert HFEngine(timed.runner.model, threads=3).threads == 3
     assert HFEngine(timed.runner.model).threads == torch.get_num_threads()
 
 
-def test_shapes_and_devices_that_are_not_there() -> None:
-    with pytest.raises(UsageError, match="choose one of llama-7b"):
-        random_engine("llama-9000b")
-    with pytest.raises(UsageError, match="cannot be used"):
-        random_engine("llama-68m", "cuda:77")
+def test_the_limit_is_what_the_forwards_alone_would_take() -> None:
+    """Two records: the second is drafted in half of the forwards, which cost half as much again."""
+    plain, drafted = Score(), Score()
+    for one, sizes in ((plain, [1] * 8), (drafted, [4] * 4)):
+        one.begin("a")
+        one.rows[-1].update(sizes)
+        one.pace[-1] = 8, 8.0
+        one.steps["a"], one.tokens["a"] = len(sizes), 8
+    found = drafted.timed(plain, {1: 1.0, 4: 1.5}.__getitem__)
+    assert found["speedup"]["median"] == 1.0
+    assert found["reached"]["median"] == 0.75  # 8 tokens in 6 seconds of forwards would be 1.333 times as fast
+    assert found["speedups"] == {"a": 1.0}
+    assert plain.timed(plain, {1: 0.9}.__getitem__)["reached"]["median"] == 1.0
+
+
+def test_shapes_and_devices_that_are_not_there(tmp_path: Path) -> None:
+    for name, chosen, says in (
+        ("llama-9000b", {}, "choose one of llama-8b"),
+        ("llama-68m", {"device": "cuda:77"}, "cannot be used"),
+        ("llama-68m", {"engine": "tpu"}, "no engine 'tpu'"),
+        ("llama-68m", {"dtype": "int5"}, "no number type 'int5'"),
+        ("llama-68m", {"engine": "hf", "dtype": "int4"}, "int4 weights need OpenVINO"),
+        ("llama-68m", {"engine": "openvino", "device": "cuda"}, "leave out the device"),
+        ("lfm2-350m", {"engine": "openvino"}, "run on transformers only"),
+        ("llama-8b", {"engine": "openvino", "num_hidden_layers": 9000, "dtype": "int4"}, "takes .* of memory"),
+    ):
+        with pytest.raises(UsageError, match=says):
+            random_engine(name, tmp_path, **chosen)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_pack_is_scored_on_records(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ from hierdraft.decoding.loop import Learn, Options, decode
 from hierdraft.drafting.budget import BudgetLaw, make_budget
 from hierdraft.drafting.single import as_method
 from hierdraft.engines.replay import ReplayEngine
+from hierdraft.engines.timed import TimedReplay
 from hierdraft.errors import CorpusError, UsageError
 from hierdraft.protocols import Method, Setup, Step
 from hierdraft.registry import make_method
@@ -45,6 +47,8 @@ class Score:
     seconds   of drafting, step by step
     forward   seconds of all forwards, which only mean something where a model really ran
     pace      per record: its tokens after the first one, and the seconds they took
+    kinds     per record: its task
+    rows      per record: how many forwards had how many rows
     """
 
     tokens: dict[str, int] = field(default_factory=dict)
@@ -53,6 +57,14 @@ class Score:
     seconds: list[float] = field(default_factory=list)
     forward: float = 0.0
     pace: list[tuple[int, float]] = field(default_factory=list)
+    kinds: list[str] = field(default_factory=list)
+    rows: list[Counter[int]] = field(default_factory=list)
+
+    def begin(self, task: str) -> None:
+        """The steps that follow are those of the next record."""
+        self.kinds.append(task)
+        self.pace.append((0, 0.0))
+        self.rows.append(Counter())
 
     def add(self, task: str, step: Step) -> None:
         """Account for one step."""
@@ -64,6 +76,7 @@ class Score:
             self.nodes += len(step.tree)
             self.seconds.append(step.seconds["draft"])
             self.forward += step.seconds["forward"]
+            self.rows[-1][1 + len(step.tree)] += 1
             tokens, seconds = self.pace[-1]
             self.pace[-1] = tokens + len(step.tokens), seconds + sum(step.seconds.values())
 
@@ -77,8 +90,22 @@ class Score:
         """Tokens per second of each record, None for one that has no second token."""
         return [tokens / seconds if tokens else None for tokens, seconds in self.pace]
 
-    def timed(self, plain: Score | None) -> dict[str, Any]:
-        """What may be added to `as_dict` where a model ran: its speed, also over that of plain decoding."""
+    def limits(self, steady: Callable[[int], float]) -> list[float | None]:
+        """Tokens per second of each record if nothing but the forwards themselves took time.
+
+        steady   seconds of a forward by its rows
+        """
+        seconds = [sum(count * steady(size) for size, count in rows.items()) for rows in self.rows]
+        return [
+            tokens / took if tokens and took else None for (tokens, _), took in zip(self.pace, seconds, strict=True)
+        ]
+
+    def timed(self, plain: Score | None, steady: Callable[[int], float]) -> dict[str, Any]:
+        """What may be added to `as_dict` where a model ran: its speed, also over that of plain decoding.
+
+        `reached`: how much of the limit that is, which is tokens per forward times what a plain forward costs over what
+        these did.
+        """
         steps = sum(self.steps.values()) or 1
         tokens, seconds = (sum(part) for part in zip(*self.pace, strict=True))
         found = {
@@ -86,9 +113,23 @@ class Score:
             "forward_ms_per_step": round(1e3 * self.forward / steps, 3),
             "rest_us_per_step": round(1e6 * (seconds - self.forward - sum(self.seconds)) / steps, 1),
         }
-        pairs = zip(self.speeds(), plain.speeds() if plain else [], strict=False)
-        ratios = [own / base for own, base in pairs if own and base]
-        return {**found, **({"speedup": interval(ratios)} if ratios else {})}
+        if plain is None:
+            return found
+        mine, its = self.speeds(), plain.speeds()
+        limits = zip(self.limits(steady), plain.limits(steady), strict=True)
+        rows = [
+            (kind, own / base, own / base * slow / most)
+            for kind, own, base, (most, slow) in zip(self.kinds, mine, its, limits, strict=True)
+            if own and base and most and slow
+        ]
+        if not rows:
+            return found
+        by_task = {kind: [ratio for name, ratio, _ in rows if name == kind] for kind, *_ in rows}
+        return {
+            **found, "speedup": interval([ratio for _, ratio, _ in rows]),
+            "reached": interval([reached for *_, reached in rows]),
+            "speedups": {kind: round(statistics.median(ratios), 3) for kind, ratios in by_task.items()},
+        }  # fmt: skip
 
     def as_dict(self) -> dict[str, Any]:
         """The fields of `hierdraft bench replay --json`."""
@@ -111,7 +152,7 @@ def replay(
     output = record["output_ids"]
     engine.play(output)
     options = Options(limit=len(output), budget=budget, learn=learn)
-    score.pace.append((0, 0.0))
+    score.begin(record["task"])
     said: list[int] = []
     for step in decode(engine, method, record["prompt_ids"], options):
         score.add(record["task"], step)
@@ -178,18 +219,21 @@ def vocab_of(paths: Sequence[Path], packs: Sequence[Pack]) -> int:
 
 
 def account(
-    scores: dict[str, Score], about: Mapping[str, Any], packs: Sequence[Pack], ran: Mapping[str, Any] | None
+    scores: dict[str, Score], about: Mapping[str, Any], packs: Sequence[Pack], ran: TimedReplay | None
 ) -> dict[str, Any]:
     """What `hierdraft bench replay --json` prints: what the scores were made with, and the scores.
 
-    ran   about the model that ran beside the records, None where none did
+    ran   what played the records where a model ran beside them, None where none did
     """
     found: dict[str, Any] = {"settings": {**about, **made_without_model(packs)}}
-    found["methods"] = as_dicts(scores, timed=ran is not None)
-    return {**found, "engine": ran} if ran is not None else found
+    found["methods"] = as_dicts(scores, ran)
+    return {**found, "engine": ran.about} if ran is not None else found
 
 
-def as_dicts(scores: dict[str, Score], *, timed: bool = False) -> dict[str, Any]:
-    """The result of `compare` as the command line prints it, with speeds where a model ran."""
+def as_dicts(scores: dict[str, Score], ran: TimedReplay | None = None) -> dict[str, Any]:
+    """The result of `compare` as the command line prints it, with speeds where a model `ran`."""
     plain = scores.get("none")
-    return {method: {**score.as_dict(), **(score.timed(plain) if timed else {})} for method, score in scores.items()}
+    return {
+        method: {**score.as_dict(), **(score.timed(plain, ran.steady) if ran is not None else {})}
+        for method, score in scores.items()
+    }

@@ -12,7 +12,7 @@ from hierdraft.cli import options
 from hierdraft.cli.bench_report import report
 from hierdraft.cli.bench_run import audit, run, split_methods
 from hierdraft.cli.bench_serve import serve
-from hierdraft.errors import MissingDependencyError, UsageError
+from hierdraft.errors import UsageError
 from hierdraft.progress import counting
 
 if TYPE_CHECKING:
@@ -43,8 +43,11 @@ def replay(
     warm: Annotated[list[Path] | None, typer.Option(help="Records that the model level knows from before.")] = None,
     online: Annotated[bool, typer.Option("--online", help="Learn from records as they end.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Only N records, spread over the file.")] = None,
-    random_weights: Annotated[str | None, typer.Option(help="A model's shape, run for its time: llama-7b.")] = None,
+    random_weights: Annotated[str | None, typer.Option(help="A model's shape, run for its time: llama-8b.")] = None,
+    engine: options.Engine = None,
+    dtype: options.Dtype = None,
     device: Annotated[str | None, typer.Option(help="Where that model runs: cpu or cuda.")] = None,
+    threads: options.Threads = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Judge drafting on recorded output of a real model, whose weights are not needed.
@@ -59,6 +62,8 @@ def replay(
       hierdraft bench replay --records tuesday.jsonl --warm monday.jsonl --online --budget 60 --json
 
       hierdraft bench replay --records said.jsonl --random-weights llama-7b --budget auto --limit 30
+
+      hierdraft bench replay --records said.jsonl --random-weights llama-8b --engine openvino --dtype int4 --budget auto
     """
     from hierdraft.bench.replay import account, compare, some_records, vocab_of, warm_pack
     from hierdraft.cli.render import stdout_console
@@ -68,12 +73,13 @@ def replay(
     packs = [Pack.open(path) for path in pack or []]
     vocab = vocab_of([records, *(warm or [])], packs)
     rows = some_records(records, vocab, limit)
-    engine = _timed(random_weights, device, vocab) if random_weights else None
+    chosen = {"engine": engine, "dtype": dtype, "device": device, "threads": threads}
+    target = _timed(random_weights, vocab, chosen)
     packs += [warm_pack(path, vocab) for path in warm or []]
     with counting("replaying") as report:
-        scores = compare(rows, names, packs, vocab, nodes, online=online, engine=engine, report=report)
+        scores = compare(rows, names, packs, vocab, nodes, online=online, engine=target, report=report)
     about = {"records": records.name, "count": len(rows), "online": online, "budget": nodes}
-    found = account(scores, about, packs, engine.about if engine else None)
+    found = account(scores, about, packs, target)
     typer.echo(json.dumps(found)) if as_json else stdout_console().print(_table(found["methods"]))
 
 
@@ -88,15 +94,18 @@ def _nodes(budget: str, *, timed: bool) -> int | str:
     return nodes
 
 
-def _timed(shape: str, device: str | None, vocab_size: int) -> TimedReplay:
-    """Raises MissingDependencyError, UsageError."""
-    try:
-        from hierdraft.engines.timed import TimedReplay, random_engine
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"Running a model needs torch and transformers ({error}): pip install 'hierdraft[hf]'."
-        ) from error
-    return TimedReplay(random_engine(shape, device, vocab_size))
+def _timed(shape: str | None, vocab_size: int, chosen: dict[str, Any]) -> TimedReplay | None:
+    """What plays the records beside a model of that shape, None without one. Raises what `random_engine` does."""
+    from hierdraft.engines.timed import TimedReplay
+    from hierdraft.models.random_models import random_engine
+    from hierdraft.settings import load_settings
+
+    given = {name: value for name, value in chosen.items() if value is not None}
+    if shape is None:
+        if given:
+            raise UsageError(f"--{next(iter(given))} belongs to --random-weights: without a model nothing runs.")
+        return None
+    return TimedReplay(random_engine(shape, load_settings().cache_dir, least_vocab=vocab_size, **given))
 
 
 def _table(scores: dict[str, Any]) -> Table:
@@ -106,7 +115,8 @@ def _table(scores: dict[str, Any]) -> Table:
     tasks = list(next(iter(scores.values()))["tasks"])
     table = Table(box=None, pad_edge=False)
     table.add_column("method")
-    timed = [title for title in ("tokens_per_second", "speedup") if all(title in score for score in scores.values())]
+    known = ("tokens_per_second", "speedup", "reached")
+    timed = [title for title in known if all(title in score for score in scores.values())]
     for title in ("all", *(tasks if len(tasks) > 1 else []), "nodes a step", "drafting us a step", *timed):
         table.add_column(title, justify="right")
     for method, score in scores.items():
@@ -117,7 +127,7 @@ def _table(scores: dict[str, Any]) -> Table:
             f"{score['nodes_per_step']:.1f}",
             f"{score['draft_us_median']:.0f}",
             *([f"{score['tokens_per_second']:.1f}"] if "tokens_per_second" in timed else []),
-            *([f"{score['speedup']['median']:.2f}"] if "speedup" in timed else []),
+            *(f"{score[title]['median']:.2f}" for title in timed[1:]),
         ]
         table.add_row(method, *cells)
     return table

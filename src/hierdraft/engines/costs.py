@@ -17,6 +17,10 @@ from hierdraft.databases.disk import replace_file
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 """Rows at which the cost is measured; linear between them, and beyond the last with the last slope."""
 
+PATIENCE = 10.0
+"""Seconds that a measurement takes at most, nearly, in which every size has its turn once."""
+
+_DEAR = 12.0
 _LIMIT = 512
 _TICK = 1e-9  # some clocks stand still for a whole forward
 _FADE = 0.98
@@ -46,13 +50,21 @@ class StepCosts:
     ) -> StepCosts:
         """Time `run(rows)`, which returns the seconds of one forward: the least of `repeats` after one warm-up.
 
-        again   run each size twice in a row; the second time counts, and what the first takes more is `change`
+        repeats   fewer where that would take longer than `PATIENCE`
+        sizes     up to the first that costs so much that no draft of its size would pay
+        again     run each size twice in a row; the second time counts, and what the first takes more is `change`
 
         The sizes take turns, so that a change in the machine's speed touches them alike; and other work on the
         machine only ever adds time, so the least is the best estimate of the ratios that matter.
         """
+        warm: dict[int, float] = {}
         for rows in sizes:
-            run(rows)
+            warm[rows] = run(rows)
+            if warm[rows] > _DEAR * warm[sizes[0]] and len(warm) > 1:
+                break
+        sizes = tuple(warm)
+        fitting = PATIENCE / max(_TICK, (1 + again) * sum(warm.values()))
+        repeats = max(1, min(repeats, int(fitting)))
         rounds = [{rows: [run(rows) for _ in range(1 + again)] for rows in sizes} for _ in range(repeats)]
         least = {rows: [min(times) for times in zip(*(once[rows] for once in rounds), strict=True)] for rows in sizes}
         more = statistics.median(times[0] - times[-1] for times in least.values())

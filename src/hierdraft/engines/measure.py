@@ -11,12 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hierdraft.engines.costs import SIZES, StepCosts
+from hierdraft.engines.costs import PATIENCE, SIZES, StepCosts
 from hierdraft.engines.learned_costs import LearnedCosts
 from hierdraft.protocols import Array, Engine, EngineSequence, Part
 from hierdraft.tree import DraftTree, Int32
 
 _NOTHING = DraftTree.empty()
+
+_PIECE = 32
+"""Tokens that a text to measure behind is read in at once."""
 
 CHECK = 1
 """Number of the check below, which is remembered: raise it whenever the check becomes stricter."""
@@ -55,7 +58,7 @@ def measured_costs(
     engine: Engine, stored: Path | None = None, context: int = 256, sizes: tuple[int, ...] = SIZES, *,
     again: bool = False, device: str = "cpu",
 ) -> LearnedCosts:  # fmt: skip
-    """Time forwards of 1 to 64 rows after `context` cached positions.
+    """Time forwards of 1 to 64 rows after `context` cached positions, or fewer where reading them takes long.
 
     stored  a file that keeps the costs between starts. What is there is taken without a look, since looking takes
             longer than many an answer, but only as a beginning: see `LearnedCosts`
@@ -70,7 +73,7 @@ def measured_costs(
     if not fitting:
         return known  # a context of one or two tokens: nothing can be drafted anyway
     with closing(engine.open(reuse=None)) as sequence:
-        forward(engine, sequence, np.arange(length, dtype=np.int32) % engine.vocab_size)
+        length = _read(engine, sequence, length)
 
         def run(rows: int) -> float:
             sequence.rewind(length)
@@ -83,3 +86,13 @@ def measured_costs(
     if stored:
         measured.write(stored)
     return LearnedCosts(device, measured, sizes, stored)
+
+
+def _read(engine: Engine, sequence: EngineSequence, length: int) -> int:
+    """Read a text of `length` tokens, or as much of it as `PATIENCE` allows; returns how much that was."""
+    started, text = perf_counter(), np.arange(length, dtype=np.int32) % engine.vocab_size
+    for start in range(0, length, _PIECE):
+        forward(engine, sequence, text[start : start + _PIECE])
+        if perf_counter() - started > PATIENCE / 4:
+            break
+    return sequence.length

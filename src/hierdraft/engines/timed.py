@@ -1,4 +1,4 @@
-"""Recorded output at a real model's pace: acceptance from the record, time from forwards of random weights.
+"""Recorded output at a real model's pace: acceptance from the record, time from forwards of another model.
 
 What a forward costs depends on the shape of a model and not on what its weights say, and what is accepted is in the
 record. Together they tell how fast a method would have been on that machine, without anybody's weights.
@@ -8,71 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
-import torch
-from transformers import AutoModelForCausalLM, Lfm2Config, LlamaConfig, Qwen3_5TextConfig
-
-from hierdraft.engines.hf.engine import HFEngine
-from hierdraft.engines.hf.lean import make_lean
+from hierdraft.engines.costs import StepCosts
 from hierdraft.engines.replay import ReplayEngine, ReplaySequence
-from hierdraft.errors import UsageError
-from hierdraft.protocols import EngineSequence, Offers, Part, Scored
+from hierdraft.protocols import Engine, EngineSequence, Offers, Part, Scored
 from hierdraft.tree import Int32
 
-SHAPES: dict[str, dict[str, Any]] = {
-    "llama-7b": {
-        "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32,
-    },
-    "llama-1b": {
-        "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32,
-        "num_key_value_heads": 8,
-    },
-    "llama-68m": {
-        "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 2, "num_attention_heads": 12,
-    },
-    "lfm2-350m": {
-        "hidden_size": 1024, "intermediate_size": 6656, "num_hidden_layers": 16, "num_attention_heads": 16,
-        "num_key_value_heads": 8, "full_attn_idxs": [2, 5, 8, 10, 12, 14], "vocab_size": 65_536,
-    },
-    "qwen3.5-0.8b": {
-        "hidden_size": 1024, "intermediate_size": 3584, "num_hidden_layers": 24, "num_attention_heads": 8,
-        "num_key_value_heads": 2, "head_dim": 256, "linear_num_key_heads": 16, "linear_num_value_heads": 16,
-        "vocab_size": 248_320, "tie_word_embeddings": True,
-    },
-}  # fmt: skip
-"""Shapes of known models; the vocabulary is theirs or 32,000 ids, or what the records need."""
 
-_CONFIGS: dict[str, type] = {"lfm2-350m": Lfm2Config, "qwen3.5-0.8b": Qwen3_5TextConfig}
+class Runner(Engine, Protocol):
+    """The engine that takes the time."""
 
-_VOCAB = 32_000
-_POSITIONS = 16_384
+    name: str
+    dtype: str
+    device: str
+    costs: StepCosts
 
-
-def random_engine(shape: str, device: str | None = None, least_vocab: int = 0, **changes: Any) -> HFEngine:
-    """A model of that shape with random weights: bfloat16 on CUDA, float32 on a CPU, its step costs measured.
-
-    least_vocab   room for ids below this, if the shape's own vocabulary is smaller
-    changes       of the shape, named as in its configuration (`LlamaConfig` and others)
-
-    Raises UsageError for an unknown shape or a device that cannot be used.
-    """
-    if shape not in SHAPES:
-        raise UsageError(f"There is no shape {shape!r}: choose one of {', '.join(SHAPES)}.")
-    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    kind = torch.bfloat16 if place.startswith("cuda") else torch.float32
-    vocab = max(least_vocab, SHAPES[shape].get("vocab_size", _VOCAB))
-    sizes = {**SHAPES[shape], "vocab_size": vocab, "max_position_embeddings": _POSITIONS, **changes}
-    try:
-        with torch.device(place):
-            config = _CONFIGS.get(shape, LlamaConfig)(**sizes)
-            model = AutoModelForCausalLM.from_config(config, dtype=kind).eval()
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"The device {place!r} cannot be used ({str(error).splitlines()[0]}).") from error
-    make_lean(model)
-    engine = HFEngine(model)
-    engine.measure_costs()
-    return engine
+    @property
+    def threads(self) -> int:
+        """CPU threads that a forward uses."""
+        ...
 
 
 class TimedSequence(ReplaySequence):
@@ -81,6 +36,7 @@ class TimedSequence(ReplaySequence):
     def __init__(self, engine: TimedReplay, output: Int32, runs: EngineSequence) -> None:
         super().__init__(engine, output)
         self.runs = runs
+        self.length = runs.length
 
     def commit(self, path: Sequence[int]) -> None:
         """Keep the accepted rows in both; what the model has to score again, the loop has to tell again."""
@@ -97,15 +53,15 @@ class TimedSequence(ReplaySequence):
 class TimedReplay(ReplayEngine):
     """A `ReplayEngine` that also runs every forward on a model whose answers are not looked at."""
 
-    def __init__(self, runner: HFEngine) -> None:
-        """`runner`: the model; records must not have ids beyond its vocabulary."""
+    def __init__(self, runner: Runner) -> None:
+        """`runner`: the model, its costs measured; records must not have ids beyond its vocabulary."""
         super().__init__(runner.vocab_size)
         self.runner = runner
         self.offers = Offers(trees=runner.offers.trees, scores=False)
         self.max_length = runner.max_length
 
     def open(self, ids: Sequence[int] | Int32 = (), *, reuse: str | None = "default") -> TimedSequence:
-        """A record, and a text of the model's."""
+        """A record, and a text of the model's, which may hold the beginning of an earlier one."""
         return TimedSequence(self, self.output(), self.runner.open(ids, reuse=reuse))
 
     def forward(self, parts: Sequence[Part]) -> list[Scored]:
@@ -123,10 +79,14 @@ class TimedReplay(ReplayEngine):
         """The model's."""
         self.runner.record(rows, seconds, plain)
 
+    def steady(self, rows: int) -> float:
+        """Seconds of a forward of `rows` rows among others that have as many, as they stand now."""
+        return self.runner.costs.seconds(rows)
+
     @property
     def about(self) -> dict[str, Any]:
-        """What ran: device, number type, and the cost of some sizes in milliseconds."""
-        model = self.runner.model
-        name = torch.cuda.get_device_name() if model.device.type == "cuda" else "CPU"
-        costs = {str(rows): round(1e3 * self.cost(rows), 3) for rows in (1, 2, 4, 8, 16, 32, 64)}
-        return {"device": name, "dtype": str(model.dtype).removeprefix("torch."), "forward_ms": costs}
+        """What ran: engine, device, number type, and the cost of some sizes in milliseconds."""
+        runner = self.runner
+        costs = {str(rows): round(1e3 * self.steady(rows), 3) for rows in (1, 2, 4, 8, 16, 32, 64)}
+        told = {"engine": runner.name, "device": runner.device, "dtype": runner.dtype, "threads": runner.threads}
+        return {**told, "forward_ms": costs}

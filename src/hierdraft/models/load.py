@@ -31,6 +31,7 @@ class LoadedEngine(Engine, Protocol):
     dtype: str
     device: str
     windows: Any
+    costs: StepCosts
 
     @property
     def threads(self) -> int:
@@ -107,14 +108,15 @@ def _load(
 
 def _wants_transformers(engine: str, device: str | None) -> bool:
     """Whether transformers is to run the model, by what was asked for and by what there is."""
-    return engine == "hf" or (engine == "auto" and not (_has_openvino() and _on_cpu(device)))
+    return engine == "hf" or (engine == "auto" and not (has_openvino() and on_cpu(device)))
 
 
-def _has_openvino() -> bool:
+def has_openvino() -> bool:
+    """Whether OpenVINO is installed."""
     return find_spec("openvino") is not None
 
 
-def _on_cpu(device: str | None) -> bool:
+def on_cpu(device: str | None) -> bool:
     """Whether a model would run on a CPU: it was asked for, or there is nothing better."""
     if device is not None:
         return device == "cpu"
@@ -146,7 +148,7 @@ def _load_openvino(
     exact: bool | None,
     meanwhile: Callable[[], None],
 ) -> tuple[LoadedEngine, Any]:
-    if not _has_openvino():
+    if not has_openvino():
         raise MissingDependencyError("OpenVINO is not installed: pip install 'hierdraft[openvino]'.")
     if device not in (None, "cpu"):
         raise UsageError(f"OpenVINO runs on the CPU here, not on {device!r}: leave out the device.")

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
 
 from hierdraft.engines.openvino.files import BEAM, IDS, MASK, POSITIONS, ROWS, SLIDING_MASK
-from hierdraft.engines.openvino.runtime import apply_make_stateful_transformation, openvino, ops
+from hierdraft.engines.openvino.runtime import openvino
+from hierdraft.engines.openvino.stateful import with_variables
 from hierdraft.errors import UnsupportedModelError
 
 CACHED = 5
@@ -71,9 +71,7 @@ def with_cache(
     past = [torch.zeros(1, heads, CACHED, dim) for heads, dim in shapes]
     with torch.no_grad():
         graph = openvino.convert_model(module, example_input=(*example, *past))
-    _name(graph, inputs, shapes)
-    _make_stateful(graph, shapes, beam)
-    return graph
+    return with_variables(graph, inputs, shapes, beam)
 
 
 def as_cache(past: Sequence[torch.Tensor]) -> Cache:
@@ -154,43 +152,3 @@ def cache_shapes(model: Any) -> list[tuple[int, int]]:
     with torch.no_grad():
         model(input_ids=torch.zeros(1, 2, dtype=torch.long), past_key_values=cache, use_cache=True)
     return [(part.shape[1], part.shape[3]) for part in parts(cache)]
-
-
-def _variables(shapes: Sequence[tuple[int, int]]) -> list[str]:
-    return [f"{('key', 'value')[part % 2]}.{part // 2}" for part in range(len(shapes))]
-
-
-def _name(graph: Any, inputs: Mapping[str, Sequence[int]], shapes: Sequence[tuple[int, int]]) -> None:
-    """Names and shapes of inputs and outputs."""
-    variables = _variables(shapes)
-    sizes = {**inputs, **{name: (1, heads, -1, dim) for name, (heads, dim) in zip(variables, shapes, strict=True)}}
-    for given, (name, size) in zip(graph.inputs, sizes.items(), strict=True):
-        given.get_tensor().set_names({name})
-        given.get_node().set_friendly_name(name)
-        given.get_node().set_partial_shape(openvino.PartialShape(list(size)))
-    for found, name in zip(graph.outputs, ["logits", *(f"new.{name}" for name in variables)], strict=True):
-        found.get_tensor().set_names({name})
-    graph.validate_nodes_and_infer_types()
-
-
-def _make_stateful(graph: Any, shapes: Sequence[tuple[int, int]], beam: str) -> None:
-    """Keys and values become variables, in the form that the CPU's attention kernel recognises.
-
-    That form has a reordering of beams between a variable and what is appended to it; here there is one beam.
-    """
-    order = ops.parameter([1], dtype=np.int32, name=beam)
-    order.output(0).get_tensor().set_names({beam})
-    variables = _variables(shapes)
-    for given in [given for given in graph.inputs if given.get_any_name() in variables]:
-        readers = given.get_target_inputs()
-        reordered = ops.gather(given.get_node(), order, ops.constant(0, dtype=np.int64))
-        for reader in readers:
-            reader.replace_source_output(reordered.output(0))
-    graph.add_parameters([order])
-    apply_make_stateful_transformation(graph, {name: f"new.{name}" for name in variables})
-    for node in graph.get_ops():
-        if node.get_type_name() == "ReadValue":
-            heads, dim = (node.get_output_partial_shape(0)[axis].get_length() for axis in (1, 3))
-            empty = ops.broadcast(ops.constant(np.float32(0.0)), ops.constant(np.array([1, heads, 0, dim])))
-            node.set_arguments([empty.output(0)])
-    graph.validate_nodes_and_infer_types()

@@ -1,0 +1,157 @@
+"""A Llama as an OpenVINO graph, made node by node: what the conversion of a transformers model comes to, without one.
+
+Weights come from whoever asks for the graph, one matrix at a time, so that a model can be made that would not fit into
+the memory in full precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from hierdraft.engines.openvino.files import BEAM, IDS, MASK, POSITIONS, ROWS
+from hierdraft.engines.openvino.runtime import openvino, ops
+from hierdraft.engines.openvino.stateful import with_variables
+
+_LAST, _HEADS = -1, 1
+"""Axes."""
+
+
+class Weights(Protocol):
+    """Where the weights come from, by their names in a transformers model (`q_proj`, `k_proj`, `v_proj` as `qkv`)."""
+
+    def matrix(self, name: str, rows: int, columns: int) -> Any:
+        """A node of the graph with float32[rows, columns]."""
+        ...
+
+    def vector(self, name: str, size: int) -> Any:
+        """A node of the graph with float32[1, 1, size]."""
+        ...
+
+
+class Sizes:
+    """The numbers of a configuration that a graph needs, by their names in transformers' `LlamaConfig`."""
+
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        """Raises KeyError for one without the sizes that have no usual value."""
+        self.hidden, self.inner = int(given["hidden_size"]), int(given["intermediate_size"])
+        self.layers, self.vocab = int(given["num_hidden_layers"]), int(given["vocab_size"])
+        self.heads = int(given["num_attention_heads"])
+        self.cached_heads = int(given.get("num_key_value_heads") or self.heads)
+        self.dim = int(given.get("head_dim") or self.hidden // self.heads)
+        self.tied = bool(given.get("tie_word_embeddings", False))
+        self.theta, self.eps = float(given.get("rope_theta", 10_000.0)), float(given.get("rms_norm_eps", 1e-6))
+
+    def matrices(self) -> dict[str, tuple[int, int]]:
+        """Rows and columns of the matrices of one layer."""
+        own = self.heads * self.dim
+        return {
+            "qkv": (own + 2 * self.cached_heads * self.dim, self.hidden), "o_proj": (self.hidden, own),
+            "gate_up": (2 * self.inner, self.hidden), "down_proj": (self.hidden, self.inner),
+        }  # fmt: skip
+
+
+def llama_graph(sizes: Sizes, weights: Weights) -> Any:
+    """An `openvino.Model` as `graph.convert` makes them: the same inputs, outputs and variables, products joined."""
+    ids, positions = (ops.parameter([1, -1], openvino.Type.i64) for _ in range(2))
+    rows, mask = ops.parameter([-1], openvino.Type.i64), ops.parameter([1, 1, -1, -1], openvino.Type.f32)
+    shapes = [(sizes.cached_heads, sizes.dim)] * 2 * sizes.layers
+    past = [ops.parameter([1, heads, -1, dim], openvino.Type.f32) for heads, dim in shapes]
+    embedding = weights.matrix("embed_tokens", sizes.vocab, sizes.hidden)
+    hidden = ops.gather(embedding, ops.convert(ids, "i32"), _number(0, np.int32))
+    turns = _turns(sizes, positions)
+    kept: list[Any] = []
+    for layer in range(sizes.layers):
+        attended, new = _attention(sizes, weights, layer, hidden, turns, mask, past[2 * layer : 2 * layer + 2])
+        hidden = ops.add(hidden, attended)
+        hidden = ops.add(hidden, _gated(sizes, weights, layer, hidden))
+        kept += new
+    hidden = _normal(sizes, weights, "norm", hidden)
+    flat = ops.reshape(hidden, _ints(-1, sizes.hidden), special_zero=False)
+    wanted = ops.unsqueeze(ops.gather(flat, rows, _number(0)), _number(0))
+    head = embedding if sizes.tied else weights.matrix("lm_head", sizes.vocab, sizes.hidden)
+    logits = ops.squeeze(ops.matmul(wanted, head, False, True), _number(0))
+    graph = openvino.Model([logits, *kept], [ids, positions, rows, mask, *past])
+    inputs = {IDS: [1, -1], POSITIONS: [1, -1], ROWS: [-1], MASK: [1, 1, -1, -1]}
+    return with_variables(graph, inputs, shapes, BEAM)
+
+
+def _ints(*values: int) -> Any:
+    return ops.constant(np.array(values, dtype=np.int64))
+
+
+def _number(value: float, kind: Any = np.int64) -> Any:
+    return ops.constant(kind(value))
+
+
+def _normal(sizes: Sizes, weights: Weights, name: str, hidden: Any) -> Any:
+    """RMS normalisation, in the nodes that OpenVINO makes one kernel of."""
+    one, two, eps = (ops.constant(np.full((1, 1, 1), value, np.float32)) for value in (1.0, 2.0, sizes.eps))
+    mean = ops.reduce_mean(ops.power(hidden, two), _ints(_LAST), keep_dims=True)
+    scaled = ops.multiply(hidden, ops.divide(one, ops.sqrt(ops.add(mean, eps))))
+    return ops.multiply(weights.vector(name, sizes.hidden), scaled)
+
+
+def _turns(sizes: Sizes, positions: Any) -> tuple[Any, Any]:
+    """Cosines and sines of the rotary embedding, float32[1, 1, T, dim]."""
+    speeds = sizes.theta ** -(np.arange(0, sizes.dim, 2, dtype=np.float32) / sizes.dim)
+    where = ops.convert(ops.unsqueeze(positions, _number(2)), "f32")
+    half = ops.multiply(where, ops.constant(speeds.astype(np.float32)[None, None]))
+    angles = ops.concat([half, half], _LAST)
+    return ops.unsqueeze(ops.cos(angles), _number(_HEADS)), ops.unsqueeze(ops.sin(angles), _number(_HEADS))
+
+
+def _turned(sizes: Sizes, states: Any, turns: tuple[Any, Any]) -> Any:
+    """Rotary embedding of float32[1, heads, T, dim]."""
+    half, end, step, axis = (_ints(value) for value in (sizes.dim // 2, np.iinfo(np.int64).max, 1, 3))
+    upper = ops.multiply(ops.slice(states, half, end, step, axis), _number(-1.0, np.float32))
+    lower = ops.slice(states, _ints(0), half, step, axis)
+    cosines, sines = turns
+    return ops.add(ops.multiply(states, cosines), ops.multiply(ops.concat([upper, lower], _LAST), sines))
+
+
+def _attention(
+    sizes: Sizes, weights: Weights, layer: int, hidden: Any, turns: tuple[Any, Any], mask: Any, past: list[Any]
+) -> tuple[Any, list[Any]]:
+    """What attention adds, and the layer's keys and values with the new ones behind them."""
+    shapes = sizes.matrices()
+    name = f"layers.{layer}"
+    normal = _normal(sizes, weights, f"{name}.input_layernorm", hidden)
+    joined = ops.matmul(normal, weights.matrix(f"{name}.qkv", *shapes["qkv"]), False, True)
+    counts = (sizes.heads, sizes.cached_heads, sizes.cached_heads)
+    split = ops.variadic_split(joined, _number(_LAST), _ints(*(count * sizes.dim for count in counts)))
+    query, key, value = (
+        ops.transpose(
+            ops.reshape(split.output(at), _ints(0, 0, count, sizes.dim), special_zero=True), _ints(0, 2, 1, 3)
+        )
+        for at, count in enumerate(counts)
+    )
+    new = [ops.concat([past[0], _turned(sizes, key, turns)], 2), ops.concat([past[1], value], 2)]
+    scale = _number(sizes.dim**-0.5, np.float32)
+    keys, values = (_repeated(sizes, states) for states in new)
+    found = ops.scaled_dot_product_attention(_turned(sizes, query, turns), keys, values, mask, scale, causal=False)
+    flat = ops.reshape(ops.transpose(found, _ints(0, 2, 1, 3)), _ints(0, 0, sizes.heads * sizes.dim), special_zero=True)
+    return ops.matmul(flat, weights.matrix(f"{name}.o_proj", *shapes["o_proj"]), False, True), new
+
+
+def _repeated(sizes: Sizes, states: Any) -> Any:
+    """Keys or values once for every head that reads them."""
+    times = sizes.heads // sizes.cached_heads
+    if times == 1:
+        return states
+    length = ops.gather(ops.shape_of(states), _ints(2), _number(0))
+    shape = ops.concat([_ints(1, sizes.cached_heads, times), length, _ints(sizes.dim)], 0)
+    each = ops.broadcast(ops.unsqueeze(states, _number(2)), shape)
+    return ops.reshape(each, _ints(0, sizes.heads, -1, sizes.dim), special_zero=True)
+
+
+def _gated(sizes: Sizes, weights: Weights, layer: int, hidden: Any) -> Any:
+    """What the gated layer adds."""
+    name, shapes = f"layers.{layer}", sizes.matrices()
+    normal = _normal(sizes, weights, f"{name}.post_attention_layernorm", hidden)
+    joined = ops.matmul(normal, weights.matrix(f"{name}.gate_up", *shapes["gate_up"]), False, True)
+    split = ops.variadic_split(joined, _number(_LAST), _ints(sizes.inner, sizes.inner))
+    inner = ops.multiply(ops.swish(split.output(0)), split.output(1))
+    return ops.matmul(inner, weights.matrix(f"{name}.down_proj", *shapes["down_proj"]), False, True)
