@@ -27,6 +27,7 @@ class Offers:
     layers   how many layers it has, where it shows their hidden states; 0: it does not
     extends  score nodes below others that are not committed: a `Part` without tokens
     partial  run some of its layers by themselves: it is `Layered`
+    nodes    how many drafts of one text it scores in a forward; None: any number
     """
 
     trees: bool = True
@@ -34,6 +35,7 @@ class Offers:
     layers: int = 0
     extends: bool = False
     partial: bool = False
+    nodes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,18 @@ def test_the_engine_keeps_what_was_said_and_no_more(eos: int | None) -> None:
     assert sequences[0].length == len([5, *got]) - 1
 
 
+@pytest.mark.parametrize("name", sorted(HARMLESS))
+def test_an_engine_may_score_few_drafts_only(name: str) -> None:
+    """Whatever the budget, whatever was drafted, probes included."""
+    truth = plain(30, [5])
+    engine = ToyEngine(2, VOCABULARY)
+    engine.offers = replace(engine.offers, nodes=3)
+    drafter = HARMLESS[name](VOCABULARY, [5, *truth], 3)
+    got, steps = run(engine, drafter, [5], Options(30, budget=FixedBudget(9)))
+    assert got == truth
+    assert max(len(step.tree) for step in steps) <= 3
+
+
 class Costed(ToyEngine):
     """Remembers what it was told about its own cost."""
 

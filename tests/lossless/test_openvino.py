@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,11 @@ from tests.lossless.tiny import VOCABULARY, WINDOW, reference, tiny
 
 pytest.importorskip("openvino")
 from hierdraft.engines.openvino.blocks import key_after
+from hierdraft.engines.openvino.calls import in_calls
 from hierdraft.engines.openvino.engine import SIZES, OpenVINOEngine
 from hierdraft.engines.openvino.graph import convert
 from hierdraft.engines.openvino.join import join_products
-from hierdraft.engines.openvino.margin import few_rows_are_scored_as_many
+from hierdraft.engines.openvino.margin import rows_scored_alike
 from hierdraft.engines.openvino.paged import Pool
 from hierdraft.engines.openvino.runtime import openvino
 from hierdraft.models import graphs as files
@@ -430,11 +432,13 @@ def test_rows_of_the_real_model_do_not_depend_on_how_many_there_are(dtype: str, 
     chain = [-1, 0, 1, 2, 3]
     branches = DraftTree.build([*text[41:46], 9, 8, 7], [*chain, -1, 0, 2])
     np.testing.assert_array_equal(scored(branches)[:6], many[:6])
+    rows = rows_scored_alike(engine)
     if dtype.startswith("int") and not computes_in_bfloat16():
-        assert few_rows_are_scored_as_many(engine) or refuses_to_be_exact(str(smollm2), dtype)
+        assert rows is not None
+        engine.bound_rows(rows)
     else:
-        assert few_rows_are_scored_as_many(engine)
-        check_batches(engine, seed=2)
+        assert rows == 0
+    check_batches(engine, seed=2)
 
 
 def computes_in_bfloat16() -> bool:
@@ -442,10 +446,58 @@ def computes_in_bfloat16() -> bool:
     return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
-def refuses_to_be_exact(path: str, dtype: str) -> bool:
-    with pytest.raises(UsageError, match="one way for few rows and in another for many"):
-        loading.load_engine(path, engine="openvino", dtype=dtype, exact=True)
-    return True
+def test_forwards_of_many_rows_are_several_calls_where_rows_are_bounded(tmp_path: Path) -> None:
+    """And say the same: texts that are cut, trees that come by themselves, rows of prompts that are wanted."""
+    engine = OpenVINOEngine(files.prepare(saved("llama", tmp_path / "model")[1], "float32", tmp_path), threads=1)
+    engine.bound_rows(16)
+    assert engine.offers.nodes == 15
+    calls: list[int] = []
+    score = engine._cache.score
+
+    def counted(parts: Any, size: int) -> Any:
+        calls.append(sum(len(part.tokens) + len(part.tree) for part in parts))
+        assert calls[-1] <= size <= 16
+        return score(parts, size)
+
+    engine._cache.score = counted  # type: ignore[method-assign]
+    check_batches(engine, seed=3)
+    assert len(calls) > 60
+    text = np.random.default_rng(0).integers(3, VOCABULARY, 41).astype(np.int32)
+    tree, found = DraftTree.build([5, 6, 7, 5, 9], [-1, 0, 0, -1, 2]), []
+    for most in (16, 0):
+        engine.bound_rows(most)
+        calls.clear()
+        with closing(engine.open(reuse=None)) as sequence:
+            scored = engine.forward([Part(sequence, text, tree, rows=30)])[0]
+            found.append(np.array(scored.logits))
+        engine._cache.score = score  # type: ignore[method-assign]
+    np.testing.assert_array_equal(*found)
+    assert len(found[0]) == 35
+
+
+def test_a_call_has_no_more_rows_than_that() -> None:
+    rng = np.random.default_rng(1)
+    for most in (2, 5, 16):
+        for _ in range(60):
+            counts = [(int(rng.integers(1, 40)), int(rng.integers(0, most))) for _ in range(rng.integers(1, 6))]
+            parts = [
+                Part(
+                    None,  # type: ignore[arg-type]
+                    np.arange(tokens, dtype=np.int32), DraftTree.chain(list(range(nodes))),
+                    int(rng.integers(min(1, nodes), tokens + 1)),
+                )
+                for tokens, nodes in counts
+            ]  # fmt: skip
+            calls = in_calls(parts, most)
+            assert all(sum(len(one.tokens) + len(one.tree) for _, one in call) <= most for call in calls)
+            assert all(len({place for place, _ in call}) == len(call) for call in calls)
+            for place, part in enumerate(parts):
+                pieces = [one for call in calls for at, one in call if at == place]
+                assert np.concatenate([one.tokens for one in pieces]).tolist() == part.tokens.tolist()
+                assert [len(one.tree) for one in pieces[:-1]] == [0] * (len(pieces) - 1)
+                assert pieces[-1].tree is part.tree
+                assert sum(one.rows for one in pieces) == part.rows
+                assert pieces[-1].rows >= min(1, len(part.tree))
 
 
 @pytest.mark.model

@@ -142,17 +142,27 @@ class Running:
         if self._remaining > 1 and not self._catches_up():
             law, cost = self.options.budget, self.engine.cost
             budget = law.plan(self._remaining - 1, self.session.wants, lambda rows: cost(others + rows, others + 1))
-            if budget is not None and not self.engine.offers.trees:
-                budget = replace(budget, probes=0)
+            budget = self._offered(budget) if budget is not None else None
         self._seconds["draft"] = perf_counter() - started
         return budget
+
+    def _offered(self, budget: Budget) -> Budget:
+        """As much of a budget as the engine scores."""
+        offers = self.engine.offers
+        if not offers.trees:
+            budget = replace(budget, probes=0)
+        if offers.nodes is None:
+            return budget
+        nodes = min(budget.nodes, offers.nodes)
+        return replace(budget, nodes=nodes, probes=min(budget.probes, offers.nodes - nodes))
 
     def drafted(self, tree: DraftTree, seconds: float) -> None:
         """The method has drafted this in `seconds`; `draft` is what may be scored, not yet trimmed to what pays."""
         started = perf_counter()
         constraint, depth = self.options.constraint, self._remaining - 1
         if constraint is not None and depth > 0:
-            tree = constraint.inside(tree, self.tokens, self.options.budget.nodes, depth)
+            nodes, most = self.options.budget.nodes, self.engine.offers.nodes
+            tree = constraint.inside(tree, self.tokens, nodes if most is None else min(nodes, most), depth)
         chains = not self.engine.offers.trees
         if chains:
             tree = tree.best_path()

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from hierdraft.choices import number_type
 from hierdraft.engines.costs import StepCosts
 from hierdraft.engines.measure import CHECK, attends_as_told, measured_costs
+from hierdraft.engines.openvino.calls import in_calls
 from hierdraft.engines.openvino.files import Facts, graph_file
-from hierdraft.engines.openvino.margin import margin_of
+from hierdraft.engines.openvino.margin import promise_of
 from hierdraft.engines.openvino.paged import PagedSequence, Pool
 from hierdraft.engines.openvino.pagedgraph import paged
 from hierdraft.engines.openvino.rows import Rows
@@ -39,7 +40,7 @@ SIZES = (1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 """Rows that forwards have. OpenVINO prepares every kernel anew when their number changes, which takes a third of a
 step, so a forward gets useless rows beside those that count where that is cheaper than another number of rows."""
 
-_WAY = 3
+_WAY = 4
 """Of scoring rows: with another, what was found out about costs and margins does not count any more."""
 
 _SHARE = 0.6
@@ -79,6 +80,7 @@ class OpenVINOEngine:
         self._changed = False
         self._wasted = 0.0
         self._margin: float | None = None
+        self._most, self._several = 0, False
         checked = folder / f"checked-{self.fingerprint}-{CHECK}"
         if not checked.exists():
             if not self._follows_masks():
@@ -94,15 +96,22 @@ class OpenVINOEngine:
         if self.exact or not exact:
             return
         if isinstance(self._cache, Pool):
-            self._margin = margin_of(self, folder / f"margin-{self.fingerprint}.json")
-            if self._margin is None:
+            promise = promise_of(self, folder / f"margin-{self.fingerprint}.json")
+            if promise is None:
                 raise UsageError(
                     f"This CPU computes {self.dtype} in one way for few rows and in another for many, so what is said "
                     "is only audited: leave out exact, or use float32."
                 )
+            self._margin = promise.margin
+            self.bound_rows(promise.rows)
             self._cache.plain = self.exact = True
         else:
             raise UsageError(f"{self.architecture} has sliding windows: what it says in {self.dtype} is only audited.")
+
+    def bound_rows(self, most: int) -> None:
+        """No call of the graph has more than `most` rows from now on, 0 for any number: forwards have several then."""
+        self._most = most
+        self.offers = Offers(nodes=most - 1) if most else Offers()
 
     def _follows_masks(self) -> bool:
         try:
@@ -129,17 +138,32 @@ class OpenVINOEngine:
         return self._cache.open(self, ids, reuse)
 
     def forward(self, parts: Sequence[Part]) -> list[Scored]:
-        """Score all parts in one pass (with sliding windows one after another)."""
+        """Score all parts in one pass (with sliding windows one after another, and see `bound_rows`)."""
         check_parts(self, parts)
+        if self._most == 0:
+            return [self._scored(*one) for one in self._call(parts)]
+        calls = in_calls(parts, self._most)
+        self._several = len(calls) > 1
+        found: list[list[Scored]] = [[] for _ in parts]
+        for call in calls:
+            scored = self._call([part for _, part in call])
+            for (place, _), (rows, logits) in zip(call, scored, strict=True):
+                found[place].append(self._scored(rows, np.array(logits) if self._several else logits))
+        return [_joined(pieces) for pieces in found]
+
+    def _call(self, parts: Sequence[Part]) -> list[tuple[Rows, Logits]]:
+        """One call of the graph."""
         count = sum(len(part.tokens) + len(part.tree) for part in parts)
         size = self._rows_for(count)
         self._changed = size != self._rows
         found = self._cache.score(parts, size)
         self._rows, self._prices = size, []
-        return [Scored(logits, self._doubt(rows)) for rows, logits in found]
+        return found
 
-    def _doubt(self, rows: Rows) -> Doubt | None:
-        return Doubt(rows.plain, self._margin) if self._margin is not None and not rows.plain.all() else None
+    def _scored(self, rows: Rows, logits: Logits) -> Scored:
+        if self._margin is None or rows.plain.all():
+            return Scored(logits)
+        return Scored(logits, Doubt(rows.plain, self._margin))
 
     def _rows_for(self, count: int) -> int:
         """How many rows a forward has that needs `count`."""
@@ -192,7 +216,9 @@ class OpenVINOEngine:
         return self._prices[rows]
 
     def record(self, rows: int, seconds: float, plain: int = 1) -> None:
-        """Follow the running engine's own timings."""
+        """Follow the running engine's own timings, of forwards that were one call."""
+        if self._several:
+            return
         if self._changed:
             self.costs.record_change(self._rows, seconds, self._without_drafts(rows, plain))
         else:
@@ -243,3 +269,14 @@ def _fingerprint(folder: Path, dtype: str, threads: int | None) -> str:
     """Identifies what a step does and costs: graph (whose name knows model and versions), number type, threads, CPU."""
     processor = openvino.Core().get_property("CPU", "FULL_DEVICE_NAME")
     return hashlib.sha256(f"{folder.name}\n{_WAY}\n{dtype}\n{threads}\n{processor}".encode()).hexdigest()[:24]
+
+
+def _joined(pieces: Sequence[Scored]) -> Scored:
+    """The rows of a part's pieces, of which only the last can have doubtful ones."""
+    if len(pieces) == 1:
+        return pieces[0]
+    logits, doubt = np.concatenate([piece.logits for piece in pieces]), pieces[-1].doubt
+    if doubt is None:
+        return Scored(logits)
+    sure = np.ones(len(logits) - len(doubt.plain), dtype=np.bool_)
+    return Scored(logits, Doubt(np.concatenate([sure, doubt.plain]), doubt.margin))

@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hierdraft.databases.disk import replace_file
 from hierdraft.engines.measure import forward
@@ -21,8 +22,8 @@ from hierdraft.tree import DraftTree
 if TYPE_CHECKING:
     from hierdraft.engines.openvino.engine import OpenVINOEngine
 
-_MANY, _FEW = 160, 7
-"""Tokens of a text that is read at once, and in pieces of so many."""
+_FEW, _MANY = 7, (160, 64, 32, 16)
+"""Tokens of a text that is read in pieces of so many, and of others, the first of which is all of it."""
 
 _TEXTS, _LENGTH, _PATH, _BESIDE = 8, 96, 6, (1, 3, 7)
 _BEST = 8
@@ -30,32 +31,58 @@ _SAFETY, _LEAST = 2.0, 0.01
 """The margin is so many times the largest difference seen, and at least this part of the largest logit."""
 
 
-def margin_of(engine: OpenVINOEngine, file: Path) -> float | None:
-    """The margin in `file`; measured, and stored there if that can be, where there is none.
+class Promise(NamedTuple):
+    """What makes the rows of trees plain decoding's.
 
-    None where this processor has other arithmetic for few rows than for many, so that no margin makes them alike.
+    margin  by which a choice has to lead at a row of another branch
+    rows    that a call has at most, because more are computed in another way; 0: any number
+    """
+
+    margin: float
+    rows: int
+
+
+def promise_of(engine: OpenVINOEngine, file: Path) -> Promise | None:
+    """What is in `file`; measured, and stored there if that can be, where there is nothing.
+
+    None where this processor has other arithmetic for every number of rows, so that nothing makes them alike.
     """
     with suppress(OSError, ValueError, TypeError, KeyError):
-        stored = json.loads(file.read_text(encoding="utf-8"))["margin"]
-        if stored is None or 0.0 < float(stored) < np.inf:
-            return None if stored is None else float(stored)
-    margin = measured_margin(engine) if few_rows_are_scored_as_many(engine) else None
+        stored = json.loads(file.read_text(encoding="utf-8"))
+        if stored["margin"] is None:
+            return None
+        if 0.0 < float(stored["margin"]) < np.inf and stored["rows"] in (0, *_MANY[1:]):
+            return Promise(float(stored["margin"]), stored["rows"])
+    rows = rows_scored_alike(engine)
+    promise = None
+    if rows is not None:
+        engine.bound_rows(rows)
+        promise = Promise(measured_margin(engine), rows)
     with suppress(OSError):
-        replace_file(file, json.dumps({"margin": margin}).encode())
-    return margin
+        replace_file(file, json.dumps(promise._asdict() if promise else {"margin": None}).encode())
+    return promise
 
 
-def few_rows_are_scored_as_many(engine: OpenVINOEngine) -> bool:
-    """Whether a text that is read as a whole and one that is read in pieces say the same to the last bit."""
-    length = max(2, min(_MANY, engine.max_length - 2))
+def rows_scored_alike(engine: OpenVINOEngine) -> int | None:
+    """Up to how many rows are scored in the same arithmetic, to the last bit: 0 where many are scored as few.
+
+    None where that holds for small numbers only.
+    """
+    few = _last_row(engine, _FEW)
+    for piece in _MANY:
+        if np.array_equal(_last_row(engine, piece), few):
+            return piece if piece != _MANY[0] else 0
+    return None
+
+
+def _last_row(engine: OpenVINOEngine, piece: int) -> NDArray[np.float32]:
+    """float32[V]: the logits after a text that is read in pieces."""
+    length = max(2, min(_MANY[0], engine.max_length - 2))
     text = np.random.default_rng(1).integers(0, engine.vocab_size, length).astype(np.int32)
-    found = []
-    for piece in (length, _FEW):
-        with closing(engine.open(reuse=None)) as sequence:
-            for start in range(0, length, piece):
-                logits = forward(engine, sequence, text[start : start + piece])
-            found.append(np.array(logits[-1]))
-    return np.array_equal(found[0], found[1])
+    with closing(engine.open(reuse=None)) as sequence:
+        for start in range(0, length, piece):
+            logits = forward(engine, sequence, text[start : start + piece])
+        return np.array(logits[-1])
 
 
 def measured_margin(engine: OpenVINOEngine) -> float:
