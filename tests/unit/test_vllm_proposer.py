@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from hierdraft.databases.levels import Databases
 from hierdraft.errors import DraftWarning, SettingsError
 from hierdraft.integrations import vllm as plugin
+from hierdraft.integrations import vllm_sampling
 from hierdraft.integrations.vllm import CLASS, SUPPORTED, Proposer, read_options, supported
 
 
@@ -170,3 +172,41 @@ def test_the_doctor_says_whether_vllm_fits(monkeypatch: pytest.MonkeyPatch) -> N
     ):
         monkeypatch.setattr("hierdraft.integrations.vllm.installed", lambda found=found: found)
         assert said in doctor._vllm()
+
+
+def wrong(x: Any, cu_num_tokens: Any, num_tokens: int, replace_from: float = 0, replace_to: float = 0) -> Any:
+    """As vLLM 0.32 does it on a CPU: what it returns was never written."""
+    return torch.ones(num_tokens, dtype=x.dtype)
+
+
+def test_what_samples_are_scaled_by_is_put_right_where_vllm_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    sampler = SimpleNamespace(expand_batch_to_tokens=wrong)
+    cpu = SimpleNamespace(is_cpu=lambda: True)
+    for name, module in (("vllm", SimpleNamespace()), ("vllm.platforms", SimpleNamespace(current_platform=cpu)),
+                         ("vllm.v1.sample.rejection_sampler", sampler)):  # fmt: skip
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr(cpu, "is_cpu", lambda: False)
+    assert not vllm_sampling.put_right()
+    monkeypatch.setattr(cpu, "is_cpu", lambda: True)
+    with pytest.warns(DraftWarning, match="wrong distribution"):
+        assert vllm_sampling.put_right()
+    assert sampler.expand_batch_to_tokens is vllm_sampling.expanded
+    assert not vllm_sampling.put_right()
+    monkeypatch.delattr(sampler, "expand_batch_to_tokens")
+    assert not vllm_sampling.put_right()
+    monkeypatch.setitem(sys.modules, "vllm.v1.sample.rejection_sampler", None)
+    assert not vllm_sampling.put_right()
+
+
+def test_every_drafted_token_has_its_requests_number() -> None:
+    chance = np.random.default_rng(0)
+    for _ in range(20):
+        counts = chance.integers(0, 4, chance.integers(1, 6))
+        for values in (chance.random(len(counts)).astype(np.float32), chance.integers(0, 3, len(counts))):
+            given = torch.from_numpy(values)
+            told = vllm_sampling.expanded(given, torch.from_numpy(np.cumsum(counts)).int(), int(counts.sum()), 0, 1)
+            slow = [
+                value or 1 for value, count in zip(values.tolist(), counts.tolist(), strict=True) for _ in range(count)
+            ]
+            assert told.dtype == given.dtype
+            assert told.tolist() == slow

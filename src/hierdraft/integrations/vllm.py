@@ -28,6 +28,7 @@ from hierdraft.drafting.hierarchy.batch import BatchDrafter, warm_up
 from hierdraft.engines.costs import RunningCosts
 from hierdraft.errors import DraftError, DraftWarning, HierdraftError, SettingsError
 from hierdraft.integrations.vllm_metrics import Exported
+from hierdraft.integrations.vllm_sampling import put_right
 from hierdraft.settings import expanded
 
 CLASS = "hierdraft.integrations.vllm.Proposer"
@@ -109,6 +110,7 @@ class Proposer:
         os.environ.setdefault(NO_REPORTS, "1")  # vLLM reports what it serves once this object is made
         self.failure: DraftError | None = None
         self._longest = int(vllm_config.model_config.max_model_len)
+        put_right()
         self._idle = _rank() != 0
         if self._idle:  # only the first tensor-parallel rank's drafts are used
             return
