@@ -22,7 +22,7 @@ def put_right() -> bool:
     """Replace the function where it is wrong on this machine, and say so; whether that was done."""
     try:
         platform = importlib.import_module("vllm.platforms").current_platform
-        sampler = importlib.import_module(_MODULE)
+        sampler: Any = importlib.import_module(_MODULE)
     except (ImportError, AttributeError):
         return False
     if not platform.is_cpu() or not hasattr(sampler, "expand_batch_to_tokens") or _is_right(sampler):
