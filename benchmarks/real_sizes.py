@@ -8,8 +8,9 @@ that model, the model level. What is accepted is what that model said; the time 
 given shape, whose weights are random and whose answers are ignored. First the costs of a forward by its rows. Then,
 without the model, every number of nodes and `auto` on many records, priced by these costs: which would be fastest.
 Then real forwards: plain decoding, `auto`, and the best fixed number, in turns, on a few records of each task, their
-answers cut. `limit` is what speed-up would be if only forwards took time: tokens per forward times what a plain one
-costs over what these cost. Shape and number type are a row of benchmarks/real-sizes.json.
+answers cut, and of long prompts only the end read by the model (the drafter reads all). `limit` is what speed-up would
+be if only forwards took time: tokens per forward times what a plain one costs over what these cost. Shape and number
+type are a row of benchmarks/real-sizes.json.
 """
 
 from __future__ import annotations
@@ -153,6 +154,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--per-task", type=int, default=2)
     parser.add_argument("--tokens", type=int, default=128, help="most tokens of an answer that is timed")
+    parser.add_argument("--context", type=int, default=128, help="tokens of a prompt's end that the model reads")
     parser.add_argument("--priced", type=int, default=120, help="records that are only priced")
     return parser.parse_args()
 
@@ -175,7 +177,8 @@ def main() -> None:
     print(about, costs, flush=True)
     row: dict[str, Any] = {
         "machine": machine(), "settings": {"engine": args.engine, "dtype": args.dtype, "threads": args.threads,
-        "tokens": args.tokens, "records": args.records.name, "warm": [path.name for path in args.warm]},
+        "tokens": args.tokens, "context": args.context, "records": args.records.name,
+        "warm": [path.name for path in args.warm]},
         **about, "forward_ms": costs,
     }  # fmt: skip
     best = None
@@ -183,7 +186,7 @@ def main() -> None:
         row["priced"] = priced(measured, packs, some_records(args.records, VOCAB, args.priced))
         best = int(row["priced"]["best"])
         print(f"best: {best} nodes; auto reaches {row['priced']['auto_over_best']} of that", flush=True)
-    row["timed"] = timed(TimedReplay(engine), packs, chosen(records, args.per_task, args.tokens), best)
+    row["timed"] = timed(TimedReplay(engine, args.context), packs, chosen(records, args.per_task, args.tokens), best)
     row["peak_gigabytes"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 2)
     kept = RESULTS / "real-sizes.json"
     known = json.loads(kept.read_text()) if kept.exists() else {"rows": {}}

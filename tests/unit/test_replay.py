@@ -123,6 +123,17 @@ def test_each_forward_is_that_of_the_tree_behind_what_was_accepted(timed: TimedR
     assert max(lengths) > 1
 
 
+def test_a_model_may_read_the_end_of_a_prompt_only(timed: TimedReplay) -> None:
+    short = TimedReplay(timed.runner, context=3)
+    records = [{"prompt_ids": [1, 2, *OUTPUT], "output_ids": OUTPUT, "task": "a"}]
+    methods = ["none", "hierarchy"]
+    sequences = opened(timed.runner)
+    beside = compare(records, methods, [], 40, 6, engine=short)
+    assert [sequence.length for sequence in sequences] == [4 + len(OUTPUT) - 1] * 2
+    alone = compare(records, methods, [], 40, 6)
+    assert [beside[name].steps for name in methods] == [alone[name].steps for name in methods]
+
+
 def test_an_engine_tells_its_own_threads(timed: TimedReplay) -> None:
     """Not those of the process, which has its own number outside of a forward."""
     assert isinstance(timed.runner, HFEngine)

@@ -31,18 +31,19 @@ class Runner(Engine, Protocol):
 
 
 class TimedSequence(ReplaySequence):
-    """A record, and `runs`, the text that the model has beside it."""
+    """A record, and `runs`, the text that the model has beside it, without the first tokens of the record."""
 
-    def __init__(self, engine: TimedReplay, output: Int32, runs: EngineSequence) -> None:
+    def __init__(self, engine: TimedReplay, output: Int32, runs: EngineSequence, without: int) -> None:
         super().__init__(engine, output)
         self.runs = runs
-        self.length = runs.length
+        self._without = without
+        self.length = without + runs.length
 
     def commit(self, path: Sequence[int]) -> None:
         """Keep the accepted rows in both; what the model has to score again, the loop has to tell again."""
         self.runs.commit(path)
         super().commit(path)
-        self.length = self.runs.length
+        self.length = self._without + self.runs.length
 
     def close(self) -> None:
         """Close both."""
@@ -53,16 +54,22 @@ class TimedSequence(ReplaySequence):
 class TimedReplay(ReplayEngine):
     """A `ReplayEngine` that also runs every forward on a model whose answers are not looked at."""
 
-    def __init__(self, runner: Runner) -> None:
-        """`runner`: the model, its costs measured; records must not have ids beyond its vocabulary."""
+    def __init__(self, runner: Runner, context: int | None = None) -> None:
+        """A target for records without ids beyond the model's vocabulary.
+
+        runner   the model, its costs measured
+        context  how many of a prompt's last tokens it reads, for models that read slowly; None: all
+        """
         super().__init__(runner.vocab_size)
+        self._context = context
         self.runner = runner
         self.offers = Offers(trees=runner.offers.trees, scores=False)
         self.max_length = runner.max_length
 
     def open(self, ids: Sequence[int] | Int32 = (), *, reuse: str | None = "default") -> TimedSequence:
         """A record, and a text of the model's, which may hold the beginning of an earlier one."""
-        return TimedSequence(self, self.output(), self.runner.open(ids, reuse=reuse))
+        without = 0 if self._context is None else max(0, len(ids) - self._context)
+        return TimedSequence(self, self.output(), self.runner.open(ids[without:], reuse=reuse), without)
 
     def forward(self, parts: Sequence[Part]) -> list[Scored]:
         """Wait for the model's choices, and return the records'."""

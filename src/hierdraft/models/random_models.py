@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -17,6 +18,8 @@ from hierdraft.models.load import LoadedEngine, has_openvino, on_cpu
 
 _COPIES = 2.1
 """Times the size of a graph that the memory has to hold: its file, and what the kernels make of it."""
+
+_PREFIX = "random-"
 
 
 def random_engine(
@@ -78,13 +81,31 @@ def _on_openvino(given: Mapping[str, Any], dtype: str, threads: int | None, cach
     with files.disk_errors(parent):
         parent.mkdir(parents=True, exist_ok=True)
         files.require_space(parent, size, files.free_bytes(parent))
-        with tempfile.TemporaryDirectory(prefix="random-", dir=parent, ignore_cleanup_errors=True) as folder:
+        for leftover in parent.glob(f"{_PREFIX}*"):
+            if not _runs(leftover):
+                shutil.rmtree(leftover, ignore_errors=True)
+        prefix = f"{_PREFIX}{os.getpid()}-"
+        with tempfile.TemporaryDirectory(prefix=prefix, dir=parent, ignore_cleanup_errors=True) as folder:
             try:
                 write_random(given, weights, POSITIONS, Path(folder))
             except RuntimeError as error:
                 reason = str(error).strip().splitlines()[-1]
                 raise files.cache_error(parent, f"the graph could not be written: {reason}") from error
             return OpenVINOEngine(Path(folder), dtype, threads)
+
+
+def _runs(folder: Path) -> bool:
+    """Whether the process that made such a folder still does, as far as can be told; else it was killed."""
+    number = folder.name.removeprefix(_PREFIX).partition("-")[0]
+    if sys.platform == "win32" or not number.isdecimal():
+        return True
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True
 
 
 def _require_memory(needed: float) -> None:
