@@ -46,3 +46,15 @@ def real_sizes(record: dict[str, Any]) -> str:
         "of `auto`:",
         "", table(priced, nodes),
     ])  # fmt: skip
+
+
+def installed(record: dict[str, Any]) -> str:
+    """What environments take on disk."""
+    rows = [
+        [name, f"{row['megabytes']} MB", ", ".join(f"{part} {size} MB" for part, size in row["largest"].items())]
+        for name, row in record["environments"].items()
+    ]
+    m = record["machine"]
+    return f"Python {m['python']}, Linux, commit {m['commit'][:8]}.\n\n" + table(
+        ["extras", "on disk", "most of it"], rows
+    )
