@@ -155,6 +155,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--per-task", type=int, default=2)
     parser.add_argument("--tokens", type=int, default=128, help="most tokens of an answer that is timed")
     parser.add_argument("--context", type=int, default=128, help="tokens of a prompt's end that the model reads")
+    parser.add_argument("--without-best", action="store_true", help="do not time the best fixed number of nodes")
     parser.add_argument("--priced", type=int, default=120, help="records that are only priced")
     return parser.parse_args()
 
@@ -186,7 +187,8 @@ def main() -> None:
         row["priced"] = priced(measured, packs, some_records(args.records, VOCAB, args.priced))
         best = int(row["priced"]["best"])
         print(f"best: {best} nodes; auto reaches {row['priced']['auto_over_best']} of that", flush=True)
-    row["timed"] = timed(TimedReplay(engine, args.context), packs, chosen(records, args.per_task, args.tokens), best)
+    some = chosen(records, args.per_task, args.tokens)
+    row["timed"] = timed(TimedReplay(engine, args.context), packs, some, None if args.without_best else best)
     row["peak_gigabytes"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 2)
     kept = RESULTS / "real-sizes.json"
     known = json.loads(kept.read_text()) if kept.exists() else {"rows": {}}

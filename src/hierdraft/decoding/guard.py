@@ -28,7 +28,8 @@ def check_method(method: Method, offers: Offers, name: str = "") -> None:
         raise UsageError(f"The method {name or method_name(method)!r} needs {what}.")
     hidden = method.wants.hidden
     if hidden and not 0 <= min(hidden) <= max(hidden) <= offers.layers:
-        shows = f"those of layers 0 to {offers.layers}" if offers.layers else "none: transformers' engine does (hf)"
+        others = "transformers' engine does (hf)" if offers.trees else "models without recurrent states do"
+        shows = f"those of layers 0 to {offers.layers}" if offers.layers else f"none: {others}"
         raise UsageError(
             f"The method {name or method_name(method)!r} reads hidden states of layers {list(hidden)}, and this engine "
             f"shows {shows}."
