@@ -24,7 +24,7 @@ from hierdraft.engines.openvino.calls import in_calls
 from hierdraft.engines.openvino.files import Facts, graph_file
 from hierdraft.engines.openvino.margin import promise_of
 from hierdraft.engines.openvino.paged import PagedSequence, Pool
-from hierdraft.engines.openvino.pagedgraph import paged
+from hierdraft.engines.openvino.pagedgraph import LEAST, paged
 from hierdraft.engines.openvino.rows import Rows
 from hierdraft.engines.openvino.runtime import openvino
 from hierdraft.engines.openvino.variables import Variables, VariablesSequence
@@ -72,8 +72,10 @@ class OpenVINOEngine:
         self.offers = Offers()
         self.exact = number_type(dtype).exact
         self.costs = StepCosts()
-        self.fingerprint = _fingerprint(folder, dtype, threads)
-        self._cache = _cache(graph_file(folder, facts), _options(dtype, threads), facts.windows)
+        self.fingerprint = _fingerprint(folder, dtype, threads, exact=bool(exact))
+        options = _options(dtype, threads)
+        single = not (self.exact or exact) and options["INFERENCE_PRECISION_HINT"] == "f32"
+        self._cache = _cache(graph_file(folder, facts), options, facts.windows, 1 if single else LEAST)
         self._sizes = tuple(size for size in SIZES if size >= self._cache.least)
         self._rows = 0
         self._prices: list[float] = []
@@ -252,23 +254,27 @@ def _options(dtype: str, threads: int | None) -> dict[str, Any]:
     }
 
 
-def _cache(file: Path, options: dict[str, Any], windows: Sequence[int | None]) -> Pool | Variables:
-    """The compiled graph, in the cache that suits it. Raises UnsupportedModelError."""
+def _cache(file: Path, options: dict[str, Any], windows: Sequence[int | None], least: int) -> Pool | Variables:
+    """The compiled graph, in the cache that suits it. Raises UnsupportedModelError.
+
+    least  rows that a call has, see `Pool`: one where what is said is only audited and float32 is computed in, in which
+           a row by itself is nearly the same
+    """
     core = openvino.Core()
     try:
         graph = core.read_model(file)
         if any(windows):
             return Variables(core.compile_model(graph, "CPU", options), windows)
-        return Pool(core.compile_model(paged(graph), "CPU", options))
+        return Pool(core.compile_model(paged(graph), "CPU", options), least)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise UnsupportedModelError(f"OpenVINO cannot compile {file} ({reason}).") from error
 
 
-def _fingerprint(folder: Path, dtype: str, threads: int | None) -> str:
+def _fingerprint(folder: Path, dtype: str, threads: int | None, *, exact: bool) -> str:
     """Identifies what a step does and costs: graph (whose name knows model and versions), number type, threads, CPU."""
     processor = openvino.Core().get_property("CPU", "FULL_DEVICE_NAME")
-    return hashlib.sha256(f"{folder.name}\n{_WAY}\n{dtype}\n{threads}\n{processor}".encode()).hexdigest()[:24]
+    return hashlib.sha256(f"{folder.name}\n{_WAY}\n{dtype}\n{threads}\n{exact}\n{processor}".encode()).hexdigest()[:24]
 
 
 def _joined(pieces: Sequence[Scored]) -> Scored:

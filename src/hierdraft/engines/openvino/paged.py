@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hierdraft.engines.openvino.blocks import Blocks
-from hierdraft.engines.openvino.pagedgraph import inputs
+from hierdraft.engines.openvino.pagedgraph import LEAST, inputs
 from hierdraft.engines.openvino.rows import Logits, Rows, rows_of
 from hierdraft.engines.openvino.runtime import openvino
 from hierdraft.engines.sequences import OneSequence
@@ -89,16 +89,15 @@ class PagedSequence(OneSequence):
 class Pool:
     """The blocks, and the graph that reads and writes them."""
 
-    least = 2
-    """Rows of a sequence below which the kernels take other ways: from two rows on, each is scored in the same
-    arithmetic, to the last bit, however many there are, of whatever sequences. So a call has so many at least, and a
-    single row of a sequence comes twice to the attention, which costs little: everything else sees it once."""
-
     plain = False
     """Whether only rows are kept that are plain decoding's to the last bit; the others are scored again."""
 
-    def __init__(self, compiled: Any) -> None:
-        """An empty pool for a compiled graph that `paged` made."""
+    def __init__(self, compiled: Any, least: int = LEAST) -> None:
+        """An empty pool for a compiled graph that `paged` made.
+
+        least  rows that a call has, and a sequence in its attention, where a single row comes twice: see `LEAST`
+        """
+        self.least = least
         self._request = compiled.create_infer_request()
         self.threads = int(compiled.get_property("INFERENCE_NUM_THREADS"))
         self._kinds: dict[tuple[Any, ...], list[str]] = {}  # inputs of one shape and type share a buffer
@@ -207,7 +206,7 @@ class Pool:
         """
         given = [rows_of(part, max(0, self.least - len(part.tokens) - len(part.tree))) for part in parts]
         self._reserve(given)
-        for name, array in inputs(given, size, self._size).items():
+        for name, array in inputs(given, size, self._size, self.least).items():
             self._bind(name, array)
         self._request.infer(share_inputs=True, share_outputs=True)
         logits: Logits = self._request.get_output_tensor(0).data

@@ -22,8 +22,8 @@ _NOTHING, _FIRST = np.empty(0, dtype=np.uint8), np.zeros(1, dtype=np.int64)
 
 LEAST = 2
 """Rows below which kernels take other ways: from two rows on, each is scored in the same arithmetic, to the last bit,
-however many there are. That holds for the output layer too: with small weights, on some processors, one row alone is
-another product there. So it comes twice."""
+however many there are, of whatever sequences. So a call has so many at least, and a single row of a sequence comes
+twice to the attention and to the output layer, which costs little: everything else sees it once."""
 
 
 def paged(graph: Any) -> Any:
@@ -61,13 +61,14 @@ def _with_rows_of_attention(graph: Any) -> Any:
     return graph
 
 
-def inputs(given: Sequence[Rows], size: int, block: int) -> dict[str, NDArray[Any]]:
+def inputs(given: Sequence[Rows], size: int, block: int, least: int = LEAST) -> dict[str, NDArray[Any]]:
     """What the graph is given for these rows, by the names of its inputs.
 
     Useless rows of a sequence are its last one again, for the attention alone.
 
     size   rows that the call has: those beyond the sequences' own attend to nothing and are nobody's
     block  tokens in a block of the sequences' tables
+    least  rows that are scored
     """
     own = [rows.text + len(rows.places) for rows in given]
     all_rows = [len(rows.tokens) for rows in given]
@@ -88,7 +89,7 @@ def inputs(given: Sequence[Rows], size: int, block: int) -> dict[str, NDArray[An
     return {
         _NAMES[IDS]: tokens,
         _NAMES[POSITIONS]: where,
-        ROWS: np.resize(wanted, LEAST) if 0 < len(wanted) < LEAST else wanted if len(wanted) else _FIRST,
+        ROWS: np.resize(wanted, least) if 0 < len(wanted) < least else wanted if len(wanted) else _FIRST,
         _ATTENDING: attending,
         _PLACES: places,
         "past_lens": past,
