@@ -20,7 +20,7 @@ def real_sizes(record: dict[str, Any]) -> str:
     ]  # fmt: skip
     tasks = list(next(iter(rows.values()))["timed"]["auto"]["tasks"])
     speeds = [
-        [name, *(f"{row['timed']['auto']['tasks'][task]['speedup']:.2f}" for task in tasks),
+        [name, str(row["settings"]["tokens"]), *(f"{row['timed']['auto']['tasks'][task]['speedup']:.2f}" for task in tasks),
          *(f"{row['timed']['auto'][what]:.2f}" for what in ("speedup", "limit", "reached"))]
         for name, row in rows.items()
     ]  # fmt: skip
@@ -32,13 +32,13 @@ def real_sizes(record: dict[str, Any]) -> str:
     some = next(iter(rows.values()))
     m, s = some["machine"], some["settings"]
     commits = sorted({row["machine"]["commit"][:8] for row in rows.values()})
-    head = ["shape and weights", *(task.replace("_", " ") for task in tasks), "median", "limit", "reached"]
+    head = ["shape and weights", "tokens", *(task.replace("_", " ") for task in tasks), "median", "limit", "reached"]
     priced = ["shape and weights", "best number of nodes", "limit", "`auto`", "`auto` over best"]
     return "\n".join([
         f"Random weights, {m['cpu']}, {s['threads']} threads, commit {', '.join(commits)}. Milliseconds of a forward "
         "by its rows; until it is ready, and the most memory that was used:",
         "", table(["shape and weights", *sizes, "ready", "memory"], costs), "",
-        f"`auto` over plain decoding: records of {s['records']}, answers cut after {s['tokens']} tokens, the model "
+        f"`auto` over plain decoding: records of {s['records']}, answers cut after so many tokens, the model "
         "level from other answers of the recorded model. Medians over records, then of the tasks' medians; `limit` is "
         "what it would be if only forwards took time, `reached` how much of that it is:",
         "", table(head, speeds), "",
