@@ -20,7 +20,8 @@ def real_sizes(record: dict[str, Any]) -> str:
     ]  # fmt: skip
     tasks = list(next(iter(rows.values()))["timed"]["auto"]["tasks"])
     speeds = [
-        [name, str(row["settings"]["tokens"]), *(f"{row['timed']['auto']['tasks'][task]['speedup']:.2f}" for task in tasks),
+        [name, str(row["settings"]["tokens"]),
+         *(f"{row['timed']['auto']['tasks'][task]['speedup']:.2f}" for task in tasks),
          *(f"{row['timed']['auto'][what]:.2f}" for what in ("speedup", "limit", "reached"))]
         for name, row in rows.items()
     ]  # fmt: skip
