@@ -162,6 +162,8 @@ def test_shapes_and_devices_that_are_not_there(tmp_path: Path) -> None:
         ("llama-68m", {"device": "cuda:77"}, "cannot be used"),
         ("llama-68m", {"engine": "tpu"}, "no engine 'tpu'"),
         ("llama-68m", {"dtype": "int5"}, "no number type 'int5'"),
+        ("llama-68m", {"threads": 0}, "number of threads must be from 1"),
+        ("llama-68m", {"threads": 0, "engine": "hf"}, "number of threads must be from 1"),
         ("llama-68m", {"engine": "hf", "dtype": "int4"}, "int4 weights need OpenVINO"),
         ("llama-68m", {"engine": "openvino", "device": "cuda"}, "leave out the device"),
         ("lfm2-350m", {"engine": "openvino"}, "run on transformers only"),

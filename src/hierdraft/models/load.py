@@ -63,12 +63,7 @@ def load_parts(
     said       False: leave out what the folder says, but for where answers end
     meanwhile  called once the work begins that leaves Python free for other threads; may be called again
     """
-    if engine not in engine_names():
-        raise UsageError(f"There is no engine {engine!r}: choose {listed(engine_names())}.")
-    if dtype not in number_types():
-        raise UsageError(f"There is no number type {dtype!r}: choose {listed(number_types())}.")
-    if threads is not None and not 1 <= threads <= MOST_THREADS:
-        raise UsageError(f"The number of threads must be from 1 to {MOST_THREADS}, not {threads}.")
+    check_choices(engine, dtype, threads)
     cache_dir = load_settings().cache_dir
     path = resolve(name, cache_dir, full=_wants_transformers(engine, device)).path
     defaults = GenerationDefaults.read(path, eos_only=not said)
@@ -81,6 +76,16 @@ def load_parts(
     loaded.eos_ids = defaults.eos_ids(tokenizer, loaded.vocab_size)
     defaults.check(loaded.vocab_size)
     return loaded, tokenizer, defaults
+
+
+def check_choices(engine: str, dtype: str, threads: int | None) -> None:
+    """Raises UsageError for an engine, a number type or a number of threads that cannot be."""
+    if engine not in engine_names():
+        raise UsageError(f"There is no engine {engine!r}: choose {listed(engine_names())}.")
+    if dtype not in number_types():
+        raise UsageError(f"There is no number type {dtype!r}: choose {listed(number_types())}.")
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise UsageError(f"The number of threads must be from 1 to {MOST_THREADS}, not {threads}.")
 
 
 def _load(

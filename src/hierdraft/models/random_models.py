@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hierdraft.choices import engine_names, listed, number_type, number_types
+from hierdraft.choices import number_type, number_types
 from hierdraft.engines.shapes import POSITIONS, is_llama, shape
 from hierdraft.errors import MissingDependencyError, UsageError
 from hierdraft.models import files
-from hierdraft.models.load import LoadedEngine, has_openvino, on_cpu
+from hierdraft.models.load import LoadedEngine, check_choices, has_openvino, on_cpu
 
 _COPIES = 2.1
 """Times the size of a graph that the memory has to hold: its file, and what the kernels make of it."""
@@ -37,10 +37,7 @@ def random_engine(
     MissingDependencyError.
     """
     given = shape(name, least_vocab, **changes)
-    if engine not in engine_names():
-        raise UsageError(f"There is no engine {engine!r}: choose {listed(engine_names())}.")
-    if dtype not in number_types():
-        raise UsageError(f"There is no number type {dtype!r}: choose {listed(number_types())}.")
+    check_choices(engine, dtype, threads)
     if engine == "openvino" and not is_llama(name):
         raise UsageError(f"A model like {name} keeps recurrent states, which run on transformers only.")
     if engine == "openvino" and device not in (None, "cpu"):
