@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from numpy.typing import NDArray
+
 from hierdraft.scoring import Array, Doubt, Engine, EngineSequence, Layered, Offers, Part, Scored
 from hierdraft.tree import DraftTree, Int32
 
@@ -23,15 +25,21 @@ __all__ = [
     "Likely",
     "Method",
     "Offers",
+    "Opened",
     "Part",
     "ProposesTogether",
     "Request",
+    "RequestSampling",
     "Scored",
+    "Scores",
     "Session",
     "Setup",
     "Step",
     "Wants",
 ]
+
+Scores = NDArray[Any]
+"""float[V]: a row of logits, or what became of it."""
 
 Finish = Literal["length", "context", "eos", "stop"]
 """Why a request ended: token limit, context full, an end-of-sequence id, a stop string or criterion."""
@@ -45,14 +53,49 @@ class Setup:
     offers       what the target's engine can show
     vocab_size   ids that the target has, None where one method serves several targets
     tokenizer    fingerprint of its tokenizer, empty where that is not known
-    open_engine  loads another model by name, for methods that draft with one; None: there is no way to
+    open_engine  loads another model by name, for methods that draft with one, which close it; None: there is no way to
     """
 
     databases: Any
     offers: Offers = field(default_factory=Offers)
     vocab_size: int | None = None
     tokenizer: str = ""
-    open_engine: Callable[[str], Engine] | None = None
+    open_engine: Callable[[str], Opened] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """Another model's engine.
+
+    tokenizer  fingerprint of its tokenizer, empty where that is not known
+    close      to be called when it is not needed any more
+    """
+
+    engine: Engine
+    tokenizer: str = ""
+    close: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestSampling:
+    """How a request's tokens are chosen, for methods that shape a law of their own alike. The defaults are greedy.
+
+    draws               whether tokens are drawn; if not, the highest score is taken, and of what follows only `rules`
+                        matters
+    temperature, top_k, top_p, min_p   in this order, after the rules; top_k 0: all
+    seed                of the sample
+    rules               (prefix int32[L], scores float[V], which may be changed) -> scores: penalties, bans, grammar.
+                        They may be asked about any continuation of the text, in any order, and may raise for it.
+                        Transformers' processors are not among them: they may keep a state that follows the text
+    """
+
+    draws: bool = False
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    seed: int = 0
+    rules: Sequence[Callable[[Int32, Scores], Scores]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +107,7 @@ class Request:
     namespace   nothing learned in one namespace is drafted from in another
     reference   token sequences that the caller expects to see again
     vocab_size  ids that the model has, None where that is not known
+    sampling    how its tokens are chosen, None where that is not known: as the model's highest scores
     """
 
     prompt: Int32
@@ -71,6 +115,7 @@ class Request:
     namespace: str = "default"
     reference: Sequence[Int32] = ()
     vocab_size: int | None = None
+    sampling: RequestSampling | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +125,14 @@ class Budget:
     nodes    how many
     depth    how deep below the last committed token
     probes   how many probe nodes besides: all that the method wants, or none
+    cost     seconds of the target's forward with so many rows of this request, beside whatever it has of others, for
+             methods that choose what to draft by it; 0.0 where that is not known. None: all nodes are wanted
     """
 
     nodes: int
     depth: int
     probes: int = 128
+    cost: Callable[[int], float] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +226,9 @@ class Session(Protocol):
 class Method(Protocol):
     """A way to draft: lives as long as the model, and serves any number of requests at a time, each with a session.
 
-    `q_kind` says how its tokens were chosen: `one_hot` (looked up: databases, top-k, beams) or `full` (sampled
-    from the distributions in its trees' `law`, which the verifier must know). `wants` is read when a request begins.
+    `q_kind` says how its tokens were chosen: `one_hot` (looked up: databases, top-k, beams) or `full` (some or all may
+    be sampled from the distributions in its trees' `laws`, which the verifier must know). `wants` is read when a
+    request begins.
     """
 
     @property

@@ -6,8 +6,8 @@ pass are numbered one higher than nodes: row 0 is the last committed token, row 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 
 import numpy as np
@@ -32,19 +32,39 @@ def _known_levels() -> Bool:
 
 @dataclass(frozen=True, slots=True)
 class DraftLaw:
-    """The distributions that a tree's tokens were drawn from, for methods that sample their drafts.
+    """A distribution that nodes were drawn from: tokens and their probabilities; others could not have been drawn.
 
-    rows         parent node (-1: the last committed token) -> float64[V], the law at that place after temperature,
-                 filters and vocabulary trimming, normalised; the parent's children were drawn from it in node order
-    replacement  whether a token could be drawn again for the same parent; if not, the law was normalised anew over
-                 the tokens that were left
+    ids          int32[m], ascending
+    prob         float64[m], after temperature, filters and vocabulary trimming, sums to 1
+    replacement  whether a token could be drawn again for the same parent; if not, what was left was normalised anew
+                 before each draw
 
-    Which nodes are in the tree may depend on what was known before each was drawn, never on the draw itself
-    (METHODS of the field drop unlikely draws; that changes the output's distribution).
+    Which nodes are in a tree may depend on what was known before each was drawn, never on the draw itself (methods of
+    the field drop unlikely draws; that changes the output's distribution).
     """
 
-    rows: Mapping[int, NDArray[np.float64]]
+    ids: Int32
+    prob: NDArray[np.float64]
     replacement: bool = False
+
+    def check(self, vocab_size: int) -> None:
+        """Raise `ValueError` with one sentence for what is not the law of tokens of this vocabulary."""
+        if self.ids.dtype != np.int32 or self.ids.ndim != 1 or len(self.ids) == 0 or (np.diff(self.ids) <= 0).any():
+            raise ValueError("the ids of a law must be an int32 array that ascends")
+        if self.ids[0] < 0 or self.ids[-1] >= vocab_size:
+            raise ValueError(f"an id of a law is outside the vocabulary of {vocab_size}")
+        if self.prob.dtype != np.float64 or self.prob.shape != self.ids.shape:
+            raise ValueError("the probabilities of a law must be a float64 array, one for each id")
+        if not (self.prob >= 0).all() or abs(float(self.prob.sum()) - 1.0) > 1e-6:
+            raise ValueError("the probabilities of a law must be positive and sum to 1")
+
+    def check_drawn(self, tokens: Int32) -> None:
+        """Raise `ValueError` where int32[k] cannot have been drawn from this law for one parent."""
+        places = np.searchsorted(self.ids, tokens).clip(max=len(self.ids) - 1)
+        if not ((self.ids[places] == tokens) & (self.prob[places] > 0)).all():
+            raise ValueError("a token could not have been drawn from its law")
+        if not self.replacement and len(set(tokens.tolist())) < len(tokens):
+            raise ValueError("a token was drawn twice for one parent, without replacement")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +76,8 @@ class DraftTree:
     prob     float32[n]  estimated chance that the target's own path goes through the node
     level    uint8[n]    provenance: a level's code (`levels.py`)
     probe    bool[n]     scored for the drafter's own use, never accepted
-    law      where the tokens were drawn from, None for tokens that were looked up
+    group    int32[n]    which of `laws` the node was drawn from, -1 for a token that was looked up
+    laws     of the groups; the nodes of one share their parent and were drawn in node order
     """
 
     tokens: Int32
@@ -64,7 +85,8 @@ class DraftTree:
     prob: Float32
     level: NDArray[np.uint8]
     probe: Bool
-    law: DraftLaw | None = None
+    group: Int32
+    laws: tuple[DraftLaw, ...] = ()
     _depths: list[Int32] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @classmethod
@@ -81,9 +103,10 @@ class DraftTree:
         prob: list[float] | Float32 | float = 1.0,
         level: list[int] | NDArray[np.uint8] | int = _DRAFT,
         probe: list[bool] | Bool | bool = False,
-        law: DraftLaw | None = None,
+        group: list[int] | Int32 | int = -1,
+        laws: Sequence[DraftLaw] = (),
     ) -> DraftTree:
-        """A tree from sequences of length n; `prob`, `level` and `probe` may be one value for all nodes."""
+        """A tree from sequences of length n; `prob`, `level`, `probe` and `group` may be one value for all nodes."""
         ids = np.asarray(tokens, dtype=np.int32)
         return cls(
             ids,
@@ -91,7 +114,8 @@ class DraftTree:
             np.broadcast_to(np.asarray(prob, dtype=np.float32), ids.shape),
             np.broadcast_to(np.asarray(level, dtype=np.uint8), ids.shape),
             np.broadcast_to(np.asarray(probe, dtype=np.bool_), ids.shape),
-            law,
+            np.broadcast_to(np.asarray(group, dtype=np.int32), ids.shape),
+            tuple(laws),
         )
 
     @classmethod
@@ -134,6 +158,7 @@ class DraftTree:
             "prob": np.float32,
             "level": np.uint8,
             "probe": np.bool_,
+            "group": np.int32,
         }
         for name, dtype in wanted.items():
             array = getattr(self, name)
@@ -149,24 +174,26 @@ class DraftTree:
             raise ValueError("level must be the code of a level")
         if self.probe.any() and (self.probe[self.parents] & (self.parents >= 0) & ~self.probe).any():
             raise ValueError("only probe nodes may hang below a probe node")
-        if self.law is not None:
-            self._check_law(self.law, vocab_size)
+        if self.laws or (self.group != -1).any():
+            self._check_laws(vocab_size)
 
-    def _check_law(self, law: DraftLaw, vocab_size: int) -> None:
-        drawn: dict[int, list[int]] = {}
-        for parent, token, probe in zip(self.parents.tolist(), self.tokens.tolist(), self.probe.tolist(), strict=True):
-            if not probe:
-                drawn.setdefault(parent, []).append(token)
-        for parent, tokens in drawn.items():
-            row = law.rows.get(parent)
-            if row is None or row.shape != (vocab_size,) or row.dtype != np.float64:
-                raise ValueError(f"the law below node {parent} must be a float64 array of length {vocab_size}")
-            if not (row >= 0).all() or abs(float(row.sum()) - 1.0) > 1e-6:
-                raise ValueError(f"the law below node {parent} must be positive and sum to 1")
-            if not (row[tokens] > 0).all():
-                raise ValueError(f"a token below node {parent} could not have been drawn from its law")
-            if not law.replacement and len(set(tokens)) < len(tokens):
-                raise ValueError(f"a token was drawn twice below node {parent}, without replacement")
+    def _check_laws(self, vocab_size: int) -> None:
+        for law in self.laws:
+            law.check(vocab_size)
+        if self.group.min() < -1 or self.group.max() >= len(self.laws):
+            raise ValueError("a group must be -1 or the number of a law")
+        if (self.probe & (self.group >= 0)).any():
+            raise ValueError("a probe node cannot have been drawn from a law")
+        for number, law in enumerate(self.laws):
+            drawn = self.group == number
+            if len(set(self.parents[drawn].tolist())) > 1:
+                raise ValueError("nodes that were drawn from one law must have one parent")
+            law.check_drawn(self.tokens[drawn])
+
+    @property
+    def drawn(self) -> bool:
+        """Whether it was made with draws, so that nothing may be left out for what was drawn."""
+        return len(self.laws) > 0
 
     def depths(self) -> Int32:
         """int32[n]: 1 for a child of the last committed token, 2 for its children, and so on."""
@@ -202,13 +229,13 @@ class DraftTree:
     def best_path(self) -> DraftTree:
         """The branch that promises the most accepted tokens, as a chain; probe nodes are left out.
 
-        Of tokens that were drawn it is the first child everywhere: to choose by what was drawn would change the
+        Where any token was drawn it is the first child everywhere: to choose by what was drawn would change the
         output's distribution.
         """
         if self.is_chain and not self.probe.any():
             return self
         keep = np.zeros(len(self), dtype=np.bool_)
-        keep[self.path(self._best_end() if self.law is None else self._first_end())] = True
+        keep[self.path(self._first_end() if self.drawn else self._best_end())] = True
         return self.only(keep)
 
     def _best_end(self) -> int:
@@ -234,9 +261,11 @@ class DraftTree:
         """The first `n` nodes, which are a tree because parents come first."""
         if n >= len(self):
             return self
-        if self.law is not None:
+        if self.drawn:
             return self.only(np.arange(len(self)) < n)
-        return DraftTree(self.tokens[:n], self.parents[:n], self.prob[:n], self.level[:n], self.probe[:n])
+        return DraftTree(
+            self.tokens[:n], self.parents[:n], self.prob[:n], self.level[:n], self.probe[:n], self.group[:n]
+        )
 
     def bounded(self, nodes: int, probes: int) -> DraftTree:
         """The first `nodes` nodes that are not probes, and the probe nodes if there are at most `probes`."""
@@ -260,12 +289,13 @@ class DraftTree:
             return self
         renumbered = np.cumsum(keep, dtype=np.int32) - 1
         parents = np.where(self.parents >= 0, renumbered[self.parents], -1).astype(np.int32)
-        law = self.law
-        if law is not None:
-            rows = {-1: law.rows[-1]} if -1 in law.rows else {}
-            rows |= {int(renumbered[node]): row for node, row in law.rows.items() if node >= 0 and keep[node]}
-            law = replace(law, rows=rows)
-        return DraftTree(self.tokens[keep], parents[keep], self.prob[keep], self.level[keep], self.probe[keep], law)
+        group, laws = self.group[keep], self.laws
+        if laws:
+            used, places = np.unique(np.append(group, -1), return_inverse=True)
+            group, laws = places[:-1].astype(np.int32) - 1, tuple(laws[number] for number in used[1:].tolist())
+        return DraftTree(
+            self.tokens[keep], parents[keep], self.prob[keep], self.level[keep], self.probe[keep], group, laws
+        )
 
 
 _EMPTY = DraftTree.build([], [])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -116,12 +117,14 @@ def drawn(draft: Target, dice: Branching, widths: list[int], *, replacement: boo
     """A tree whose every node of depth d has `widths[d]` children drawn from the draft's law there."""
     tokens: list[int] = []
     parents: list[int] = []
-    laws: dict[int, Law] = {}
+    group: list[int] = []
+    laws: list[DraftLaw] = []
     level: list[tuple[int, Text]] = [(-1, ())]
     for width in widths:
         below: list[tuple[int, Text]] = []
         for node, text in level:
-            law = laws[node] = draft.law(text)
+            law = draft.law(text)
+            laws.append(sparse(law, replacement=replacement))
             left = law.copy()
             for _ in range(min(width, width if replacement else int((law > 0).sum()))):
                 token = dice.draw(left / left.sum())
@@ -129,6 +132,59 @@ def drawn(draft: Target, dice: Branching, widths: list[int], *, replacement: boo
                     left[token] = 0.0
                 tokens.append(token)
                 parents.append(node)
+                group.append(len(laws) - 1)
                 below.append((len(tokens) - 1, (*text, token)))
         level = below
-    return DraftTree.build(tokens, parents, law=DraftLaw(laws, replacement))
+    return DraftTree.build(tokens, parents, group=group, laws=laws)
+
+
+def sparse(law: Law, *, replacement: bool = False) -> DraftLaw:
+    """A law float64[V] as trees have it."""
+    ids = np.flatnonzero(law)
+    return DraftLaw(ids.astype(np.int32), law[ids], replacement)
+
+
+@dataclass(frozen=True)
+class Place:
+    """How the children of a node come about: by -1 looked up, by 0 or 1 drawn from that draft.
+
+    kinds        of the children in node order
+    replacement  of each draft
+    below        which child has children of its own, and how those come about
+    """
+
+    kinds: list[int]
+    replacement: tuple[bool, bool]
+    below: tuple[int, Place] | None = None
+
+
+def mixed(drafts: Sequence[Target], dice: Branching, place: Place, salt: int) -> DraftTree:
+    """A tree of drawn and looked-up nodes; which token is looked up depends on what was drawn for the same parent."""
+    tokens: list[int] = []
+    parents: list[int] = []
+    group: list[int] = []
+    laws: list[DraftLaw] = []
+    here: Place | None = place
+    node, text = -1, ()
+    while here is not None:
+        own, first = {}, len(tokens)
+        left = [draft.law(text).copy() for draft in drafts]
+        for kind in here.kinds:
+            if kind >= 0 and left[kind].sum() == 0.0:
+                continue
+            if kind >= 0 and kind not in own:
+                own[kind] = len(laws)
+                laws.append(sparse(drafts[kind].law(text), replacement=here.replacement[kind]))
+            if kind < 0:
+                tokens.append((salt + sum(tokens[first:])) % drafts[0].size)
+            else:
+                tokens.append(dice.draw(left[kind] / left[kind].sum()))
+                if not here.replacement[kind]:
+                    left[kind][tokens[-1]] = 0.0
+            parents.append(node)
+            group.append(own.get(kind, -1))
+        if here.below is None or first + here.below[0] >= len(tokens):
+            break
+        node = first + here.below[0]
+        text, here = (*text, tokens[node]), here.below[1]
+    return DraftTree.build(tokens, parents, group=group, laws=laws)

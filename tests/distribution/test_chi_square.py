@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 
 from hierdraft.engines.toy import ToyEngine
-from hierdraft.tree import DraftLaw, DraftTree
+from hierdraft.tree import DraftTree
 from hierdraft.verify.sampling import Sampler, Sampling, softmax
+from tests.distribution.exact import sparse
 from tests.lossless.harness import fresh
 
 DRAWS = 16_000
+BOUND = 4.75
 PREFIX = np.array([1, 2, 3], dtype=np.int32)
 SETTINGS: list[dict[str, Any]] = [
     {"temperature": 1.0}, {"temperature": 0.6}, {"temperature": 1.4, "top_k": 8}, {"temperature": 0.9, "top_p": 0.8},
@@ -34,11 +36,16 @@ def tree_for(kind: str, engine: ToyEngine, rng: np.random.Generator) -> DraftTre
         return DraftTree.build([*best, best[0], 3, 4, 3], [-1, -1, -1, -1, -1, 0, 0, 1])
     law = np.random.default_rng(9).dirichlet(np.ones(size))
     drawn = rng.choice(size, 3, replace=kind == "with replacement", p=law)
-    laws = DraftLaw({-1: law, 0: law}, kind == "with replacement")
-    return DraftTree.build([*drawn, rng.choice(size, p=law)], [-1, -1, -1, 0], law=laws)
+    laws = [sparse(law, replacement=kind == "with replacement")] * 2
+    tokens = [*drawn, rng.choice(size, p=law)]
+    if kind == "mixed":  # a looked-up token first, and one that stands among the drawn ones already
+        return DraftTree.build(
+            [best[1], *tokens, best[0]], [-1, -1, -1, -1, 1, -1], group=[-1, 0, 0, 0, 1, -1], laws=laws
+        )
+    return DraftTree.build(tokens, [-1, -1, -1, 0], group=[0, 0, 0, 1], laws=laws)
 
 
-@pytest.mark.parametrize("kind", ["looked up", "without replacement", "with replacement", "looked up, again"])
+@pytest.mark.parametrize("kind", ["looked up", "without replacement", "with replacement", "mixed", "looked up, again"])
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 def test_two_tokens_have_their_distribution(kind: str, settings: dict[str, Any]) -> None:
     size = 10 + 8 * SETTINGS.index(settings)
@@ -63,10 +70,7 @@ def test_two_tokens_have_their_distribution(kind: str, settings: dict[str, Any])
         counts[tuple(said[:2])] += 1
     law = expected(engine, chosen)
     assert all(law[pair] > 0 for pair in counts)
-    statistic, freedom = pearson(counts, law)
-    # Wilson and Hilferty: the cube root of chi-square over its degrees is nearly normal
-    deviation = ((statistic / freedom) ** (1 / 3) - (1 - 2 / (9 * freedom))) / sqrt(2 / (9 * freedom))
-    assert deviation < 4.75, (statistic, freedom)
+    assert deviation(counts, law, DRAWS) < BOUND
 
 
 def expected(engine: ToyEngine, chosen: Sampling) -> dict[tuple[int, ...], float]:
@@ -87,12 +91,19 @@ def expected(engine: ToyEngine, chosen: Sampling) -> dict[tuple[int, ...], float
     }
 
 
-def pearson(counts: Counter[tuple[int, ...]], law: dict[tuple[int, ...], float]) -> tuple[float, int]:
-    """Pearson's statistic and its degrees of freedom; pairs that are expected fewer than 5 times count as one."""
+def deviation(counts: Counter[tuple[int, ...]], law: dict[tuple[int, ...], float], draws: int) -> float:
+    """How far the counts of texts in `draws` draws are from their law, in standard deviations."""
+    statistic, freedom = _pearson(counts, law, draws)
+    # Wilson and Hilferty: the cube root of chi-square over its degrees is nearly normal
+    return ((statistic / freedom) ** (1 / 3) - (1 - 2 / (9 * freedom))) / sqrt(2 / (9 * freedom))
+
+
+def _pearson(counts: Counter[tuple[int, ...]], law: dict[tuple[int, ...], float], draws: int) -> tuple[float, int]:
+    """Pearson's statistic and its degrees of freedom; texts that are expected fewer than 5 times count as one."""
     rare_seen = rare_expected = statistic = 0.0
     cells = 0
     for pair, probability in law.items():
-        often = probability * DRAWS
+        often = probability * draws
         if often < 5:
             rare_expected += often
             rare_seen += counts[pair]
@@ -112,6 +123,4 @@ def test_a_wrong_sampler_is_found() -> None:
     wrong = expected(engine, Sampling(temperature=1.1))
     pairs = list(law)
     drawn = np.random.default_rng(1).multinomial(DRAWS, np.array([wrong[pair] for pair in pairs]))
-    statistic, freedom = pearson(Counter(dict(zip(pairs, drawn.tolist(), strict=True))), law)
-    deviation = ((statistic / freedom) ** (1 / 3) - (1 - 2 / (9 * freedom))) / sqrt(2 / (9 * freedom))
-    assert deviation > 4.75
+    assert deviation(Counter(dict(zip(pairs, drawn.tolist(), strict=True))), law, DRAWS) > BOUND

@@ -110,9 +110,28 @@ def accepted_above_a_threshold(dice: Branching, target: Target, draft: Target) -
     return Verdict([], [dice.draw(p)])
 
 
+def looked_up_token_tested_as_if_drawn(dice: Branching, target: Target, draft: Target) -> Verdict:
+    """Beside a drawn token stands a looked-up one, which is tested with the draft's probability."""
+    tree = drawn(draft, dice, [1], replacement=True)
+    other = (int(tree.tokens[0]) + 1) % SIZE
+    both = DraftTree.build([int(tree.tokens[0]), other], [-1, -1], group=0, laws=tree.laws)
+    if draft.law(())[other] == 0.0:
+        return reject(tree, one_law(tree, target), dice)
+    return reject(both, one_law(both, target), dice)
+
+
+def rejected_look_up_kept(dice: Branching, target: Target, draft: Target) -> Verdict:
+    """A looked-up token that was not accepted stays in the law that is drawn from."""
+    p, token = target.law(()), int(draft.law(()).argmax())
+    if dice.accept(float(p[token])):
+        return Verdict([0], [token, dice.draw(target.law((token,)))])
+    return Verdict([], [dice.draw(p)])
+
+
 MISTAKES: list[Run] = [
     best_token_tested_as_if_drawn, a_draw_for_each_candidate, a_fresh_draw_after_rejection, unlikely_draws_dropped,
     trimmed_law_not_normalised, replacement_mixed_up, lenient, accepted_above_a_threshold,
+    looked_up_token_tested_as_if_drawn, rejected_look_up_kept,
 ]  # fmt: skip
 
 

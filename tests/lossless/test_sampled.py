@@ -24,8 +24,9 @@ from hierdraft.errors import DraftWarning, UsageError
 from hierdraft.generation import LanguageModel
 from hierdraft.integrations.transformers import decode
 from hierdraft.protocols import Budget, Engine, Method
-from hierdraft.tree import DraftLaw, DraftTree, Int32
+from hierdraft.tree import DraftTree, Int32
 from hierdraft.verify.sampling import Sampler, Sampling
+from tests.distribution.exact import sparse
 from tests.lossless.drafters import HARMLESS, REAL, REFUSED
 from tests.lossless.harness import check_steps, run
 from tests.lossless.tiny import TOLERANCE, VOCABULARY, tiny
@@ -131,9 +132,11 @@ class Drawing(PlainMethod):
     def propose(self, tokens: Int32, budget: Budget) -> DraftTree:
         law = np.random.default_rng(int(tokens[-1])).dirichlet(np.ones(SIZE))
         drawn = self.rng.choice(SIZE, min(3, budget.nodes), replace=self.replacement, p=law)
-        found = None if self.broken == "no law" else DraftLaw({-1: law}, self.replacement)
+        if self.broken == "no law":
+            return DraftTree.build(drawn, [-1] * len(drawn), group=0)
         size = budget.nodes + 1 if self.broken == "too many" else len(drawn)
-        return DraftTree.build([*drawn, *drawn[:1]][:size], [-1] * size, law=found)
+        laws = [sparse(law, replacement=self.replacement)]
+        return DraftTree.build([*drawn, *drawn[:1]][:size], [-1] * size, group=0, laws=laws)
 
 
 @pytest.mark.parametrize("replacement", [True, False])
@@ -158,10 +161,30 @@ def test_drafts_that_were_drawn_go_through_the_loop(replacement: bool) -> None:
 def test_drawn_drafts_that_cannot_be_verified_are_refused(broken: str) -> None:
     engine = ToyEngine(3, SIZE)
     options = Options(20, FixedBudget(3), verifier(engine, {"temperature": 1.0}, [4], 1))
-    with pytest.warns(DraftWarning, match="no law" if broken == "no law" else "budget of 3"):
+    with pytest.warns(DraftWarning, match="number of a law" if broken == "no law" else "budget of 3"):
         got, _ = run(engine, Drawing(replacement=True, broken=broken), [4], options)
     plain = Options(20, verifier=verifier(engine, {"temperature": 1.0}, [4], 1))
     assert got == run(engine, PlainMethod(), [4], plain)[0]
+
+
+def test_a_method_that_draws_may_look_tokens_up_as_well() -> None:
+    """Trees without a law are walked along the target's own draws: the sample is that of plain decoding."""
+    engine = ToyEngine(3, SIZE)
+
+    class LooksUp(PlainMethod):
+        q_kind = "full"
+
+        def propose(self, tokens: Int32, budget: Budget) -> DraftTree:
+            return DraftTree.build([1, 2, 3], [-1, -1, 0])
+
+    def options() -> Options:
+        return Options(40, FixedBudget(3), verifier(engine, {"temperature": 1.0}, [4], 1))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DraftWarning)
+        got, steps = run(engine, LooksUp(), [4], options())
+    assert any(step.accepted for step in steps)
+    assert got == run(engine, PlainMethod(), [4], options())[0]
 
 
 def test_a_law_of_looked_up_tokens_is_refused() -> None:

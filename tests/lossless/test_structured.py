@@ -19,10 +19,11 @@ from hierdraft.errors import MissingDependencyError, UsageError
 from hierdraft.generation import LanguageModel
 from hierdraft.levels import GRAMMAR
 from hierdraft.text.grammars import Grammars
-from hierdraft.tree import DraftLaw, DraftTree
+from hierdraft.tree import DraftTree
 from hierdraft.verify.constraint import Follower
 from hierdraft.verify.contracts import Constraint
 from hierdraft.verify.sampling import Sampler, Sampling
+from tests.distribution.exact import sparse
 from tests.lossless.drafters import HARMLESS, REAL
 from tests.lossless.harness import check_steps, run
 from tests.unit.byte_tokenizer import Bytes
@@ -188,7 +189,7 @@ def test_forced_text_that_is_not_allowed_is_not_drafted() -> None:
 
 def test_drawn_trees_and_texts_outside_are_left_alone() -> None:
     law = np.full(SIZE, 1 / SIZE)
-    tree = DraftTree.build([30], [-1], law=DraftLaw({-1: law}))
+    tree = DraftTree.build([30], [-1], group=0, laws=[sparse(law)])
     follower = Follower(Steps(), 0)
     assert follower.inside(tree, np.array([10], dtype=np.int32), 9, 9) is tree
     free = DraftTree.build([30], [-1])

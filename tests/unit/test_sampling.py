@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from hierdraft.engines.toy import ToyEngine
-from hierdraft.errors import DraftError, UsageError
+from hierdraft.errors import UsageError
 from hierdraft.tree import DraftLaw, DraftTree
 from hierdraft.verify import rules
 from hierdraft.verify.noise import DICE, RACE, KeyedDice, gumbel, race, stream
 from hierdraft.verify.rejection import reject
 from hierdraft.verify.sampling import Sampler, Sampling, softmax
+from tests.distribution.exact import sparse
 from tests.lossless.harness import fresh
 from tests.lossless.tiny import tiny
 
@@ -384,15 +385,12 @@ def test_nothing_left_to_choose_is_said() -> None:
 
 
 def test_drawn_drafts_go_through_rejection_only_when_tokens_are_drawn() -> None:
-    law = np.zeros(V)
-    law[[5, 6]] = 0.5
-    drawn = DraftTree.build([5, 6], [-1, -1], law=DraftLaw({-1: law}))
+    law = DraftLaw(np.array([5, 6], dtype=np.int32), np.array([0.5, 0.5]))
+    drawn = DraftTree.build([5, 6], [-1, -1], group=0, laws=[law])
     sure: list[dict[int, float]] = [{5: 500.0}, {8: 500.0}, {9: 500.0}]
     for seed in (None, 7):
         verdict = sampler(sure, seed=seed).verify(None, drawn, PREFIX, NOTHING)
         assert (verdict.path, verdict.tokens) == ([0], [5, 8])
-    with pytest.raises(DraftError, match=r"^Rejection sampling needs the distributions .* drawn from\.$"):
-        reject(TREE, lambda row: law, KeyedDice(0, 0))
 
 
 def test_rejection_by_hand() -> None:
@@ -413,18 +411,18 @@ def test_rejection_by_hand() -> None:
 
     drawn: list[list[float]] = []
     p, q = np.array([0.6, 0.3, 0.1]), np.array([0.2, 0.7, 0.1])
-    tree = DraftTree.build([1, 2], [-1, -1], law=DraftLaw({-1: q}))
+    tree = DraftTree.build([1, 2], [-1, -1], group=0, laws=[sparse(q)])
     verdict = reject(tree, lambda row: p, Scripted(False, False))
     assert (verdict.path, verdict.tokens) == ([], [0])
     assert asked == pytest.approx([0.3 / 0.7, 0.0])
     assert drawn[0] == pytest.approx([1.0, 0.0, 0.0])
     asked.clear()
     assert reject(tree, lambda row: p, Scripted(True)).path == [0]
-    same = DraftTree.build([1], [-1], law=DraftLaw({-1: p}))
+    same = DraftTree.build([1], [-1], group=0, laws=[sparse(p)])
     drawn.clear()
     assert reject(same, lambda row: p, Scripted(False)).tokens == [0]  # only rounding could bring this about
     assert drawn == [p.tolist()]
-    probes = DraftTree.build([1], [-1], probe=True, law=DraftLaw({}))
+    probes = DraftTree.build([1], [-1], probe=True, laws=[sparse(p)])
     assert reject(probes, lambda row: p, Scripted()).path == []
 
 
@@ -438,15 +436,28 @@ def test_softmax() -> None:
 # laws of drawn trees
 
 
+HALF = np.array([0.5, 0.5])
+
+
 @pytest.mark.parametrize(
     ("tree", "reason"),
     [
-        (DraftTree.build([1], [-1], law=DraftLaw({})), "law below node -1 must be a float64"),
-        (DraftTree.build([1], [-1], law=DraftLaw({-1: np.full(4, 0.25)})), "length 3"),
-        (DraftTree.build([1], [-1], law=DraftLaw({-1: np.full(3, 0.25)})), "sum to 1"),
-        (DraftTree.build([1], [-1], law=DraftLaw({-1: np.array([0.5, 0.7, -0.2])})), "positive"),
-        (DraftTree.build([1], [-1], law=DraftLaw({-1: np.array([1.0, 0.0, 0.0])})), "could not have been drawn"),
-        (DraftTree.build([1, 1], [-1, -1], law=DraftLaw({-1: np.full(3, 1 / 3)})), "drawn twice"),
+        (DraftTree.build([1], [-1], group=0), "number of a law"),
+        (DraftTree.build([1], [-1], group=-2, laws=[sparse(np.ones(1))]), "number of a law"),
+        (DraftTree.build([1], [-1], group=0, laws=[sparse(np.full(4, 0.25))]), "vocabulary of 3"),
+        (DraftTree.build([1], [-1], group=0, laws=[DraftLaw(np.array([-1, 1], dtype=np.int32), HALF)]), "vocabulary"),
+        (DraftTree.build([1], [-1], group=0, laws=[DraftLaw(np.array([1, 0], dtype=np.int32), HALF)]), "ascends"),
+        (DraftTree.build([1], [-1], group=0, laws=[DraftLaw(np.array([1, 1], dtype=np.int32), HALF)]), "ascends"),
+        (DraftTree.build([1], [-1], group=0, laws=[DraftLaw(np.array([0, 1]), HALF)]), "int32"),
+        (DraftTree.build([1], [-1], group=0, laws=[DraftLaw(np.zeros(0, dtype=np.int32), HALF[:0])]), "ascends"),
+        (DraftTree.build([1], [-1], group=0, laws=[DraftLaw(np.array([1], dtype=np.int32), HALF)]), "one for each id"),
+        (DraftTree.build([1], [-1], group=0, laws=[sparse(np.full(3, 0.25))]), "sum to 1"),
+        (DraftTree.build([1], [-1], group=0, laws=[sparse(np.array([0.5, 0.7, -0.2]))]), "positive"),
+        (DraftTree.build([1], [-1], group=0, laws=[sparse(np.array([1.0, 0.0, 0.0]))]), "could not have been drawn"),
+        (DraftTree.build([2], [-1], group=0, laws=[sparse(np.array([1.0, 0.0, 0.0]))]), "could not have been drawn"),
+        (DraftTree.build([1, 1], [-1, -1], group=0, laws=[sparse(np.full(3, 1 / 3))]), "drawn twice"),
+        (DraftTree.build([1, 2], [-1, 0], group=0, laws=[sparse(np.full(3, 1 / 3))]), "one parent"),
+        (DraftTree.build([1], [-1], probe=True, group=0, laws=[sparse(np.full(3, 1 / 3))]), "probe"),
     ],
 )
 def test_wrong_laws_are_refused(tree: DraftTree, reason: str) -> None:
@@ -455,17 +466,22 @@ def test_wrong_laws_are_refused(tree: DraftTree, reason: str) -> None:
 
 
 def test_laws_follow_their_nodes() -> None:
-    rows = {node: np.eye(3)[node + 1] for node in (-1, 0, 1)}
-    tree = DraftTree.build([0, 1, 2, 2], [-1, 0, 1, 0], law=DraftLaw(rows))
-    kept = tree.only(np.array([True, False, False, True]))
-    assert kept.law is not None
-    assert sorted(kept.law.rows) == [-1, 0]
-    assert kept.parents.tolist() == [-1, 0]
-    again = DraftTree.build([0, 1], [-1, -1], law=DraftLaw(rows, replacement=True)).only(np.array([False, True]))
-    assert again.law is not None
-    assert again.law.replacement
-    assert again.law.rows[0].tolist() == rows[1].tolist()
-    assert set(again.law.rows) == {-1, 0}
+    laws = [sparse(np.eye(3)[token]) for token in range(3)]
+    tree = DraftTree.build([0, 1, 2, 2, 1], [-1, 0, 1, 0, 0], group=[0, 1, 2, -1, -1], laws=laws)
+    tree.check(3)
+    kept = tree.only(np.array([True, False, False, True, True]))
+    assert kept.laws == (laws[0],)
+    assert kept.group.tolist() == [0, -1, -1]
+    assert kept.parents.tolist() == [-1, 0, 0]
+    kept.check(3)
+    assert tree.prefix(3).laws == tuple(laws)
+    assert tree.limited(2).laws == tuple(laws[:2])
+    assert tree.limited(2).group.tolist() == [0, 1, -1, -1]
+    assert tree.bounded(2, 0).group.tolist() == [0, 1]
+    again = DraftTree.build([0, 1], [-1, -1], group=[1, 0], laws=laws[:2]).only(np.array([False, True]))
+    assert (again.laws, again.group.tolist(), again.drawn) == ((laws[0],), [0], True)
+    looked_up = DraftTree.build([0, 1], [-1, -1], group=[-1, 0], laws=[laws[1]]).prefix(1)
+    assert (looked_up.laws, looked_up.group.tolist(), looked_up.drawn) == ((), [-1], False)
 
 
 def test_the_toy_engine_hands_out_copies() -> None:

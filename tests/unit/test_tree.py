@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from hierdraft.engines.openvino.treerows import depth_first
 from hierdraft.levels import CODES, level_name
-from hierdraft.tree import DraftLaw, DraftTree
+from hierdraft.tree import DraftTree
+from tests.distribution.exact import sparse
 
 
 @st.composite
@@ -104,7 +105,7 @@ def test_empty_and_chain() -> None:
 )
 def test_malformed_trees(change: dict[str, Any], words: str) -> None:
     good = DraftTree.build([1, 2], [-1, 0])
-    parts = {name: getattr(good, name) for name in ("tokens", "parents", "prob", "level", "probe")}
+    parts = {name: getattr(good, name) for name in ("tokens", "parents", "prob", "level", "probe", "group")}
     with pytest.raises(ValueError, match=words):
         DraftTree(**{**parts, **change}).check(10)
 
@@ -134,11 +135,15 @@ def test_the_best_path_promises_most() -> None:
 
 
 def test_the_best_path_of_drawn_tokens_does_not_depend_on_what_was_drawn() -> None:
-    law = DraftLaw({-1: np.full(9, 1 / 9), 0: np.full(9, 1 / 9), 1: np.full(9, 1 / 9)})
-    tree = DraftTree.build([4, 5, 6, 7, 8], [-1, -1, 0, 0, 1], prob=[0.1, 0.9, 0.05, 0.05, 0.9], law=law)
+    laws = [sparse(np.full(9, 1 / 9))] * 3
+    tree = DraftTree.build(
+        [4, 5, 6, 7, 8], [-1, -1, 0, 0, 1], prob=[0.1, 0.9, 0.05, 0.05, 0.9], group=[0, 0, 1, 1, 2], laws=laws
+    )
     found = tree.best_path()
     assert found.tokens.tolist() == [4, 6]
-    assert found.law is not None
-    assert set(found.law.rows) == {-1, 0}
+    assert found.group.tolist() == [0, 1]
+    assert len(found.laws) == 2
+    beside = DraftTree.build([4, 5, 6], [-1, -1, 1], prob=[0.1, 0.9, 0.9], group=[0, -1, -1], laws=laws[:1])
+    assert beside.best_path().tokens.tolist() == [4]  # a looked-up token beside may depend on what was drawn
     chain = DraftTree.chain([1, 2, 3])
     assert chain.best_path() is chain

@@ -11,7 +11,8 @@ from hierdraft.drafting.together import Draft, trim_together
 from hierdraft.drafting.worth import DepthWorth, Resting, WindowWorth
 from hierdraft.levels import GRAMMAR, WINDOW, code_of
 from hierdraft.protocols import Budget, Wants
-from hierdraft.tree import DraftLaw, DraftTree
+from hierdraft.tree import DraftTree
+from tests.distribution.exact import sparse
 from tests.unit.test_budget import trimmed
 
 CONTEXT = code_of("context")
@@ -136,7 +137,7 @@ def test_one_good_step_in_many_keeps_a_cheap_drafter_awake() -> None:
 
 def test_drawn_drafts_are_scored_whole_and_not_asked_for_where_they_lose() -> None:
     law = AutoBudget()
-    drawn = DraftTree.build([1, 2], [-1, 0], law=DraftLaw({-1: np.full(4, 0.25), 0: np.full(4, 0.25)}))
+    drawn = DraftTree.build([1, 2], [-1, 0], group=[0, 1], laws=[sparse(np.full(4, 0.25))] * 2)
     asked = 0
     for _ in range(1000):
         if law.plan(9, Wants(), dear) is None:

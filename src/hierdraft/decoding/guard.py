@@ -80,11 +80,9 @@ class GuardedSession:
         if not isinstance(tree, DraftTree):
             raise TypeError(f"propose returned {type(tree).__name__}, not a DraftTree")
         tree.check(self._vocab_size)
-        samples = self._q_kind == "full"
-        if len(tree) and samples != (tree.law is not None):
-            has = "no law" if samples else "a law"
-            raise ValueError(f"propose returned a tree with {has}, and q_kind is {self._q_kind!r}")
-        if samples and len(tree) > budget.nodes:
+        if tree.drawn and self._q_kind != "full":
+            raise ValueError(f"propose returned a tree with a law, and q_kind is {self._q_kind!r}")
+        if tree.drawn and len(tree) > budget.nodes:
             raise ValueError(f"{len(tree)} nodes were drawn for a budget of {budget.nodes}")
         tree = tree.bounded(budget.nodes, budget.probes)
         if len(tree) >= self._max_rows:

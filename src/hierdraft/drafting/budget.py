@@ -132,7 +132,7 @@ class AutoBudget:
         """Nothing while the drafter rests or the next forward has to be plain; probes where they pay."""
         if math.isinf(cost(MOST_NODES)) or self._resting.rests():
             return None
-        return Budget(self.nodes, depth, self._window.allowed(wants.probes, self._worth, cost))
+        return Budget(self.nodes, depth, self._window.allowed(wants.probes, self._worth, cost), cost)
 
     def prompt_rows(self, wanted: int, cost: Callable[[int], float]) -> int:
         """As many rows as cost at most half a step more than one row; all of them while costs are unknown.
@@ -155,11 +155,11 @@ class AutoBudget:
 
     def kept(self, tree: DraftTree) -> DraftTree:
         """Trees with a law whole, of others the first nodes and the probes."""
-        return tree if tree.law is not None else tree.bounded(self.nodes, len(tree))
+        return tree if tree.drawn else tree.bounded(self.nodes, len(tree))
 
     def gains(self, tree: DraftTree) -> NDArray[np.float64] | None:
         """What was promised, as far as it is trusted; None for trees with a law."""
-        if tree.law is not None:
+        if tree.drawn:
             return None
         found = np.zeros(len(tree))
         drafts = ~tree.probe
@@ -171,7 +171,7 @@ class AutoBudget:
         if plain <= 0.0:
             return 0.0
         settled = self._settled_plain(plain) if alone else plain
-        if tree.law is None and bool((~tree.probe).any()):
+        if not tree.drawn and bool((~tree.probe).any()):
             self._worth = max(kept, _EASE * self._worth)
             self.nodes = min(self._most, max(_FEW, math.ceil(2.0 * self._worth)))
         return 0.0 if tree.probe.any() else (plain + more) / settled

@@ -68,7 +68,7 @@ class Follower:
 
         A tree that was drawn from a law stays as it is: what is verified must not depend on what was drawn.
         """
-        if tree.law is not None or tree.probe.any() or not self.moved(tokens):
+        if tree.drawn or tree.probe.any() or not self.moved(tokens):
             return tree
         found = _Growing(tree)
         self._visit(found, -1, -1, 1.0, depth)

@@ -181,7 +181,7 @@ class Sampler:
                 prefix[end - 1] = tree.tokens[row - 1]
             return self.scores(logits, row, prefix[:end]), end
 
-        if tree.law is not None and self._seed is not None:
+        if tree.drawn and self._seed is not None:
             return reject(tree, lambda row: softmax(scores(row)[0]), KeyedDice(self._seed, base))
 
         def choose(row: int) -> int | None:

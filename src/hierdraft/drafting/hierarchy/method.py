@@ -160,6 +160,7 @@ class HierarchyMethod:
             space.prob[slot, :n].copy(),
             space.level[slot, :n].copy(),
             np.zeros(n, dtype=np.bool_),
+            np.full(n, -1, dtype=np.int32),
         )
 
     def catch_up(self, session: HierarchySession, tokens: Int32) -> None:
