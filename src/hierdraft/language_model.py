@@ -7,6 +7,7 @@ import weakref
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -21,9 +22,9 @@ from hierdraft.engines.generation_config import GenerationDefaults
 from hierdraft.engines.learned_costs import LearnedCosts
 from hierdraft.errors import DraftWarning, HierdraftError, MissingDependencyError, UsageError
 from hierdraft.progress import counting
-from hierdraft.protocols import Engine, Method, Setup
+from hierdraft.protocols import Engine, Method, Opened, Setup
 from hierdraft.registry import make_method
-from hierdraft.request_rules import make_verifier
+from hierdraft.request_rules import set_rules
 from hierdraft.stream import Generation, Stream
 from hierdraft.text import Prompt, StopStrings, are_prompts, encode_prompt, encode_references, prompt_ids
 from hierdraft.tree import Int32
@@ -179,7 +180,7 @@ class LanguageModel:
             constraint=self._follower(schema, constraint, lenient, schema_folders, len(ids), ends=not ignore_eos),
             logprobs=logprobs)  # fmt: skip
         given = processor_list(processors)
-        options.verifier = make_verifier(self.engine, self.defaults, chosen, options, given, len(ids))
+        set_rules(self.engine, self.defaults, chosen, options, given, len(ids))
         stream = self._stream(ids, method, options, stopper, chosen.seed, background=background, unread=unread)
         stream.result.trace = [] if trace else None
         return stream
@@ -237,14 +238,14 @@ class LanguageModel:
             self._grammars = Grammars(self.tokenizer, self.engine.vocab_size, self.engine.eos_ids)
         return self._grammars
 
-    def warm_up(self) -> None:
+    def warm_up(self, method: str = "hierarchy") -> None:
         """Decode a little that nobody keeps, so that the first request does not wait for what is made only once."""
         ids = check_prompt(self.engine, self.encode("Hello"), 24)
         for constrained in (False, True):
-            options = Options(24, self._law("hierarchy"))
+            options = Options(24, self._law(method))
             with suppress(MissingDependencyError, UsageError):  # then nothing can be constrained
                 options.constraint = Follower(self.grammars.regex("[a-z ]*"), len(ids)) if constrained else None
-            for _ in Steps(self._front, open_request(self.engine, self._method("hierarchy"), ids, options)):
+            for _ in Steps(self._front, open_request(self.engine, self._method(method), ids, options)):
                 pass
 
     @property
@@ -264,7 +265,8 @@ class LanguageModel:
         if key not in self._methods:
             made = as_method(make_method(method) if isinstance(method, str) else method)
             databases = self.databases
-            made.attach(Setup(databases, self.engine.offers, self.engine.vocab_size, databases.tokenizer, _open_engine))
+            told = databases, self.engine.offers, self.engine.vocab_size, databases.tokenizer
+            made.attach(Setup(*told, partial(_open_engine, self.engine)))
             self._methods[key] = made
         return self._methods[key]
 
@@ -277,11 +279,11 @@ class LanguageModel:
             _close(self._front, self._methods, self.databases)
 
 
-def _open_engine(name: str) -> Engine:
+def _open_engine(target: Engine, name: str) -> Opened:
     """Another model, for a method that drafts with one; see `load` for what it raises."""
-    from hierdraft.models.load import load_engine
+    from hierdraft.models.load import open_beside
 
-    return load_engine(name)[0]
+    return open_beside(name, target)
 
 
 def _close(front: Front, methods: dict[str | int, Method], databases: Databases) -> None:

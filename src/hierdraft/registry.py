@@ -23,6 +23,7 @@ GROUP = "hierdraft.drafters"
 
 METHODS = {
     "aded": "hierdraft.drafting.rivals.aded:AdedMethod",
+    "draft-model": "hierdraft.drafting.models.draft_model:DraftModelMethod",
     "hd": "hierdraft.drafting.hd.method:HdMethod",
     "hierarchy": "hierdraft.drafting.hierarchy.method:HierarchyMethod",
     "logitspec": "hierdraft.drafting.rivals.logitspec:LogitSpecMethod",

@@ -13,8 +13,9 @@ import typer
 from typer.testing import CliRunner
 
 from hierdraft.cli.commands import app
+from hierdraft.cli.options import drafting
 
-COMPLETED = {"--model", "--tokenizer", "--engine", "--dtype", "--method", "--methods", "--pack"}
+COMPLETED = {"--model", "--tokenizer", "--engine", "--dtype", "--method", "--methods", "--draft", "--pack"}
 
 
 def commands(group: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
@@ -84,3 +85,11 @@ def test_an_unknown_option_is_one_sentence(name: str) -> None:
     assert done.exit_code == 2
     assert "--telepathy" in done.stderr
     assert done.stdout == ""
+
+
+def test_a_model_that_drafts_goes_into_the_methods_name() -> None:
+    assert drafting("hierarchy", None) == "hierarchy"
+    assert drafting("draft-model:width=4+2", "small") == "draft-model:draft=small:width=4+2"
+    assert [drafting("draft-model:draft=small", None), drafting("draft-model", "./a/b.gguf")] == [
+        "draft-model:draft=small", "draft-model:draft=./a/b.gguf",
+    ]  # fmt: skip

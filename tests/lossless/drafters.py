@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ from hierdraft.databases.suffixarray import Index
 from hierdraft.databases.suffixsort import build
 from hierdraft.drafting.hd.method import HdMethod
 from hierdraft.drafting.hierarchy.method import HierarchyMethod
+from hierdraft.drafting.models.draft_model import DraftModelMethod
 from hierdraft.drafting.plain import PlainMethod
 from hierdraft.drafting.rivals.aded import AdedMethod
 from hierdraft.drafting.rivals.rest import RestMethod
 from hierdraft.drafting.rivals.sam import SamMethod
+from hierdraft.engines.toy import ToyEngine
 from hierdraft.levels import askable_levels
-from hierdraft.protocols import Budget, Method, Request, Setup, Step, Wants
+from hierdraft.protocols import Budget, Engine, Method, Opened, Request, Setup, Step, Wants
 from hierdraft.registry import METHODS, make_method
 from hierdraft.tree import DraftTree, Int32
 
@@ -237,6 +240,21 @@ def with_databases(damaged: bool, kind: Callable[[], Any] = HierarchyMethod) -> 
     return drafter
 
 
+class Chains(ToyEngine):
+    """Scores a tree in a forward, and none that goes on from one, as OpenVINO does."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.offers = replace(self.offers, extends=False)
+
+
+def with_model(engine: Engine, **settings: Any) -> DraftModelMethod:
+    """The method `draft-model` with this engine, for targets of as many ids."""
+    drafter = DraftModelMethod("small", **settings)
+    drafter.attach(Setup(Databases(), vocab_size=engine.vocab_size, open_engine=lambda _: Opened(engine)))
+    return drafter
+
+
 class AdedSmall(AdedMethod):
     """The same with a search that is short enough for a million tokens."""
 
@@ -249,7 +267,9 @@ def _named(name: str) -> Callable[[], Method]:
 
 
 REAL: dict[str, Callable[[], Method]] = {
-    **{name: _named(name) for name in METHODS if name != "aded"},
+    **{name: _named(name) for name in METHODS if name not in ("aded", "draft-model")},
+    "draft-model": lambda: with_model(ToyEngine(1, 32, 2)),
+    "draft-model with chains": lambda: with_model(Chains(1, 32, 2), width=(3, 2), depth=6),
     "hierarchy with every level": _named(f"hierarchy:levels={'+'.join(askable_levels())}"),
     "hierarchy with databases": lambda: with_databases(False),
     "hierarchy with damaged packs": lambda: with_databases(True),

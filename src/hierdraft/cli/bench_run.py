@@ -25,6 +25,7 @@ def run(
     out: Annotated[Path, typer.Option(help="Folder for the records; an unfinished run in it is continued.")],
     dataset: Annotated[str, typer.Option(help="builtin, spec-bench, or a JSONL file.")] = "builtin",
     methods: options.Methods = "none,hierarchy",
+    draft: options.DraftOfMethods = None,
     model: options.Model = None,
     engine: options.Engine = None,
     dtype: options.Dtype = None,
@@ -53,6 +54,8 @@ def run(
       hierdraft bench run --dataset builtin --methods none,hierarchy,hd --out runs/today
 
       hierdraft bench run --dataset spec-bench --limit 10 --temperature 1.0 --out runs/sampled
+
+      hierdraft bench run --methods none,draft-model --draft smollm2-135m --model models/larger --out runs/drafted
     """
     from hierdraft.bench.datasets import load_questions, spread
     from hierdraft.bench.provenance import made_with, questions_digest
@@ -62,7 +65,7 @@ def run(
     from hierdraft.settings import load_settings
     from hierdraft.verify.sampling import Sampling
 
-    names = split_methods(methods)
+    names = _with_draft(split_methods(methods), draft)
     for name in names:
         make_method(name)
     settings = load_settings(
@@ -108,9 +111,10 @@ def _compared(
         "skipped": runner.skipped,
         "known": known_answers(plain.records, names),
         **compare(runner.runs, names),
+        "drawn": [method for method in runner.runs if method not in audits],
     }
     for method, row in found["methods"].items():
-        row["audit"] = told[method]
+        row["audit"] = told.get(method)
     return found, audits
 
 
@@ -145,6 +149,14 @@ def _report(found: dict[str, Any], audits: dict[str, Audit], out: Path, *, as_js
         raise AuditError(f"{bugs} differences from plain decoding are not explained by rounding: see {out}.")
 
 
+def _with_draft(methods: Sequence[str], draft: str | None) -> list[str]:
+    """Methods with the model that drafts for those that need one. Raises UsageError where none does."""
+    needing = [name for name in methods if name.split(":")[0] == "draft-model"]
+    if draft is not None and not needing:
+        raise UsageError("--draft goes with draft-model: name it among --methods.")
+    return [options.drafting(name, draft) if name in needing else name for name in methods]
+
+
 def split_methods(methods: str) -> list[str]:
     """Methods as they were given, separated by commas. Raises UsageError for none, or the same twice."""
     names = [name.strip() for name in methods.split(",") if name.strip()]
@@ -154,13 +166,19 @@ def split_methods(methods: str) -> list[str]:
 
 
 def _audits(runner: Runner, engine: Engine, model: str) -> dict[str, Audit]:
-    """Every method against plain decoding; the model in float32 is only loaded where there is a difference."""
+    """Every method against plain decoding; the model in float32 is only loaded where there is a difference.
+
+    At a temperature methods that draw their drafts are left out: their answers are other samples.
+    """
     from hierdraft.bench.audit import audit
+    from hierdraft.registry import make_method
 
     plain = runner.runs["none"]
     exact: list[Engine | None] = []
     found = {}
     for method, run in runner.runs.items():
+        if plain.settings["sampling"].get("temperature") and make_method(method).q_kind == "full":
+            continue
         shared = [name for name in plain.records if name in run.records]
         same = all(run.records[name]["output_ids"] == plain.records[name]["output_ids"] for name in shared)
         if not same and not exact:

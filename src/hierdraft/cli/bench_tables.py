@@ -54,6 +54,8 @@ def remarks(found: Mapping[str, Any]) -> Iterator[str]:
         "speed-up: the median over answers of tokens per second over plain decoding's; all together: the same of all "
         "answers taken as one."
     )
+    if found.get("drawn"):
+        yield f"{', '.join(found['drawn'])}: drafts were drawn, so answers are other samples of the same distribution."
     for ids, sentence in (
         ([one["id"] for one in found["skipped"]], "left out, too long for the model"),
         (found.get("left_out", []), "left out, which not every method has"),

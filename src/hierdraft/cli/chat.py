@@ -35,6 +35,7 @@ def chat(
     key_file: Annotated[Path | None, typer.Option(help="A file with the key of the server.")] = None,
     engine: options.Engine = None,
     method: options.Method = None,
+    draft: options.Draft = None,
     dtype: options.Dtype = None,
     exact: options.Exact = None,
     threads: options.Threads = None,
@@ -54,10 +55,11 @@ def chat(
         model=model, engine=engine, method=method, dtype=dtype, exact=exact, threads=threads, packs=pack or None,
         max_new_tokens=max_new_tokens, learn=False if no_learn else None,
     )  # fmt: skip
-    make_method(settings.method)
+    method = options.drafting(settings.method, draft)
+    make_method(method)
     if key_file is not None and server is None:
         raise UsageError("--key-file goes with --server.")
-    asked: dict[str, Any] = {"method": settings.method}
+    asked: dict[str, Any] = {"method": method}
     if "max_new_tokens" in settings.model_fields_set:
         asked["max_new_tokens"] = settings.max_new_tokens
     asked |= {name: value for name, value in {"temperature": temperature, "seed": seed}.items() if value is not None}

@@ -12,6 +12,7 @@ import typer
 
 from hierdraft.cli import options
 from hierdraft.cli.messages import check_together, conversation
+from hierdraft.cli.options import drafting
 from hierdraft.cli.standard_input import read_prompt
 from hierdraft.errors import GenerationConfigWarning, SchemaError, UsageError
 
@@ -40,6 +41,8 @@ Examples:
 
   hierdraft generate "Describe a cat as JSON." --schema animal.json
 
+  hierdraft generate "Tell me a story." --method draft-model --draft smollm2-135m
+
   hierdraft generate --demo
 """
 
@@ -49,6 +52,7 @@ def generate(
     model: options.Model = None,
     engine: options.Engine = None,
     method: options.Method = None,
+    draft: options.Draft = None,
     max_new_tokens: Annotated[int | None, typer.Option(help="Most new tokens.")] = None,
     budget: Annotated[str | None, typer.Option(help="auto, or a number of nodes per step.")] = None,
     dtype: options.Dtype = None,
@@ -88,7 +92,8 @@ def generate(
     )  # fmt: skip
     text = "" if demo or (prompt is None and messages is not None) else read_prompt(prompt)
     asked = conversation(text, system, messages)
-    make_method(settings.method)
+    method = drafting(settings.method, draft)
+    make_method(method)
     options = {
         **_limit(settings), "budget": settings.budget, "stop": stop or (),
         "chat": template or not raw, "namespace": namespace, "reference": [_text_of(path) for path in reference or []],
@@ -100,9 +105,9 @@ def generate(
         if demo:
             from hierdraft.cli.demo import run_demo
 
-            run_demo(loaded, settings.method, options, as_json=as_json)
+            run_demo(loaded, method, options, as_json=as_json)
         else:
-            _one(loaded, asked, settings.method, options, compare=compare, as_json=as_json)
+            _one(loaded, asked, method, options, compare=compare, as_json=as_json)
 
 
 generate.__doc__ = (generate.__doc__ or "") + _EXAMPLES
@@ -177,6 +182,7 @@ def _one(
 ) -> None:
     from hierdraft.cli.render import legend, show_stream, shows_colours, stderr_console, stdout_console, summary
     from hierdraft.databases.said import SaidBefore
+    from hierdraft.registry import make_method
 
     plain = _plain(model, prompt, options) if compare else None
     said = SaidBefore(model.databases.open(options["namespace"]))
@@ -194,7 +200,8 @@ def _one(
         err.print(legend(run.levels))
     err.print(summary(run, learned_before=_learned_before(run, said)))
     if plain is not None:
-        err.print(comparison(run, plain))
+        drawn = run.seed is not None and make_method(method).q_kind == "full"
+        err.print(comparison(run, plain, drawn=drawn))
     _check_schema(run)
     if run.left_to_check:
         err.print(f"schema: checked at the end, followed: {', '.join(run.left_to_check)}", markup=False)
@@ -252,9 +259,12 @@ def as_record(run: Generation, plain: Generation | None, *, learned_before: bool
     return record
 
 
-def comparison(run: Generation, plain: Generation) -> str:
-    """One line: are the texts the same, and how much faster was the drafted one."""
-    same = "identical" if run.token_ids == plain.token_ids else "DIFFERENT"
+def comparison(run: Generation, plain: Generation, *, drawn: bool = False) -> str:
+    """One line: are the texts the same, and how much faster was the drafted one; where drafts were `drawn`, the texts
+    are two samples of one distribution.
+    """
+    other = "another sample" if drawn else "DIFFERENT"
+    same = "identical" if run.token_ids == plain.token_ids else other
     return (
         f"plain decoding: {plain.seconds:.2f} s, with drafts: {run.seconds:.2f} s, "
         f"speed-up {plain.seconds / run.seconds:.2f}x, output {same} ({len(plain.token_ids)} tokens)"

@@ -9,6 +9,7 @@ import typer
 
 from hierdraft.choices import engine_names, listed, number_types
 from hierdraft.cli import complete
+from hierdraft.errors import UsageError
 
 Model = Annotated[
     str | None, typer.Option(help="A named model, a GGUF file, a folder, or a hub id.", autocompletion=complete.models)
@@ -38,6 +39,14 @@ Method = Annotated[
 ]
 Methods = Annotated[
     str, typer.Option(help="Drafting methods, separated by commas.", autocompletion=complete.several_methods)
+]
+Draft = Annotated[
+    str | None,
+    typer.Option(help="With --method draft-model: the model that drafts.", autocompletion=complete.models),
+]
+DraftOfMethods = Annotated[
+    str | None,
+    typer.Option(help="The model that drafts where draft-model is compared.", autocompletion=complete.models),
 ]
 Packs = Annotated[
     list[Path] | None, typer.Option(help="A pack to draft from; may be repeated.", autocompletion=complete.packs)
@@ -78,3 +87,19 @@ NoGenerationConfig = Annotated[
 ]
 SkipLong = Annotated[bool, typer.Option("--skip-long", help="Leave out turns that are too long for the model.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
+
+
+def drafting(method: str, draft: str | None) -> str:
+    """A method's name with the model that drafts, where one was given. Raises UsageError."""
+    if draft is None:
+        return method
+    name, *given = method.split(":")
+    if name == "hierarchy":
+        raise UsageError(f"The hierarchy does not draft with a model yet: write --method draft-model --draft {draft}.")
+    if name != "draft-model":
+        raise UsageError(f"--draft goes with --method draft-model, not with {name!r}.")
+    if any(setting.startswith("draft=") for setting in given):
+        raise UsageError("The model that drafts is given twice: leave out --draft, or draft= of the method.")
+    if not draft or ":" in draft:
+        raise UsageError(f"--draft must name a model or a folder without a colon in its name, not {draft!r}.")
+    return ":".join([name, f"draft={draft}", *given])

@@ -50,6 +50,7 @@ def serve(
     exact: options.Exact = None,
     threads: options.Threads = None,
     method: options.Method = None,
+    draft: options.Draft = None,
     pack: options.Packs = None,
     max_requests: Annotated[int | None, typer.Option(min=1, help="Most requests that share a forward.")] = None,
     queue: Annotated[int, typer.Option(min=0, help="Most requests that wait; more are refused.")] = 256,
@@ -78,7 +79,8 @@ def serve(
         model=model, engine=engine, method=method, dtype=dtype, exact=exact, threads=threads, packs=pack or None,
         max_new_tokens=max_new_tokens, max_requests=max_requests, learn=False if no_learn else None,
     )  # fmt: skip
-    make_method(settings.method)
+    method = options.drafting(settings.method, draft)
+    make_method(method)
     check_name(namespace)
     try:
         from hierdraft.server.keys import Keys
@@ -89,14 +91,14 @@ def serve(
         ) from error
     name = alias or known_as(settings.model)
     keys = Keys.read(api_keys) if api_keys is not None else Keys.none(namespace)
-    defaults: dict[str, Any] = {"method": settings.method}
+    defaults: dict[str, Any] = {"method": method}
     if "max_new_tokens" in settings.model_fields_set:
         defaults["max_new_tokens"] = settings.max_new_tokens
     if temperature is not None:
         defaults["temperature"] = temperature
     hosts = _names(host, allow_host) if local or allow_host else None
     with closing(listen(host, port)) as listening, _load(settings, queue) as loaded:
-        loaded.warm_up()
+        loaded.warm_up(method)
         _run(
             loaded, keys, listening, hosts, name, defaults, frozenset(drop or ()), deadline, drain,
             lambda: _tell(listening, name, time.perf_counter() - started, as_json=as_json),

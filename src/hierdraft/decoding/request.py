@@ -16,7 +16,19 @@ from hierdraft.decoding.guard import GuardedSession
 from hierdraft.drafting.again import CatchingUp
 from hierdraft.drafting.budget import AutoBudget, BudgetLaw
 from hierdraft.drafting.together import Draft
-from hierdraft.protocols import Array, Budget, Engine, EngineSequence, Likely, Method, Part, Request, Scored, Step
+from hierdraft.protocols import (
+    Array,
+    Budget,
+    Engine,
+    EngineSequence,
+    Likely,
+    Method,
+    Part,
+    Request,
+    RequestSampling,
+    Scored,
+    Step,
+)
 from hierdraft.tree import DraftTree, Int32
 from hierdraft.verify.constraint import Follower
 from hierdraft.verify.contracts import Stop, Verdict, Verifier
@@ -46,7 +58,7 @@ class Options:
     stops      further reasons to end, after end-of-sequence ids and the token limit
     eos_ids    replaces the engine's own end-of-sequence ids
     unbounded  continue where the model's context is full, as transformers does
-    namespace, reference   see `Request`
+    namespace, reference, sampling   see `Request`
     logprobs   of every token its log probability, and those of this many of the likeliest in its place; None: not told
     learn      told the namespace, the prompt and what was said when the request is over, whatever drafted
     keep       shown the engine's sequence when the request is over, before it is closed
@@ -61,6 +73,7 @@ class Options:
     unbounded: bool = False
     namespace: str = "default"
     reference: Sequence[Int32] = ()
+    sampling: RequestSampling | None = None
     logprobs: int | None = None
     learn: Learn | None = None
     keep: Callable[[EngineSequence], None] | None = None
@@ -122,7 +135,8 @@ class Running:
         self._hidden: dict[int, list[Array]] = {}
         reuse = None if self.method.wants.hidden else options.namespace  # what is not scored again has no hidden states
         self.sequence = engine.open(prompt[: len(prompt) - self._rows], reuse=reuse)
-        request = Request(prompt, self.limit, options.namespace, options.reference, engine.vocab_size)
+        told = options.namespace, options.reference, engine.vocab_size, options.sampling
+        request = Request(prompt, self.limit, *told)
         self.session = GuardedSession(self.method, request, engine.vocab_size, MAX_ROWS)
 
     def chunk(self, most: int) -> Part:

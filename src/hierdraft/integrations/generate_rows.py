@@ -17,7 +17,7 @@ from transformers import LogitsProcessorList, StoppingCriteriaList
 
 from hierdraft.engines.hf.rules import ProcessorRule
 from hierdraft.errors import UsageError
-from hierdraft.protocols import Finish
+from hierdraft.protocols import Finish, RequestSampling
 from hierdraft.tree import Int32
 
 
@@ -73,6 +73,7 @@ class Row:
         self.stop = Criteria(criteria, ids.device, self.rule, self.front, ends, number)
         self.seed = int(torch.randint(1 << 62, (1,))) if config.do_sample else None
         """From torch's own generator, so that `torch.manual_seed` fixes the sample."""
+        self.sampling = _sampling(config, self.seed)
         self.tokens: list[int] = []
         self.cache: Any = None
 
@@ -141,6 +142,13 @@ def _rule(
     if not (processors or config.do_sample or scores or raw):
         return None
     return ProcessorRule(processors or (), device, scores=bool(scores), raw=bool(raw), front=front)
+
+
+def _sampling(config: Any, seed: int | None) -> RequestSampling:
+    """What a drafter is told; the filters that it does not know only make its law less alike."""
+    given = {name: getattr(config, name, None) for name in ("temperature", "top_k", "top_p", "min_p")}
+    told = {name: value for name, value in given.items() if value is not None}
+    return RequestSampling(draws=seed is not None, seed=seed or 0, **told)
 
 
 def each_its_own(given: Sequence[Any], rows: int) -> list[list[Any]]:

@@ -34,7 +34,7 @@ from hierdraft.integrations.generate_arguments import most_new_tokens, refuse, r
 from hierdraft.integrations.generate_batch import beside_each_other, decode_rows, fill, hold_all
 from hierdraft.integrations.generate_caller import given_to_generate, keep_tokenizer
 from hierdraft.integrations.generate_rows import Ends, Row, each_its_own, kwargs_of, padding
-from hierdraft.protocols import Method, Setup, Step
+from hierdraft.protocols import Method, Opened, Setup, Step
 from hierdraft.registry import make_method
 from hierdraft.verify.greedy import Greedy
 from hierdraft.verify.sampling import Sampler
@@ -76,7 +76,7 @@ def decode(
     if (opened or learn) and not getattr(made, "uses_databases", True):
         raise UsageError(f"The method {drafter!r} does not draft from databases: leave out packs and learn.")
     databases = Databases(opened, Namespaces(None, PackInfo("model", _ANY_VOCABULARY)) if learn else None)
-    made.attach(Setup(databases))
+    made.attach(Setup(databases, open_engine=_open_engine))
     arguments = {"budget": budget, "streamer": streamer, "packs": tuple(packs), "learn": learn}
     return CustomGenerate(made, databases, law, streamer, reference, (drafter, arguments))
 
@@ -221,7 +221,8 @@ class CustomGenerate:
     def _options(self, engine: HFEngine, row: Row, limit: int, *, keep: bool) -> Options:
         verifier = Greedy() if row.rule is None else Sampler(engine.values, [row.rule], row.seed)
         return Options(
-            limit, self.budget, verifier, stops=[row.stop], eos_ids=(), unbounded=True, namespace=engine.fingerprint,
+            limit, self.budget, verifier, sampling=row.sampling, stops=[row.stop], eos_ids=(), unbounded=True,
+            namespace=engine.fingerprint,
             reference=[np.asarray(ids, dtype=np.int32).ravel() for ids in self.reference],
             learn=self.databases.learn, keep=row.keep if keep else None,
         )  # fmt: skip
@@ -237,6 +238,13 @@ def _costs_file(engine: HFEngine) -> Path:
     from hierdraft.settings import load_settings
 
     return load_settings().cache_dir / "costs" / f"{engine.fingerprint}.learned.json"
+
+
+def _open_engine(name: str) -> Opened:
+    """Another model, for a method that drafts with one."""
+    from hierdraft.models.load import open_beside
+
+    return open_beside(name)
 
 
 def _made_again(drafter: Method | str, arguments: Mapping[str, Any]) -> CustomGenerate:

@@ -16,7 +16,7 @@ from hierdraft.engines.generation_config import GenerationDefaults
 from hierdraft.errors import CacheError, MissingDependencyError, UnsupportedModelError, UsageError
 from hierdraft.models.named import resolve
 from hierdraft.models.openvino_folders import is_openvino
-from hierdraft.protocols import Engine
+from hierdraft.protocols import Engine, Opened
 from hierdraft.settings import MOST_THREADS, load_settings
 
 
@@ -52,6 +52,27 @@ def load_engine(
         name, engine=engine, dtype=dtype, device=device, threads=threads, exact=exact, lean=lean, said=False
     )
     return loaded, tokenizer
+
+
+def open_beside(name: str, target: Engine | None = None) -> Opened:
+    """Another model, to draft for `target` with: on the same engine, device and threads; None: on what is best.
+
+    Raises what `load_engine` raises.
+    """
+    from hierdraft.engines.learned_costs import LearnedCosts
+    from hierdraft.text import tokenizer_fingerprint
+
+    kind, device = getattr(target, "name", "auto"), getattr(target, "device", None)
+    loaded, tokenizer = load_engine(
+        name, engine=kind if kind in engine_names() else "auto", device=device if kind in engine_names() else None,
+        threads=getattr(target, "threads", None),
+    )  # fmt: skip
+
+    def close() -> None:
+        if isinstance(loaded.costs, LearnedCosts):
+            loaded.costs.keep()
+
+    return Opened(loaded, tokenizer_fingerprint(tokenizer), close)
 
 
 def load_parts(

@@ -1,0 +1,142 @@
+"""The method `draft-model`: a smaller model with the target's vocabulary drafts, as a chain or as a tree.
+
+Leviathan et al. (arXiv 2211.17192) and Chen et al. (arXiv 2302.01318) for one candidate in each place, MCSD (Yang et
+al., arXiv 2401.06706) for several. Greedily its likeliest tokens are drafted; where the target's tokens are drawn, the
+candidates are drawn from the model's law, which is shaped as the request shapes the target's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from time import perf_counter
+from typing import Any, Literal
+
+from hierdraft.drafting.models.plans import Acceptance, Shape, Trials
+from hierdraft.drafting.models.session import Drafting, ModelSession
+from hierdraft.errors import UsageError
+from hierdraft.protocols import Budget, Engine, Opened, Part, Request, Scores, Session, Setup, Wants
+from hierdraft.tree import DraftTree, Int32
+
+_WIDTH, _DEPTH, _MOST = 4, 16, 64
+
+_FEW = 8
+"""Tokens that are read before a draft as a rule: forwards with more of them tell nothing of what drafting costs."""
+
+
+class DraftModelMethod:
+    """A method that drafts with a model.
+
+    draft        the model's name, folder or file
+    width        most candidates at each depth, the last one for all that are deeper; None: 4
+    depth        most levels; None: as many as `width` has, else 16
+    replacement  candidates may be drawn twice for one place
+    """
+
+    q_kind: Literal["one_hot", "full"] = "full"
+    wants = Wants()
+    uses_databases = False
+
+    def __init__(
+        self, draft: str, width: tuple[int, ...] | None = None, depth: int | None = None, replacement: bool = False
+    ) -> None:
+        """Raises UsageError."""
+        if not draft:
+            raise UsageError("draft must name a model: write draft-model:draft=NAME.")
+        if width is not None and not (width and all(1 <= one <= _MOST for one in width)):
+            raise UsageError(f"width must be numbers from 1 to {_MOST}, such as 4+2+2.")
+        if depth is not None and not 1 <= depth <= _MOST:
+            raise UsageError(f"depth must be from 1 to {_MOST}, not {depth}.")
+        self.draft, self.replacement = draft, replacement
+        levels = depth or (len(width) if width is not None else _DEPTH)
+        self.shape = Shape(width or (_WIDTH,), levels)
+        self.vocab_size: int | None = None
+        self._opened: Opened | None = None
+        self._learned = {draws: (Acceptance(), Trials()) for draws in (False, True)}
+
+    def attach(self, setup: Setup) -> None:
+        """Load the model. Raises UsageError for one that cannot draft for this target, and what loading raises."""
+        if setup.open_engine is None:
+            raise UsageError("The method draft-model loads a second model, and here is no way to do that.")
+        opened = setup.open_engine(self.draft)
+        reason = _misfit(opened, setup)
+        if reason:
+            opened.close()
+            raise UsageError(f"The model {self.draft!r} cannot draft for this one: {reason}.")
+        self.close()
+        self._opened, self.vocab_size = opened, setup.vocab_size
+        self.shape = Shape(self.shape.width, self.shape.depth, chain=not opened.engine.offers.extends)
+
+    @property
+    def engine(self) -> Engine:
+        """What runs the model. Raises UsageError where none is loaded."""
+        if self._opened is None:
+            raise UsageError("The method draft-model has no model: it is closed, or was not attached.")
+        return self._opened.engine
+
+    def learned(self, *, draws: bool) -> tuple[Acceptance, Trials]:
+        """What requests have taught that draw their tokens, or that do not."""
+        return self._learned[draws]
+
+    def open(self, request: Request) -> Session:
+        """A session; its text is read when it drafts first. Raises UsageError for a target of another vocabulary."""
+        if self.vocab_size is None and request.vocab_size not in (None, self.engine.vocab_size):
+            what = f"it has {self.engine.vocab_size} token ids, this one {request.vocab_size}"
+            raise UsageError(f"The model {self.draft!r} cannot draft for this one: {what}.")
+        return ModelSession(self, request)
+
+    def propose_all(self, asks: Sequence[tuple[Any, Int32, Budget]]) -> list[DraftTree]:
+        """Draft for all sessions at once: each forward of the model has the next rows of all that want any."""
+        running: dict[int, Drafting] = {
+            place: session.drafting(tokens, budget, len(asks)) for place, (session, tokens, budget) in enumerate(asks)
+        }
+        trees = [DraftTree.empty()] * len(asks)
+        rows: dict[int, list[Scores]] = {}
+        while running:
+            parts: dict[int, Part] = {}
+            for place, drafting in [*running.items()]:
+                try:
+                    parts[place] = drafting.send(rows[place]) if place in rows else next(drafting)
+                except StopIteration as ended:
+                    trees[place] = ended.value
+                    del running[place]
+            rows = self._rows(parts)
+        return trees
+
+    def _rows(self, parts: dict[int, Part]) -> dict[int, list[Scores]]:
+        """One forward: the rows of each part."""
+        if not parts:
+            return {}
+        engine, started, known = self.engine, perf_counter(), 0
+        known = sum(_known(part) for part in parts.values())
+        scored = engine.forward([*parts.values()])
+        found = {
+            place: [engine.values(one.logits, row) for row in range(len(one.logits))]
+            for place, one in zip(parts, scored, strict=True)
+        }
+        if all(len(part.tokens) <= _FEW for part in parts.values()):
+            count = sum(len(part.tokens) + len(part.tree) for part in parts.values()) - known
+            engine.record(count, perf_counter() - started, count)
+        return found
+
+    def close(self) -> None:
+        """Let go of the model."""
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.close()
+
+
+def _known(part: Part) -> int:
+    """Nodes of a part that were scored before."""
+    return len(getattr(part.sequence, "tree", ())) if len(part.tokens) == 0 else 0
+
+
+def _misfit(opened: Opened, setup: Setup) -> str:
+    """Why a model cannot draft for a target, empty where it can."""
+    engine, size = opened.engine, setup.vocab_size
+    if not engine.offers.trees:
+        return "it keeps recurrent states, which cannot follow drafts that are dropped"
+    if opened.tokenizer and setup.tokenizer:
+        return "" if opened.tokenizer == setup.tokenizer else "its tokenizer is another, so its ids mean other text"
+    if size is not None and size != engine.vocab_size:
+        return f"it has {engine.vocab_size} token ids, this one {size}"
+    return ""
