@@ -94,7 +94,7 @@ def test_greedy_answers_are_those_of_plain_decoding(kind: str, law: str) -> None
         prompt = rng.integers(0, SIZE, int(rng.integers(1, 14))).tolist()
         limit = int(rng.choice([1, 2, 9, 80]))
         sampling = Sampling(repetition_penalty=1.3) if seed % 4 == 3 else Sampling()
-        expected, _ = run(engine, PlainMethod(), prompt, chosen(engine, limit, None, sampling, prompt))
+        expected, _ = run(engine, PlainMethod(), prompt, chosen(engine, limit, FixedBudget(0), sampling, prompt))
         drafter = with_model(
             small(kind, engine, seed), width=[None, (2,), (3, 2, 1), (1,)][seed % 4], depth=[None, 1, 5][seed % 3]
         )
@@ -103,7 +103,7 @@ def test_greedy_answers_are_those_of_plain_decoding(kind: str, law: str) -> None
         check_steps(steps, limit)
         accepted += sum(step.accepted for step in steps)
     assert (accepted > 0) == (law != "0")
-    assert accepted > 400 or kind.startswith("other") or law in ("0", "1")
+    assert accepted > 300 or kind.startswith("other") or law in ("0", "1")
 
 
 @pytest.mark.parametrize("kind", ["self", "self chain"])
@@ -299,8 +299,8 @@ def test_vocabularies_that_are_padded_to_different_lengths(size: int, temperatur
 
 
 def test_models_that_cannot_draft_are_refused_in_a_sentence() -> None:
-    def attach(engine: Any, tokenizer: str = "", **target: Any) -> None:
-        DraftModelMethod("other").attach(Setup(Databases(), open_engine=lambda _: Opened(engine, tokenizer), **target))
+    def attach(engine: Any, own: str = "", **target: Any) -> None:
+        DraftModelMethod("other").attach(Setup(Databases(), open_engine=lambda _: Opened(engine, own), **target))
 
     with pytest.raises(UsageError, match="'other' cannot draft for this one: its tokenizer is another"):
         attach(ToyEngine(1, 32), "mine", tokenizer="theirs", vocab_size=32)
@@ -472,12 +472,15 @@ def test_three_tokens_have_their_distribution(kind: str, replacement: bool) -> N
 
 def test_a_transformers_pair_has_the_targets_distribution() -> None:
     target, draws = HFEngine(tiny("llama", dtype=torch.float64)), 1_200
-    small_engine = HFEngine(tiny("llama", dtype=torch.float64, seed=5))
-    sampling = Sampling(temperature=0.8, top_k=3)
+    nearly = tiny("llama", dtype=torch.float64)
+    with torch.no_grad():
+        for weights in nearly.parameters():
+            weights += 0.03 * torch.randn_like(weights)
+    small_engine, sampling = HFEngine(nearly), Sampling(temperature=0.8, top_k=3)
     counts, accepted = counted(
         target, with_model(small_engine, width=(3,), depth=2), PROMPT, sampling, draws, FixedBudget(6)
     )
-    assert accepted > 0
+    assert draws * 0.2 < accepted < draws * 1.5
     assert within(counts, law_of(target, PROMPT, sampling), draws)
 
 

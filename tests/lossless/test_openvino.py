@@ -25,9 +25,10 @@ from hierdraft.engines.learned_costs import LearnedCosts
 from hierdraft.errors import MissingDependencyError, ModelError, UnsupportedModelError, UsageError
 from hierdraft.models import load as loading
 from hierdraft.models.named import ResolvedModel
-from hierdraft.protocols import Part
+from hierdraft.protocols import Part, RequestSampling
 from hierdraft.tree import DraftTree
-from tests.lossless.drafters import HARMLESS
+from hierdraft.verify.sampling import Sampler
+from tests.lossless.drafters import HARMLESS, with_model
 from tests.lossless.harness import check_every_drafter, fresh, kept, opened, run
 from tests.lossless.tiny import VOCABULARY, WINDOW, reference, tiny
 
@@ -69,6 +70,22 @@ def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     folder = tmp_path_factory.mktemp(request.param)
     model, path = saved(request.param, folder / "model")
     return request.param, model, OpenVINOEngine(files.prepare(path, "float32", folder))
+
+
+def test_every_family_drafts_for_itself_as_a_chain(family: tuple[str, Any, Any]) -> None:
+    """The drafter is another sequence of the same engine: a chain with other candidates at its side."""
+    name, model, engine = family
+    truth = reference(model, PROMPT, 30)
+    drafter = with_model(engine, width=(3, 1), depth=4)
+    got, steps = run(engine, drafter, PROMPT, Options(30, budget=FixedBudget(8)))
+    assert got == truth, name
+    assert np.mean([step.accepted for step in steps[1:-1]]) > 2
+    assert max(int(step.tree.depths().max(initial=0)) for step in steps) == 4
+    assert not all(step.tree.is_chain for step in steps)
+    told = RequestSampling(draws=True, seed=4)
+    drawn = Options(30, budget=FixedBudget(8), verifier=Sampler(engine.values, [], 4), sampling=told)
+    _, steps = run(engine, drafter, PROMPT, drawn)
+    assert np.mean([step.accepted for step in steps[1:-1]]) > 2
 
 
 def test_every_family_with_every_drafter(family: tuple[str, Any, Any]) -> None:

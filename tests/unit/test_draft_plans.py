@@ -111,9 +111,11 @@ def test_acceptance_is_learned_by_depth_and_rank() -> None:
     assert found[1][:2] == pytest.approx([0.4, 0.3], abs=0.12)
     assert found[2][0] < 0.3
     assert all(a >= b for row in found for a, b in pairwise(row))
-    assert learned.correction(1) == pytest.approx(0.9 / 0.7, abs=0.1)
-    assert learned.correction(3) < 0.6
-    assert learned.correction(99) == 1.0
+    assert learned.corrected(1, [0.5, 0.2]) == pytest.approx([0.8, 0.1], abs=0.1)
+    assert learned.corrected(1, [0.25, 0.2]) == pytest.approx([0.4, 0.1], abs=0.1)
+    assert learned.corrected(3, [0.5])[0] < 0.35
+    assert sum(learned.corrected(1, [0.9, 0.1])) <= 1.0
+    assert Acceptance().corrected(1, [0.5, 0.2, 0.1]) == [0.5, 0.2, 0.1]
 
 
 def test_what_does_not_pay_is_tried_ever_more_rarely() -> None:

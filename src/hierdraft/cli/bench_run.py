@@ -55,7 +55,7 @@ def run(
 
       hierdraft bench run --dataset spec-bench --limit 10 --temperature 1.0 --out runs/sampled
 
-      hierdraft bench run --methods none,draft-model --draft smollm2-135m --model models/larger --out runs/drafted
+      hierdraft bench run --methods none,draft-model --model models/larger --draft models/smaller --out runs/drafted
     """
     from hierdraft.bench.datasets import load_questions, spread
     from hierdraft.bench.provenance import made_with, questions_digest

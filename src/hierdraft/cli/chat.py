@@ -23,6 +23,8 @@ Examples:
 
   hierdraft chat --model smollm2-135m --temperature 0.7 --seed 1
 
+  hierdraft chat --model models/larger --method draft-model --draft models/smaller
+
   hierdraft chat --server http://127.0.0.1:8008 --key-file key.txt
 """
 

@@ -31,6 +31,8 @@ Examples:
 
   hierdraft serve --model smollm2-135m --dtype bfloat16 --port 8080
 
+  hierdraft serve --model models/larger --method draft-model --draft models/smaller
+
   hierdraft serve --host 0.0.0.0 --api-keys keys.toml
 """
 

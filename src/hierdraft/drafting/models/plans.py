@@ -19,7 +19,7 @@ DEPTHS, RANKS = 16, 8
 """Depths and ranks that are told apart; what is beyond counts with the last."""
 
 _FIRST = (0.6, 0.15, 0.08, 0.05, 0.03, 0.02, 0.02, 0.01)
-_PRIOR, _MEMORY = 6.0, 0.99
+_PRIOR, _TRUST, _MEMORY = 6.0, 2.0, 0.99
 _TRIED_DEPTHS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16)
 _SOON, _RARELY = 4, 128
 
@@ -32,9 +32,9 @@ class Acceptance:
 
     def __init__(self) -> None:
         """What small models of the same family bring at first."""
-        self._tried, self._right = np.zeros((DEPTHS, RANKS)), np.zeros((DEPTHS, RANKS))
-        self._promised, self._came = np.zeros(DEPTHS), np.zeros(DEPTHS)
+        self._tried, self._right, self._promised = (np.zeros((DEPTHS, RANKS)) for _ in range(3))
         self._chances: list[list[float]] | None = None
+        self._corrections: list[list[float]] | None = None
 
     def chances(self) -> list[list[float]]:
         """[DEPTHS][RANKS]: chance that a child is accepted; of a depth that is seldom reached, that of all depths.
@@ -47,10 +47,17 @@ class Acceptance:
             self._chances = np.minimum.accumulate(found, axis=1).tolist()
         return self._chances
 
-    def correction(self, depth: int) -> float:
-        """By what the drafter's own probabilities at a depth, from 1, were wrong lately: accepted over promised."""
-        at = min(depth, DEPTHS) - 1
-        return float((self._came[at] + _PRIOR) / (self._promised[at] + _PRIOR))
+    def corrected(self, depth: int, promised: Sequence[float]) -> list[float]:
+        """The drafter's own probabilities of siblings at a depth, from 1, best first, as they came out to be lately.
+
+        Each is scaled by accepted over promised of its depth and rank; together they are at most 1.
+        """
+        if self._corrections is None:
+            every = (self._right.sum(axis=0) + 1.0) / (self._promised.sum(axis=0) + 1.0)
+            self._corrections = ((self._right + _TRUST * every) / (self._promised + _TRUST)).tolist()
+        scales = self._corrections[min(depth, DEPTHS) - 1]
+        found = [own * scales[min(rank, RANKS - 1)] for rank, own in enumerate(promised)]
+        return [own / max(1.0, sum(found)) for own in found]
 
     def observe(self, depth: int, promised: Sequence[float], hit: int | None) -> None:
         """What became of the children of an accepted node, the last committed token included.
@@ -60,15 +67,13 @@ class Acceptance:
         hit       the rank of the one that was accepted, None: none was
         """
         at = min(depth, DEPTHS) - 1
-        self._tried[at] *= _MEMORY
-        self._right[at] *= _MEMORY
+        for counts in (self._tried, self._right, self._promised):
+            counts[at] *= _MEMORY
         self._tried[at, : len(promised)] += 1.0
-        self._promised[at] = _MEMORY * self._promised[at] + min(1.0, sum(promised))
-        self._came[at] *= _MEMORY
+        self._promised[at, : len(promised)] += promised[:RANKS]
         if hit is not None:
             self._right[at, min(hit, RANKS - 1)] += 1.0
-            self._came[at] += 1.0
-        self._chances = None
+        self._chances = self._corrections = None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hierdraft.drafting.models.laws import Shaper, draw
-from hierdraft.drafting.models.plans import DEPTHS, Plan, Shape, best, largest
+from hierdraft.drafting.models.plans import DEPTHS, Acceptance, Plan, Shape, best, largest
 from hierdraft.protocols import Budget, EngineSequence, Part, Request, Scores, Step
 from hierdraft.tree import DraftLaw, DraftTree, Int32
 
@@ -145,9 +145,9 @@ class ModelSession:
         if room < 1 or budget.nodes < 1 or not self._can_read(tokens):
             return Plan()
         shape = Shape(shape.width, min(shape.depth, budget.depth, room), shape.chain)
+        if budget.cost is None:  # drawn trees are of one shape then, so that the same seed gives the same sample
+            return largest(shape, budget.nodes, (Acceptance() if self._draws else self._acceptance).chances())
         whole = largest(shape, budget.nodes, self._acceptance.chances())
-        if budget.cost is None:
-            return whole
         first = min(2, max(1, len(tokens) - self._held))  # what else is missing is read once, not in every step
 
         def cost(rows: int) -> float:
@@ -228,9 +228,9 @@ class ModelSession:
                 prefix = np.append(tokens, np.array(made.text(node), dtype=np.int32))
                 found, promised = self._shaper.best(row, prefix, width[min(depth, len(width)) - 1])
                 above = made.prob[node] if node >= 0 else 1.0
-                correction = min(self._acceptance.correction(depth), 1.0 / max(sum(promised), 1e-9))
-                for token, own in zip(found, promised, strict=True):
-                    further.append(made.add(token, node, above * correction * own, own))
+                corrected = self._acceptance.corrected(depth, promised)
+                for token, own, chance in zip(found, promised, corrected, strict=True):
+                    further.append(made.add(token, node, above * chance, own))
             level = sorted(further, key=lambda node: -made.prob[node])[: counts[depth - 1]]
             if depth == plan.depth or not level or not self._pays(made, level, depth, plan.rate):
                 return
