@@ -23,6 +23,23 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.model
+@pytest.mark.parametrize("temperature", ["0", "0.8"])
+def test_a_model_that_drafts(data: Path, smollm2: Path, temperature: str, tmp_path: Path) -> None:
+    done = hierdraft(
+        "bench", "run", "--dataset", str(data), "--model", str(smollm2), "--dtype", "float32", "--out", str(tmp_path),
+        "--methods", "none,draft-model:width=1:depth=3", "--draft", str(smollm2), "--max-new-tokens", "12",
+        "--budget", "3", "--temperature", temperature, "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    (name,) = set(found["methods"]) - {"none"}
+    assert name == f"draft-model:draft={smollm2}:width=1:depth=3"
+    assert found["methods"][name]["accepted_length"] > 2
+    assert found["methods"][name]["identical"] or temperature != "0"
+    assert found["drawn"] == ([] if temperature == "0" else [name])
+
+
+@pytest.mark.model
 def test_run_and_audit(data: Path, smollm2: Path) -> None:
     out = data.parent / "out"
     asked = [

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from hierdraft import text
 from hierdraft.databases.levels import Databases
 from hierdraft.decoding.loop import Options, open_request
 from hierdraft.decoding.scheduler import Scheduler, Ticket
@@ -19,12 +20,14 @@ from hierdraft.drafting.budget import AutoBudget, FixedBudget
 from hierdraft.drafting.models import session as sessions
 from hierdraft.drafting.models.draft_model import DraftModelMethod
 from hierdraft.drafting.plain import PlainMethod
+from hierdraft.engines.costs import StepCosts
 from hierdraft.engines.generation_config import GenerationDefaults
 from hierdraft.engines.hf.engine import HFEngine
 from hierdraft.engines.toy import ToyEngine
 from hierdraft.errors import DraftWarning, UsageError
 from hierdraft.generation import LanguageModel
 from hierdraft.integrations.transformers import decode
+from hierdraft.models import load as loading
 from hierdraft.protocols import Budget, Engine, Method, Offers, Opened, Part, Request, RequestSampling, Scored, Setup
 from hierdraft.request_rules import set_rules
 from hierdraft.tree import DraftLaw
@@ -230,6 +233,32 @@ def test_several_drafts_are_those_of_each_alone() -> None:
         assert len(tree) <= budget.nodes
         assert tree.depths().max(initial=0) <= budget.depth
     assert [tree.drawn for tree in trees] == [False, True, True, False]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_where_it_does_not_pay_it_is_hardly_asked(temperature: float) -> None:
+    """The drafter is as dear as the target and knows nothing: after some looks it neither drafts nor reads."""
+    target, engine = Priced(3, SIZE), Priced(4, SIZE)
+    forwards = [0]
+    forward = engine.forward
+
+    def watched(parts: Sequence[Part]) -> list[Scored]:
+        forwards[0] += 1
+        return forward(parts)
+
+    engine.forward = watched  # type: ignore[method-assign]
+    drafter, law, asked = with_model(engine), AutoBudget(), list[int]()
+    for number in range(8):
+        sampling = Sampling(temperature=temperature, seed=number)
+        _, steps = run(target, drafter, [4, number], chosen(target, 400, law, sampling, [4, number]))
+        asked.append(forwards[0])
+        forwards[0] = 0
+    assert asked[0] > 0
+    assert sum(asked[4:]) < 4 * 400 * 0.03
+    cheap = Priced(3, SIZE)
+    cheap.first = cheap.each = 0.001
+    _, steps = run(target, with_model(cheap), [4], chosen(target, 200, AutoBudget(), Sampling(), [4]))
+    assert np.mean([step.accepted for step in steps]) > 2, "where it does, it is"
 
 
 # grammars, rules and vocabularies
@@ -529,6 +558,26 @@ def test_the_front_door(toy: LanguageModel, budget: Any) -> None:
     streams = [toy.submit("abc", method=method, chat=False, max_new_tokens=40, budget=budget) for _ in range(4)]
     streams[1].close()
     assert [stream.wait().token_ids for stream in (streams[0], *streams[2:])] == [plain.token_ids] * 3
+
+
+def test_the_drafter_runs_where_the_target_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def load(name: str, **options: Any) -> tuple[Any, str]:
+        asked.append({"name": name, **options})
+        engine: Any = ToyEngine(1, 257)
+        engine.costs = StepCosts()
+        return engine, "tokenizer"
+
+    monkeypatch.setattr(loading, "load_engine", load)
+    monkeypatch.setattr(text, "tokenizer_fingerprint", lambda tokenizer: f"print of {tokenizer}")
+    target: Any = ToyEngine(1, 257)
+    loading.open_beside("small", target).close()
+    target.name, target.device, target.threads = "hf", "cuda:1", 3
+    assert loading.open_beside("small", target).tokenizer == "print of tokenizer"
+    loading.open_beside("small")
+    best = {"name": "small", "engine": "auto", "device": None, "threads": None}
+    assert asked == [best, {"name": "small", "engine": "hf", "device": "cuda:1", "threads": 3}, best]
 
 
 def test_transformers_generate(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -119,12 +119,17 @@ def test_acceptance_is_learned_by_depth_and_rank() -> None:
 
 
 def test_what_does_not_pay_is_tried_ever_more_rarely() -> None:
-    trials = Trials()
-    tried = [step for step in range(2000) if trials.due(pays=False)]
-    assert tried[0] < 5
-    assert [b - a for a, b in pairwise(tried)][-1] == 128
-    assert trials.due(pays=True)
-    assert sum(trials.due(pays=False) for _ in range(5)) == 1
+    trials, looks = Trials(), []
+    for step in range(2000):
+        if not trials.waits():
+            looks.append(step)
+            trials.decided(pays=False)
+    assert looks[:4] == [0, 4, 12, 28]
+    assert looks[-1] - looks[-2] == 128
+    while trials.waits():
+        continue
+    trials.decided(pays=True)
+    assert not any(trials.waits() for _ in range(9))
 
 
 @pytest.mark.parametrize(

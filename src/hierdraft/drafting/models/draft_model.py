@@ -106,7 +106,7 @@ class DraftModelMethod:
         """One forward: the rows of each part."""
         if not parts:
             return {}
-        engine, started, known = self.engine, perf_counter(), 0
+        engine, started = self.engine, perf_counter()
         known = sum(_known(part) for part in parts.values())
         scored = engine.forward([*parts.values()])
         found = {

@@ -211,19 +211,20 @@ def _best_size(
 
 
 class Trials:
-    """When to draft although plain decoding seems better: soon after it began to seem so, then ever more rarely."""
+    """When to look again whether drafting pays: soon after it began not to, then ever more rarely."""
 
     def __init__(self) -> None:
         """It pays."""
-        self._left = self._patience = _SOON
+        self._left, self._patience = 0, _SOON
 
-    def due(self, *, pays: bool) -> bool:
-        """Whether this step drafts."""
+    def waits(self) -> bool:
+        """Whether this step goes without a look, and without drafts."""
+        self._left -= self._left > 0
+        return self._left > 0
+
+    def decided(self, *, pays: bool) -> None:
+        """What a look has shown."""
         if pays:
-            self._left = self._patience = _SOON
-            return True
-        self._left -= 1
-        if self._left > 0:
-            return False
-        self._left = self._patience = min(_RARELY, 2 * self._patience)
-        return True
+            self._patience = _SOON
+        else:
+            self._left, self._patience = self._patience, min(_RARELY, 2 * self._patience)

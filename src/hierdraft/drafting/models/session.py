@@ -147,6 +147,8 @@ class ModelSession:
         shape = Shape(shape.width, min(shape.depth, budget.depth, room), shape.chain)
         if budget.cost is None:  # drawn trees are of one shape then, so that the same seed gives the same sample
             return largest(shape, budget.nodes, (Acceptance() if self._draws else self._acceptance).chances())
+        if self._trials.waits():
+            return Plan()
         whole = largest(shape, budget.nodes, self._acceptance.chances())
         first = min(2, max(1, len(tokens) - self._held))  # what else is missing is read once, not in every step
 
@@ -154,9 +156,8 @@ class ModelSession:
             return engine.cost(rows, rows)
 
         plan = best(whole, budget.cost, cost, first, several=several)
-        if self._trials.due(pays=len(plan) > 0):
-            return plan or best(whole, budget.cost, cost, first, several=several, least=1)
-        return Plan()
+        self._trials.decided(pays=len(plan) > 0)
+        return plan or best(whole, budget.cost, cost, first, several=several, least=1)  # else it would never be known
 
     def _can_read(self, tokens: Int32) -> bool:
         """Whether the drafter has all ids of the text: it may have fewer than the target."""
