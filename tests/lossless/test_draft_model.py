@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-from hierdraft import text
 from hierdraft.databases.levels import Databases
 from hierdraft.decoding.loop import Options, open_request
 from hierdraft.decoding.scheduler import Scheduler, Ticket
@@ -570,7 +569,7 @@ def test_the_drafter_runs_where_the_target_does(monkeypatch: pytest.MonkeyPatch)
         return engine, "tokenizer"
 
     monkeypatch.setattr(loading, "load_engine", load)
-    monkeypatch.setattr(text, "tokenizer_fingerprint", lambda tokenizer: f"print of {tokenizer}")
+    monkeypatch.setattr("hierdraft.text.tokenizer_fingerprint", lambda tokenizer: f"print of {tokenizer}")
     target: Any = ToyEngine(1, 257)
     loading.open_beside("small", target).close()
     target.name, target.device, target.threads = "hf", "cuda:1", 3
