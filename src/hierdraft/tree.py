@@ -263,9 +263,8 @@ class DraftTree:
             return self
         if self.drawn:
             return self.only(np.arange(len(self)) < n)
-        return DraftTree(
-            self.tokens[:n], self.parents[:n], self.prob[:n], self.level[:n], self.probe[:n], self.group[:n]
-        )
+        first = self.tokens[:n], self.parents[:n], self.prob[:n], self.level[:n], self.probe[:n], self.group[:n]
+        return DraftTree(*first)
 
     def bounded(self, nodes: int, probes: int) -> DraftTree:
         """The first `nodes` nodes that are not probes, and the probe nodes if there are at most `probes`."""

@@ -105,7 +105,7 @@ def test_greedy_answers_are_those_of_plain_decoding(kind: str, law: str) -> None
         check_steps(steps, limit)
         accepted += sum(step.accepted for step in steps)
     assert (accepted > 0) == (law != "0")
-    assert accepted > 300 or kind.startswith("other") or law in ("0", "1")
+    assert accepted > 50 or kind.startswith("other") or law in ("0", "1")
 
 
 @pytest.mark.parametrize("kind", ["self", "self chain"])
@@ -490,16 +490,16 @@ def within(counts: Counter[tuple[int, ...]], law: dict[tuple[int, ...], float], 
 @pytest.mark.parametrize("kind", KINDS)
 def test_three_tokens_have_their_distribution(kind: str, replacement: bool) -> None:
     """Through the whole loop with the real noise, whose draws must not lean on the verifier's."""
-    engine, draws = ToyEngine(3, SIZE, 2), 5_000
+    engine, draws = ToyEngine(3, SIZE, 2), 2_500
     sampling = Sampling(temperature=0.9, top_k=4)
     drafter = with_model(small(kind, engine, 3), width=(2,), depth=2, replacement=replacement)
     counts, accepted = counted(engine, drafter, [1, 2, 3], sampling, draws, FixedBudget(6))
-    assert accepted > 500
+    assert accepted > 250
     assert within(counts, law_of(engine, [1, 2, 3], sampling), draws)
 
 
 def test_a_transformers_pair_has_the_targets_distribution() -> None:
-    target, draws = HFEngine(tiny("llama", dtype=torch.float64)), 1_200
+    target, draws = HFEngine(tiny("llama", dtype=torch.float64)), 600
     nearly = tiny("llama", dtype=torch.float64)
     with torch.no_grad():
         for weights in nearly.parameters():
@@ -525,7 +525,7 @@ def test_tiny_transformers_models(budget: int, alike: bool) -> None:
         got, steps = run(target, with_model(engine), prompt, Options(40, FixedBudget(budget)))
         assert got == expected
         check_steps(steps, 40)
-        assert not alike or np.mean([step.accepted for step in steps[1:-1]]) > 0.9 * min(budget, 4)
+        assert not alike or np.mean([step.accepted for step in steps[1:-1]]) > 0.8 * min(budget, 4)
 
 
 @pytest.fixture
