@@ -202,6 +202,50 @@ def test_what_is_fetched_from_a_hub_is_said(
     ]
 
 
+QUANTS = ("m-Q2_K.gguf", "m-Q4_K_M.gguf", "m-Q4_K_S.gguf", "mmproj-F16.gguf", "big/m-F32-00001-of-00002.gguf",
+          "big/m-F32-00002-of-00002.gguf", "README.md", "config.json")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "fetched", "told"),
+    [
+        ("owner/name", ["m-Q4_K_M.gguf"], ""),
+        ("owner/name:q2_k", ["m-Q2_K.gguf"], ""),
+        ("owner/name:Q4_K_S", ["m-Q4_K_S.gguf"], ""),
+        ("owner/name:F32", ["big/m-F32-00001-of-00002.gguf", "big/m-F32-00002-of-00002.gguf"], ""),
+        ("owner/name:m-Q2_K.gguf", ["m-Q2_K.gguf"], ""),
+        ("owner/name:Q5_0", [], "none for Q5_0"),
+        ("owner/name:m", [], "several for m"),
+    ],
+)
+def test_one_gguf_file_of_a_hub_repository(
+    name: str, fetched: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    here = tmp_path / "snapshot"
+    about = SimpleNamespace(siblings=[SimpleNamespace(rfilename=file, size=1_000_000) for file in QUANTS], tags=[])
+
+    def download(repository: str, allow_patterns: list[str], local_files_only: bool) -> str:
+        assert repository == "owner/name"
+        for file in [] if local_files_only else allow_patterns:
+            (here / file).parent.mkdir(parents=True, exist_ok=True)
+            (here / file).write_bytes(b"GGUF")
+        return str(here)
+
+    monkeypatch.setattr(hub.HfApi, "model_info", lambda *_, **__: about)
+    monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr(hub, "snapshot_download", download)
+    if told:
+        with pytest.raises(ModelError, match=told):
+            model_hub.snapshot(name, True)
+        assert not here.exists()
+        return
+    assert model_hub.snapshot(name, True) == here / fetched[0]
+    assert sorted(file.relative_to(here).as_posix() for file in here.rglob("*.gguf")) == fetched
+    assert model_hub.snapshot(name, False) == here / fetched[0]
+
+
 def test_base_models_are_known(shop: Shop) -> None:
     with_template, without = SimpleNamespace(chat_template="x"), SimpleNamespace(chat_template=None)
     assert models.is_base("toy", with_template, table=shop.table)  # it is known to be one, whatever its files say

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import re
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def gguf_in(path: Path) -> Path | None:
     if path.is_dir():
         if (path / "config.json").exists() or openvino_folders.is_openvino(path):
             return None
-        found = sorted(file for file in path.glob(f"*{SUFFIX}") if not _is_later_part(file))
+        found = [path / file for file in first_parts(sorted(one.name for one in path.glob(f"*{SUFFIX}")))]
         if len(found) > 1:
             names = ", ".join(file.name for file in found)
             raise ModelError(f"{path} holds several GGUF files ({names}): name one of them, with its folder.")
@@ -48,18 +49,23 @@ def gguf_in(path: Path) -> Path | None:
     return parts_of(path)[0] if path.suffix == SUFFIX and path.is_file() else None
 
 
-def _is_later_part(file: Path) -> bool:
-    part = _PART.fullmatch(file.name)
-    return part is not None and int(part["number"]) > 1
+def first_parts(names: Sequence[str]) -> list[str]:
+    """Of the names of files those that begin a model: all but the later ones of its parts."""
+    parts = {name: _PART.fullmatch(name) for name in names}
+    return [name for name, part in parts.items() if part is None or int(part["number"]) == 1]
+
+
+def parts_like(name: str) -> list[str]:
+    """The names of all files of a model: one, or those it was split into, in order."""
+    part = _PART.fullmatch(name)
+    if part is None:
+        return [name]
+    return [f"{part['name']}-{n:05}-of-{part['count']}{SUFFIX}" for n in range(1, int(part["count"]) + 1)]
 
 
 def parts_of(file: Path) -> list[Path]:
     """All files of a model: one, or those it was split into, in order. Raises ModelError where some are missing."""
-    part = _PART.fullmatch(file.name)
-    if part is None:
-        return [file]
-    count = int(part["count"])
-    every = [file.with_name(f"{part['name']}-{number:05}-of-{part['count']}{SUFFIX}") for number in range(1, count + 1)]
+    every = [file.with_name(name) for name in parts_like(file.name)]
     missing = [one.name for one in every if not one.is_file()]
     if missing or not every:
         raise ModelError(f"{file.parent} lacks {', '.join(missing[:3])}: download all parts of the model.")

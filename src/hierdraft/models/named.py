@@ -33,7 +33,9 @@ from hierdraft.models.pull import (
 )
 from hierdraft.settings import expanded
 
-HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(:[\w./-]+)?")
+"""`owner/name`, and which of its GGUF files."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -137,6 +139,8 @@ def resolve(
         return ResolvedModel(folder.resolve(), folder.resolve().name)
     if HUB_NAME.fullmatch(name_or_path):
         path = snapshot(name_or_path, pull_missing)
+        if path.suffix == SUFFIX:
+            return ResolvedModel(folder_of_gguf(path, cache_dir, full=full), name_or_path)
         if adapters.is_adapter(path):
             return _with_base(path, cache_dir, pull_missing, progress)
         _check(path, "delete that folder to download it again, or choose a model that has such weights.")
