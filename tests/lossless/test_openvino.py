@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,70 @@ def test_every_row_of_a_tree_is_scored_as_its_own_text(family: tuple[str, Any, A
         path = tree.path(turn + 5)
         sequence.commit(path[:-1])
         text += [int(tree.tokens[at]) for at in path]
+
+
+def test_trees_go_on_below_rows_that_are_not_committed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any order of forwards, pieces of trees, commits and rewinds, of texts that share blocks; also as the room grows.
+
+    Each new row is scored as its own text's: to the last bit where all above it are first children, of whole trees.
+    """
+    monkeypatch.setattr("hierdraft.engines.openvino.paged._FIRST", 1)
+    _, path = saved("llama", tmp_path / "model")
+    engine = OpenVINOEngine(files.prepare(path, "float32", tmp_path))
+    chance = np.random.default_rng(11)
+    shared = chance.integers(3, VOCABULARY, 64).tolist()
+    texts = [[*shared, *chance.integers(3, VOCABULARY, n).tolist()] for n in (1, 30, 33, 60)]
+    sequences = [engine.open(text, reuse="texts") for text in texts]
+    for sequence, text in zip(sequences, texts, strict=True):
+        sequence.prefill(text[sequence.length :])
+    for turn in range(12):
+        for sequence, text in zip(sequences, texts, strict=True):
+            text.append(int(chance.integers(3, VOCABULARY)))
+            assert sequence.length == len(text) - 1
+        sizes = chance.integers(2, 9, len(texts)).tolist()
+        trees = [random_tree(chance, n) for n in sizes]
+        cuts = [sorted(chance.integers(0, n, 2).tolist()) for n in sizes]
+        pieces = [[] for _ in texts]
+        for place, (text, cut) in enumerate(zip(texts, cuts, strict=True)):
+            last = np.array(text[-1:], dtype=np.int32)
+            pieces[place].append(Part(sequences[place], last, trees[place].prefix(cut[0])))
+            ends = [end for before, end in pairwise([*cut, sizes[place]]) if end > before]
+            pieces[place] += [Part(sequences[place], last[:0], trees[place].prefix(end), 0) for end in ends]
+        found = [[] for _ in texts]
+        while any(pieces):
+            now = [place for place, waiting in enumerate(pieces) if waiting]
+            scored = engine.forward([pieces[place].pop(0) for place in now])
+            for place, one in zip(now, scored, strict=True):
+                found[place].append(one.logits.copy())
+        for place, (text, tree, sequence) in enumerate(zip(texts, trees, sequences, strict=True)):
+            check_rows(engine, text, tree, np.concatenate(found[place]), exact=turn == 0)
+            end = int(chance.integers(-1, len(tree)))
+            sequence.commit(tree.path(end))
+            text += tree.tokens[tree.path(end)].tolist()
+            if turn % 4 == 3:
+                sequence.rewind(len(text) - 3)
+                del text[-3:]
+    assert engine.cache_blocks[1] <= sum(-(-len(text) // 32) + 1 for text in texts)
+    for sequence in sequences:
+        sequence.close()
+    assert engine.cache_blocks[1] == 0
+
+
+def random_tree(chance: np.random.Generator, n: int) -> DraftTree:
+    parents = [int(chance.integers(-1, i)) if i else -1 for i in range(n)]
+    return DraftTree.build(chance.integers(3, VOCABULARY, n).tolist(), parents)
+
+
+def check_rows(engine: Any, text: list[int], tree: DraftTree, rows: np.ndarray, *, exact: bool) -> None:
+    """Every row is that of its own text; `exact`: nothing of that lies where a row of another branch was."""
+    first = exact and all(tree.children(int(parent))[0] == node for node, parent in enumerate(tree.parents))
+    for node in range(-1, len(tree)):
+        with closing(engine.open(reuse=None)) as alone:
+            alone.prefill(text[:-1])
+            wanted = alone.forward(text[-1], DraftTree.chain(tree.tokens[tree.path(node)].tolist()))[-1]
+            np.testing.assert_allclose(rows[node + 1], wanted, rtol=1e-4, atol=1e-5)
+            if first:
+                np.testing.assert_array_equal(rows[node + 1], wanted)
 
 
 def test_rejected_rows_are_cleared_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,8 +55,8 @@ class OneSequence(ABC):
         self.closed = True
 
 
-class LayeredSequence(OneSequence):
-    """A sequence whose rows after the text stay until the next forward with tokens, and go through layers at a time.
+class GrowingSequence(OneSequence):
+    """A sequence whose rows after the text stay until the next forward with tokens.
 
     tree    what was scored last and not committed: the next part without tokens goes on from it
     begun   the part of which some layers have had rows, and others not
@@ -67,6 +67,10 @@ class LayeredSequence(OneSequence):
         super().__init__(engine)
         self.tree = _NOTHING
         self.begun: Part | None = None
+
+
+class LayeredSequence(GrowingSequence):
+    """One whose rows go through layers at a time."""
 
     @abstractmethod
     def written(self) -> list[int]:
@@ -160,12 +164,17 @@ def shown(offers: Offers) -> str:
 def known_rows(part: Part) -> int:
     """Rows that the part tells of and its sequence has already: those of the tree that it goes on from."""
     sequence = part.sequence
-    return len(sequence.tree) if len(part.tokens) == 0 and isinstance(sequence, LayeredSequence) else 0
+    return len(sequence.tree) if len(part.tokens) == 0 and isinstance(sequence, GrowingSequence) else 0
+
+
+def new_rows(part: Part) -> int:
+    """Rows of the part that its sequence does not have yet."""
+    return len(part.tokens) + len(part.tree) - known_rows(part)
 
 
 def _check_extension(engine: Engine, part: Part, sequence: OneSequence) -> None:
     """A part without tokens: its tree begins with the sequence's."""
-    if not engine.offers.extends or not isinstance(sequence, LayeredSequence):
+    if not engine.offers.extends or not isinstance(sequence, GrowingSequence):
         raise UsageError("This engine scores no nodes below others that are not committed: a part must have tokens.")
     before = sequence.tree
     if sequence.begun is not None or sequence.length == 0:

@@ -20,7 +20,8 @@ from hierdraft.engines.hf.anatomy import Anatomy
 from hierdraft.engines.hf.check import agree
 from hierdraft.engines.hf.slots import Slots, free_memory
 from hierdraft.engines.hf.static import Size, StaticForward
-from hierdraft.engines.hf.together import calls, rows_of
+from hierdraft.engines.hf.together import calls
+from hierdraft.engines.sequences import new_rows
 from hierdraft.errors import SlowerWarning
 from hierdraft.protocols import Part, Scored
 
@@ -138,7 +139,7 @@ class Graphs:
 
     def _has_room(self, part: Part) -> bool:
         """Whether a part is of the kind that is captured, and its text lies in a slot; room for it is made."""
-        cache, rows = part.sequence.cache, rows_of(part)  # type: ignore[attr-defined]
+        cache, rows = part.sequence.cache, new_rows(part)  # type: ignore[attr-defined]
         if len(part.tokens) == 0 or part.hidden or rows > ROWS[-1] or cache not in self.slots:
             return False
         cache.reserve(rows)
@@ -213,8 +214,8 @@ def price(count: int, rows: int, width: int) -> float:
 
 
 def _size(parts: Sequence[Part]) -> Size:
-    rows = max(map(rows_of, parts))
-    width = max(part.sequence.length + rows_of(part) for part in parts)
+    rows = max(map(new_rows, parts))
+    width = max(part.sequence.length + new_rows(part) for part in parts)
     return Size(_least(TEXTS, len(parts)) or len(parts), _least(ROWS, rows) or rows, _wide(width))
 
 
@@ -229,11 +230,11 @@ def _wide(width: int) -> int:
 
 def _split(logits: torch.Tensor, parts: Sequence[Part]) -> list[Scored]:
     """Each part's own of logits [B, T, V], copied, so that they hold as long as any; its rows are written."""
-    return [*_each(logits[: len(parts), : max(map(rows_of, parts))].clone(), parts)]
+    return [*_each(logits[: len(parts), : max(map(new_rows, parts))].clone(), parts)]
 
 
 def _each(logits: torch.Tensor, parts: Sequence[Part]) -> Iterator[Scored]:
     for own, part in zip(logits, parts, strict=True):
-        rows = rows_of(part)
+        rows = new_rows(part)
         part.sequence.cache.add(rows)  # type: ignore[attr-defined]
         yield Scored(own[rows - part.rows - len(part.tree) : rows])

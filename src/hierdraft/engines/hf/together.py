@@ -18,7 +18,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 
 from hierdraft.engines.hf.cache import TreeCache
 from hierdraft.engines.hf.mask import full_mask, positions, sliding_mask
-from hierdraft.engines.sequences import known_rows
+from hierdraft.engines.sequences import known_rows, new_rows
 from hierdraft.protocols import Part, Scored
 
 _CALL = {"cpu": 16.0}
@@ -44,8 +44,8 @@ def calls(parts: Sequence[Part], price: Price) -> list[list[int]]:
 
     A prompt beside small trees is a call of its own: every tree would be padded to its length.
     """
-    order = sorted(range(len(parts)), key=lambda place: -rows_of(parts[place]))
-    rows = [rows_of(parts[place]) for place in order]
+    order = sorted(range(len(parts)), key=lambda place: -new_rows(parts[place]))
+    rows = [new_rows(parts[place]) for place in order]
     widths = [
         parts[place].sequence.length + known_rows(parts[place]) + count
         for place, count in zip(order, rows, strict=True)
@@ -62,11 +62,6 @@ def calls(parts: Sequence[Part], price: Price) -> list[list[int]]:
     while bounds[-1] > 0:
         bounds.append(cuts[bounds[-1]])
     return [order[start:end] for start, end in pairwise(reversed(bounds))]
-
-
-def rows_of(part: Part) -> int:
-    """Rows that the part has in a forward."""
-    return len(part.tokens) + len(part.tree) - known_rows(part)
 
 
 class SideBySide(Cache):  # type: ignore[misc]
@@ -141,12 +136,12 @@ class Inputs:
     def __init__(self, parts: Sequence[Part], windows: Sequence[int | None], dtype: torch.dtype, device: Any) -> None:
         """Room is made in the caches; nothing else changes."""
         self.parts = parts
-        self.rows = max(map(rows_of, parts))
+        self.rows = max(map(new_rows, parts))
         self._device = device
         caches: list[TreeCache] = [part.sequence.cache for part in parts]  # type: ignore[attr-defined]
         for cache, part in zip(caches, parts, strict=True):
-            cache.reserve(known_rows(part) + rows_of(part))
-        self.cache = SideBySide(caches, [*map(rows_of, parts)])
+            cache.reserve(known_rows(part) + new_rows(part))
+        self.cache = SideBySide(caches, [*map(new_rows, parts)])
         self._window = min((window for window in windows if window is not None), default=None)
         self._mixed = None in windows
         self._dtype = dtype
@@ -195,14 +190,14 @@ class Inputs:
         """int64[k]: which of the T rows have logits in any part, ascending."""
         seen = np.zeros(self.rows, dtype=bool)
         for part in self.parts:
-            seen[len(part.tokens) - part.rows : rows_of(part)] = True
+            seen[len(part.tokens) - part.rows : new_rows(part)] = True
         return torch.from_numpy(np.flatnonzero(seen) if seen.any() else np.array([self.rows - 1]))
 
     def split(self, logits: torch.Tensor, scored: torch.Tensor, hidden: Mapping[int, torch.Tensor]) -> list[Scored]:
         """Each part's own of logits [B, k, V] of the rows `scored`, and of hidden states [B, T, dim]."""
         found = []
         for place, part in enumerate(self.parts):
-            first, end = len(part.tokens) - part.rows, rows_of(part)
+            first, end = len(part.tokens) - part.rows, new_rows(part)
             start = int(torch.searchsorted(scored, first))
             own = {number: hidden[number][place, :end] for number in part.hidden}
             found.append(Scored(logits[place, start : start + end - first], hidden=own))

@@ -69,6 +69,12 @@ class Blocks:
             copies.append((block, table[place]))
         return copies
 
+    def share(self, table: Sequence[int]) -> list[int]:
+        """The same blocks in another table."""
+        for block in table:
+            self._users[block] += 1
+        return [*table]
+
     def _take(self) -> int:
         """A block for one user: an empty one, or the one that was unused for longest."""
         if self._empty:

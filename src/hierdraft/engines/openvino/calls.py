@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from hierdraft.engines.sequences import new_rows
 from hierdraft.protocols import Part
 from hierdraft.tree import DraftTree
 
@@ -22,7 +23,7 @@ def in_calls(parts: Sequence[Part], most: int) -> list[list[tuple[int, Part]]]:
     room = 0
     for place, part in enumerate(parts):
         for piece in _pieces(part, most):
-            rows = len(piece.tokens) + len(piece.tree)
+            rows = new_rows(piece)
             if rows > room or calls[-1][-1][0] == place:
                 calls.append([])
                 room = most
@@ -34,7 +35,7 @@ def in_calls(parts: Sequence[Part], most: int) -> list[list[tuple[int, Part]]]:
 def _pieces(part: Part, most: int) -> list[Part]:
     """The part whole if it has no more rows than that, else in pieces of its text."""
     count, below = len(part.tokens), len(part.tree)
-    if count + below <= most:
+    if new_rows(part) <= most:
         return [part]
     ends = [*range(most, count, most), count]
     if (count - 1) % most + 1 + below > most:

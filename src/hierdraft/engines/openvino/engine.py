@@ -11,6 +11,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,9 @@ from hierdraft.engines.openvino.files import Facts, graph_file
 from hierdraft.engines.openvino.margin import promise_of
 from hierdraft.engines.openvino.paged import PagedSequence, Pool
 from hierdraft.engines.openvino.pagedgraph import LEAST, paged
-from hierdraft.engines.openvino.rows import Rows
 from hierdraft.engines.openvino.runtime import openvino
 from hierdraft.engines.openvino.variables import Variables, VariablesSequence
-from hierdraft.engines.sequences import check_parts
+from hierdraft.engines.sequences import check_parts, new_rows
 from hierdraft.engines.topids import top_ids
 from hierdraft.errors import UnsupportedModelError, UsageError
 from hierdraft.protocols import Doubt, Offers, Part, Scored
@@ -69,13 +69,13 @@ class OpenVINOEngine:
         self.architecture, self.vocab_size, self.windows = facts.architecture, facts.vocab_size, facts.windows
         self.max_length, self.bounded, self.eos_ids = facts.max_length, facts.bounded, facts.eos_ids
         self.name, self.dtype, self.device = "openvino", dtype, "cpu"
-        self.offers = Offers()
         self.exact = number_type(dtype).exact
         self.costs = StepCosts()
         self.fingerprint = _fingerprint(folder, dtype, threads, exact=bool(exact))
         options = _options(dtype, threads)
         single = not (self.exact or exact) and options["INFERENCE_PRECISION_HINT"] == "f32"
         self._cache = _cache(graph_file(folder, facts), options, facts.windows, 1 if single else LEAST)
+        self.offers = Offers(extends=isinstance(self._cache, Pool))
         self._sizes = tuple(size for size in SIZES if size >= self._cache.least)
         self._rows = 0
         self._prices: list[float] = []
@@ -113,7 +113,7 @@ class OpenVINOEngine:
     def bound_rows(self, most: int) -> None:
         """No call of the graph has more than `most` rows from now on, 0 for any number: forwards have several then."""
         self._most = most
-        self.offers = Offers(nodes=most - 1) if most else Offers()
+        self.offers = replace(self.offers, nodes=most - 1 if most else None)
 
     def _follows_masks(self) -> bool:
         try:
@@ -149,23 +149,23 @@ class OpenVINOEngine:
         found: list[list[Scored]] = [[] for _ in parts]
         for call in calls:
             scored = self._call([part for _, part in call])
-            for (place, _), (rows, logits) in zip(call, scored, strict=True):
-                found[place].append(self._scored(rows, np.array(logits) if self._several else logits))
+            for (place, _), (plain, logits) in zip(call, scored, strict=True):
+                found[place].append(self._scored(plain, np.array(logits) if self._several else logits))
         return [_joined(pieces) for pieces in found]
 
-    def _call(self, parts: Sequence[Part]) -> list[tuple[Rows, Logits]]:
+    def _call(self, parts: Sequence[Part]) -> list[tuple[NDArray[np.bool_], Logits]]:
         """One call of the graph."""
-        count = sum(len(part.tokens) + len(part.tree) for part in parts)
+        count = sum(map(new_rows, parts))
         size = self._rows_for(count)
         self._changed = size != self._rows
         found = self._cache.score(parts, size)
         self._rows, self._prices = size, []
         return found
 
-    def _scored(self, rows: Rows, logits: Logits) -> Scored:
-        if self._margin is None or rows.plain.all():
+    def _scored(self, plain: NDArray[np.bool_], logits: Logits) -> Scored:
+        if self._margin is None or plain.all():
             return Scored(logits)
-        return Scored(logits, Doubt(rows.plain, self._margin))
+        return Scored(logits, Doubt(plain, self._margin))
 
     def _rows_for(self, count: int) -> int:
         """How many rows a forward has that needs `count`."""

@@ -17,10 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hierdraft.engines.openvino.blocks import Blocks
+from hierdraft.engines.openvino.branches import Branch, Grown, branches_of
 from hierdraft.engines.openvino.pagedgraph import LEAST, inputs
+from hierdraft.engines.openvino.pagedsequence import PagedSequence
 from hierdraft.engines.openvino.rows import Logits, Rows, rows_of
 from hierdraft.engines.openvino.runtime import openvino
-from hierdraft.engines.sequences import OneSequence
+from hierdraft.engines.sequences import known_rows
 from hierdraft.tree import Int32
 
 if TYPE_CHECKING:
@@ -34,56 +36,6 @@ KEEP = 2048
 ASIDE = 1 << 16
 """Tokens that addresses are set aside for at the start, as far as a quarter of the memory would do: growing into them
 moves nothing, while to move what a pool holds stops all of its requests for tenths of a second."""
-
-
-class PagedSequence(OneSequence):
-    """One text.
-
-    ids        its tokens, as far as they are held
-    table      the blocks that they lie in, in order
-    keys       of the first of these, what they are known by; the others are not full or were not remembered yet
-    namespace  whose texts share its blocks; None: nobody's
-    plain      whether only rows are kept that are plain decoding's to the last bit
-    """
-
-    def __init__(
-        self, engine: Engine, pool: Pool, ids: list[int], table: list[int], keys: list[bytes], namespace: str | None
-    ) -> None:
-        """One that holds `ids` already, in blocks of others."""
-        super().__init__(engine)
-        self.plain, self.namespace = pool.plain, namespace
-        self.ids, self.table, self.keys = ids, table, keys
-        self.length = len(ids)
-        self.last: Rows | None = None
-        self._pool = pool
-
-    def commit(self, path: Sequence[int]) -> None:
-        """Keep the rows of these nodes; where all must be plain decoding's, those that lie where it puts them."""
-        if path and self.last is not None:
-            rows = self.last.places[list(path)]
-            if self.plain:
-                rows = rows[rows == self.last.text + np.arange(len(rows))]
-            self._pool.move(self, (rows - self.last.text).tolist())
-            self.ids += self.last.tokens[rows].tolist()
-            self.length = len(self.ids)
-        self.last = None
-
-    def rewind(self, length: int) -> None:
-        """Forget all but the first `length` tokens."""
-        super().rewind(length)
-        del self.ids[length:]
-        self.last = None
-        self._pool.shorten(self)
-
-    def close(self) -> None:
-        """Give the blocks back; what fills one whole serves texts that begin alike."""
-        if not self.closed:
-            self._pool.free(self)
-        super().close()
-
-    def cached(self) -> list[tuple[NDArray[Any], NDArray[Any]]]:
-        """Keys and values of every layer, float32[1, heads, length, dim]."""
-        return self._pool.cached(self)
 
 
 class Pool:
@@ -174,19 +126,22 @@ class Pool:
 
     def _reserve(self, given: Sequence[Rows]) -> None:
         """Blocks of its own for every row that is written."""
-        wanted = sum(
-            self.blocks.missing(rows.sequence.table, rows.sequence.length + len(rows.tokens)) for rows in given
+        self._make_room(
+            sum(self.blocks.missing(rows.sequence.table, rows.sequence.length + len(rows.tokens)) for rows in given)
+            + len(given)  # one of each may have to be copied
         )
-        wanted += len(given)  # one of each may have to be copied
-        count = self.blocks.count
-        there = self.blocks.free if count * self._size >= KEEP else self.blocks.empty
-        if wanted > there:
-            self._grow(count + max(wanted - there, count))
         for rows in given:
             sequence = rows.sequence
             for old, new in self.blocks.own(sequence.table, sequence.length, sequence.length + len(rows.tokens)):
                 for buffer in self._buffers.values():
                     buffer[:, new] = buffer[:, old]
+
+    def _make_room(self, wanted: int) -> None:
+        """So many blocks that can be taken."""
+        count = self.blocks.count
+        there = self.blocks.free if count * self._size >= KEEP else self.blocks.empty
+        if wanted > there:
+            self._grow(count + max(wanted - there, count))
 
     def _bind(self, name: str, array: NDArray[Any]) -> None:
         """Give the graph this input: in memory that it knows already, if one of that shape was given last."""
@@ -197,30 +152,102 @@ class Pool:
         self._bound[name] = array
         self._request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
 
-    def score(self, parts: Sequence[Part], size: int) -> list[tuple[Rows, Logits]]:
-        """For each part its rows, and float32[R, V]: logits of those that are wanted. They hold until the next call.
+    def score(self, parts: Sequence[Part], size: int) -> list[tuple[NDArray[np.bool_], Logits]]:
+        """For each part float32[R, V], the logits of the rows that are wanted, and bool[R]: which of these rows lie
+        where they would without the rest of the tree. The logits hold until the next call.
 
         The tokens of the parts are committed.
 
         size  rows that the call has, at least as many as the parts have
         """
-        given = [rows_of(part, max(0, self.least - len(part.tokens) - len(part.tree))) for part in parts]
-        self._reserve(given)
-        for name, array in inputs(given, size, self._size, self.least).items():
+        branches = [self._branches(part) for part in parts]
+        try:
+            return self._score(parts, branches, size)
+        finally:
+            for branch in (one for several in branches for one in several):
+                self.blocks.release(branch.table)
+
+    def _score(
+        self, parts: Sequence[Part], branches: Sequence[Sequence[Branch]], size: int
+    ) -> list[tuple[NDArray[np.bool_], Logits]]:
+        given = [self._rows(part, several) for part, several in zip(parts, branches, strict=True)]
+        every = [rows for some in given for rows in some]
+        self._reserve(every)
+        for name, array in inputs(every, size, self._size, self.least).items():
             self._bind(name, array)
         self._request.infer(share_inputs=True, share_outputs=True)
         logits: Logits = self._request.get_output_tensor(0).data
         found, start = [], 0
-        for rows in given:
-            sequence = rows.sequence
-            sequence.ids += rows.tokens[: rows.text].tolist()
-            sequence.length = len(sequence.ids)
-            sequence.last = rows
-            if rows.text > 1:
-                self._remember(sequence)
-            found.append((rows, logits[start : start + len(rows.wanted)]))
-            start += len(rows.wanted)
+        for part, several, some in zip(parts, branches, given, strict=True):
+            end = start + sum(len(rows.wanted) for rows in some)
+            hold = self._hold_branches if several else self._hold
+            found.append(hold(part, several, some, logits[start:end]))
+            start = end
         return found
+
+    def _rows(self, part: Part, branches: Sequence[Branch]) -> list[Rows]:
+        if branches:
+            return [branch.rows(part.tree, self.least) for branch in branches]
+        return [rows_of(part, max(0, self.least - len(part.tokens) - len(part.tree)))]
+
+    def _hold(
+        self, part: Part, branches: Sequence[Branch], given: Sequence[Rows], logits: Logits  # noqa: ARG002
+    ) -> tuple[NDArray[np.bool_], Logits]:  # fmt: skip
+        """The tokens of a part are committed."""
+        sequence: Any = part.sequence
+        rows = given[0]
+        sequence.ids += rows.tokens[: rows.text].tolist()
+        sequence.length = len(sequence.ids)
+        sequence.hold(part.tree, Grown.of(rows))
+        if rows.text > 1:
+            self._remember(sequence)
+        return rows.plain, logits
+
+    def _branches(self, part: Part) -> list[Branch]:
+        """What a part without tokens goes on with, each branch in blocks of its own after those of the text."""
+        if len(part.tokens):
+            return []
+        sequence: Any = part.sequence
+        length, first = sequence.length, sequence.length // self._size
+        found = branches_of(part.tree, known_rows(part), length)
+        ends = [branch.length + max(self.least, len(branch.nodes)) for branch in found]
+        self._make_room(sum(-(-end // self._size) - first for end in (*ends, length + len(part.tree))) + len(found))
+        self.blocks.own(sequence.table, length, length + len(part.tree))
+        for branch, end in zip(found, ends, strict=True):
+            branch.table = self.blocks.share(sequence.table[:first])
+            self.blocks.own(branch.table, length, end)
+            if length % self._size:
+                self._copy(sequence.table, branch.table, np.arange(first * self._size, length))
+            offsets = sequence.grown.offsets[branch.path]
+            self._copy(sequence.table, branch.table, length + offsets, length + np.arange(len(offsets)))
+        return found
+
+    def _hold_branches(
+        self, part: Part, branches: Sequence[Branch], given: Sequence[Rows], logits: Logits
+    ) -> tuple[NDArray[np.bool_], Logits]:
+        """The new nodes of a part lie after those that it goes on from."""
+        sequence: Any = part.sequence
+        known = known_rows(part)
+        grown = sequence.grown.and_then(part.tree, branches, given)
+        for branch, rows in zip(branches, given, strict=True):
+            places = np.concatenate([[0], rows.places])
+            to = sequence.length + grown.offsets[branch.nodes]
+            self._copy(branch.table, sequence.table, branch.length + places, to)
+        nodes = [node for branch in branches for node in branch.nodes]
+        if nodes != sorted(nodes):
+            logits = logits[np.argsort(nodes)]
+        sequence.hold(part.tree, grown)
+        return grown.sure[known:], logits
+
+    def _copy(
+        self, table: Sequence[int], to_table: Sequence[int], rows: NDArray[np.int64],
+        to: NDArray[np.int64] | None = None,
+    ) -> None:  # fmt: skip
+        """Keys and values of these rows of one table into those of another; `to`: the same."""
+        to = rows if to is None else to
+        blocks, others = np.array(table)[rows // self._size], np.array(to_table)[to // self._size]
+        for buffer in self._buffers.values():
+            buffer[:, others, :, to % self._size] = buffer[:, blocks, :, rows % self._size]
 
     def move(self, sequence: PagedSequence, rows: Sequence[int]) -> None:
         """These of the rows after the text continue it, in order; `rows` ascends."""

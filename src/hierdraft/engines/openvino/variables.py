@@ -124,8 +124,8 @@ class Variables:
         given |= {SLIDING_MASK: sliding, MASK: full if SLIDING_MASK in self._names else sliding}
         return [given[name] for name in self._names]
 
-    def score(self, parts: Sequence[Part], size: int) -> list[tuple[Rows, Logits]]:
+    def score(self, parts: Sequence[Part], size: int) -> list[tuple[NDArray[np.bool_], Logits]]:
         """See `Pool`."""
         spare = size - sum(len(part.tokens) + len(part.tree) for part in parts)
         given = [rows_of(part, spare if part is parts[-1] else 0) for part in parts]
-        return [(rows, rows.sequence.score(rows)) for rows in given]
+        return [(rows.plain, rows.sequence.score(rows)) for rows in given]
