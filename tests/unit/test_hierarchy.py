@@ -13,11 +13,12 @@ from hierdraft.databases.hashchain import LOOK_BACK, ORDERS, HashChains
 from hierdraft.databases.recycled import TOP, make_successors, note_successors
 from hierdraft.databases.suffixarray import END, LONGEST, Index, follow_all, shelve
 from hierdraft.databases.suffixsort import build
-from hierdraft.drafting.hierarchy.cells import CELLS
+from hierdraft.drafting.hierarchy.cells import BUCKETS, CELLS
 from hierdraft.drafting.hierarchy.evidence import TOKENS, Weights, initial_weights
 from hierdraft.drafting.hierarchy.grow import LAZY, Sources, grow, make_space
 from hierdraft.drafting.hierarchy.lookups import OCCURRENCES
 from hierdraft.drafting.hierarchy.method import HierarchyMethod
+from hierdraft.drafting.hierarchy.opinions import CHOICES, Opinions, put_opinions
 from hierdraft.errors import UsageError
 from hierdraft.levels import code_of
 from hierdraft.protocols import Budget, Request, Step
@@ -115,17 +116,39 @@ SUCCESSORS = st.dictionaries(
 )
 
 
+THOUGHTS = st.lists(
+    st.tuples(st.integers(0, 9), st.integers(0, BUCKETS - 1)), max_size=CHOICES, unique_by=lambda one: one[0]
+)
+OPINIONS = st.dictionaries(st.lists(st.integers(0, 4), max_size=4).map(tuple), THOUGHTS, max_size=12)
+
+
+def scored_by(opinions: dict[tuple[int, ...], list[tuple[int, int]]], space: Opinions) -> None:
+    """Puts opinions about paths into a space: where a path is a node's, it and all above it were scored."""
+    if not opinions:
+        return
+    paths = sorted({path[:n] for path in opinions for n in range(1, len(path) + 1)}, key=len)
+    number = {(): -1} | {path: node for node, path in enumerate(paths)}
+    ids = np.full((len(paths) + 1, CHOICES), -1, dtype=np.int32)
+    buckets = np.zeros((len(paths) + 1, CHOICES), dtype=np.uint8)
+    for path, thoughts in opinions.items():
+        for rank, (token, bucket) in enumerate(thoughts):
+            ids[number[path] + 1, rank], buckets[number[path] + 1, rank] = token, bucket
+    put_opinions(space, [path[-1] for path in paths], [number[path[:-1]] for path in paths], ids, buckets)
+
+
 @given(
-    TEXT, PACK, st.integers(-1, 60), PACK, PACK, st.lists(PACK, max_size=2), SUCCESSORS,
+    TEXT, PACK, st.integers(-1, 60), PACK, PACK, st.lists(PACK, max_size=2), SUCCESSORS, OPINIONS,
     st.integers(0, 20), st.integers(1, 6), st.integers(0, 2**32 - 1),
 )  # fmt: skip
 def test_the_tree_is_that_of_a_slow_twin(
     context: list[int], reference: list[int], expected: int, recent: list[int], further: list[int],
     packs: list[list[int]],
-    successors: dict[tuple[int, int], tuple[list[int], bool]], nodes: int, depth: int, seed: int,
+    successors: dict[tuple[int, int], tuple[list[int], bool]],
+    opinions: dict[tuple[int, ...], list[tuple[int, int]]], nodes: int, depth: int, seed: int,
 ) -> None:  # fmt: skip
     levelled = list(zip(packs, (MODEL, STATISTICS), strict=False))
-    texts = Texts(context, reference, min(expected, len(reference) - 1), recent, further, levelled, successors)
+    place = min(expected, len(reference) - 1)
+    texts = Texts(context, reference, place, recent, further, levelled, successors, opinions)
     check_against_twin(texts, nodes, depth, seed)
 
 
@@ -159,7 +182,8 @@ def check_against_twin(texts: Texts, nodes: int, depth: int, seed: int) -> None:
     weights = random_weights(seed)
     read, kept = sources(texts)
     context, packs = texts.context, texts.packs
-    space = make_space(max(1, nodes), len(packs))
+    space = make_space(max(80, nodes), len(packs))
+    scored_by(texts.opinions, space.opinions)
     n = grow(read, np.array(context[-ORDERS:], dtype=np.int32), weights, space, nodes, depth, 0.001)
     tree = DraftTree.build(
         space.tokens[:n].copy(),

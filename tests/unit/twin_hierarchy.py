@@ -16,6 +16,7 @@ from hierdraft.drafting.hierarchy.cells import (
     SKIP,
     SOURCES,
     cell_of,
+    opinion_cell,
     rank_cell,
     source_of,
     strength_of,
@@ -33,7 +34,10 @@ FURTHER = code_of("draft")
 
 @dataclass
 class Texts:
-    """What is drafted from: texts, packs (tokens, level), successors (previous or -1, token) -> (ids, confirmed)."""
+    """What is drafted from: texts, packs (tokens, level), successors (previous or -1, token) -> (ids, confirmed).
+
+    `opinions`: path -> (token, bucket) of what a model thinks comes after it, likeliest first.
+    """
 
     context: list[int]
     reference: list[int] = field(default_factory=list)
@@ -42,6 +46,7 @@ class Texts:
     further: list[int] = field(default_factory=list)
     packs: Sequence[tuple[list[int], int]] = ()
     successors: dict[tuple[int, int], tuple[list[int], bool]] = field(default_factory=dict)
+    opinions: dict[tuple[int, ...], list[tuple[int, int]]] = field(default_factory=dict)
 
 
 Note = tuple[int, int, int]
@@ -156,6 +161,8 @@ def row_notes(texts: Texts, path: list[int], reach: float, hurried: bool) -> tup
         found, longest = in_pack(pack, level, whole, len(path), 0.0 if hurried else reach)
         notes += found
         far = max(far, longest)
+    thought = enumerate(texts.opinions.get(tuple(path), []))
+    notes += [(token, opinion_cell(FURTHER, rank, bucket), 0) for rank, (token, bucket) in thought]
     if hurried:
         notes = [note for note in notes if source_of(note[1]) < SKIP]
     return notes, near, far

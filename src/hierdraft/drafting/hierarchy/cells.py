@@ -8,6 +8,8 @@ worth is learned (`calibration.py`).
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -61,6 +63,15 @@ def rank_cell(source: int, order: int, rank: int, confirmed: bool) -> int:
 
 
 @njit(nogil=True)
+def opinion_cell(source: int, rank: int, bucket: int) -> int:
+    """Cell of a model's opinion: the continuation that it thinks the `rank`-th likeliest (0: the likeliest).
+
+    bucket   of its log probability, see `opinion_buckets`
+    """
+    return (source * ORDERS + rank) * PER_LOOK + 2 * bucket
+
+
+@njit(nogil=True)
 def source_of(cell: int) -> int:
     """Which source a cell belongs to."""
     return cell // (ORDERS * PER_LOOK)
@@ -74,6 +85,18 @@ def strength_of(cell: int) -> int:
 
 STRENGTHS = 1 + ORDERS * SHARES
 """Values of `strength_of`, and 0 for a level that does not know the continuation."""
+
+
+BUCKETS = PER_LOOK // 2
+"""Kinds of opinions of one rank."""
+
+_PER_NAT = 5.0
+
+
+def opinion_buckets(logprobs: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
+    """Natural log probabilities of a model's opinions as numbers below `BUCKETS`, a fifth of a nat each."""
+    found: NDArray[np.uint8] = np.clip(-_PER_NAT * logprobs, 0, BUCKETS - 1).astype(np.uint8)
+    return found
 
 
 def prior() -> NDArray[np.float64]:
@@ -92,4 +115,6 @@ def prior() -> NDArray[np.float64]:
     table[code_of("reference"), ..., 1] = np.maximum(0.9, table[code_of("reference"), ..., 1])
     ranks = 0.5 / (1.0 + np.arange(PER_LOOK // 2)) ** 1.2
     table[code_of("recycled")] = np.repeat(ranks, 2).reshape(COUNTS, SHARES, 2)
+    thought = np.exp(-(np.arange(BUCKETS) + 0.5) / _PER_NAT)
+    table[code_of("draft")] = np.repeat(thought, 2).reshape(COUNTS, SHARES, 2)
     return table.reshape(CELLS)

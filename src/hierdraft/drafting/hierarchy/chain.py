@@ -29,7 +29,7 @@ def best_chain(
     hurried   ask each row less; and after a token of probability `SURE` run on without asking, as a text that
               holds the last `ORDERS` tokens did
     """
-    begin(sources, suffix, space.rows)
+    begin(sources, suffix, space)
     evidence, text, rows = space.evidence, sources.context, space.rows
     bare = is_bare(text)
     if bare and not hurried:  # the row above the first is for skip looks
@@ -50,7 +50,7 @@ def best_chain(
         _append(space, made, evidence.token[made, best], reach, evidence.level[made, best])
         if made + 1 == depth:
             break
-        extend_suffix(rows, made, made + 1, space.tokens[made])
+        extend_suffix(space, made, made + 1, space.tokens[made])
         if bare:
             look(text.tokens, sources.length, rows.suffix[made + 1], rows.known[made + 1], space.near, made + 1)
         if hurried and prob >= SURE:

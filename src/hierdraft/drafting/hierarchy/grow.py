@@ -36,6 +36,7 @@ from hierdraft.drafting.hierarchy.lookups import (
     make_rows,
     skip_in_pack,
 )
+from hierdraft.drafting.hierarchy.opinions import Opinions, ask_opinions, heard_below, make_opinions
 from hierdraft.drafting.hierarchy.scans import Near, age_in_context, ask_context, make_near
 from hierdraft.kernels import njit
 from hierdraft.levels import code_of
@@ -85,6 +86,7 @@ class Space(NamedTuple):
     """Everything `grow` writes to; `pool.py` has many of them in one.
 
     tokens, parents, prob, level, depth   the nodes, in order
+    opinions   what a small model thinks, which is read only
     """
 
     tokens: NDArray[np.int32]
@@ -97,6 +99,7 @@ class Space(NamedTuple):
     pending: Pending
     found: Found
     near: Near
+    opinions: Opinions
 
 
 def make_space(nodes: int, packs: int) -> Space:
@@ -107,6 +110,7 @@ def make_space(nodes: int, packs: int) -> Space:
     return Space(
         ints[0], ints[1], np.empty(nodes, dtype=np.float32), np.empty(nodes, dtype=np.uint8), ints[2],
         make_rows(nodes + 1, packs), make_evidence(nodes + 1), pending, make_found(), make_near(),
+        make_opinions(nodes),
     )  # fmt: skip
 
 
@@ -184,6 +188,8 @@ def expand(sources: Sources, space: Space, weights: Weights, row: int, depth: in
         far = max(far, ask_pack(sources.shelf, pack, rows, row, space.parents, reach, found, evidence, weights))
         if not hurried:
             skip_in_pack(sources.shelf, pack, rows, row, space.parents, found, evidence, weights)
+    if rows.heard[row] >= 0:
+        ask_opinions(space.opinions, rows.heard[row], row, evidence, weights)
     for slot in range(evidence.held[row]):
         evidence.age[row, slot] = age_in_context(sources.context, sources.length, evidence.token[row, slot], AGES)
     evidence.none[row] = near * (ORDERS + 1) + far
@@ -198,7 +204,7 @@ def grow(sources: Sources, suffix: Any, weights: Weights, space: Space, nodes: i
     least    candidates with a lower path probability are dropped
     """
     sources, space, weights = borrow_record(sources), borrow_record(space), borrow_record(weights)  # the caller's own
-    begin(sources, suffix, space.rows)
+    begin(sources, suffix, space)
     evidence, top = space.evidence, space.pending
     evidence.held[:] = -1
     size = _push(top, 0, 1.0, 0, _EXPAND)
@@ -210,7 +216,7 @@ def grow(sources: Sources, suffix: Any, weights: Weights, space: Space, nodes: i
             below = 0
             if row > 0:
                 reach, below = space.prob[row - 1], space.depth[row - 1]
-                extend_suffix(space.rows, space.parents[row - 1] + 1, row, space.tokens[row - 1])
+                extend_suffix(space, space.parents[row - 1] + 1, row, space.tokens[row - 1])
             expand(sources, space, weights, row, below, False)
             for candidate in range(evidence.held[row]):
                 prob = reach * evidence.prob[row, candidate]
@@ -229,9 +235,10 @@ def grow(sources: Sources, suffix: Any, weights: Weights, space: Space, nodes: i
 
 
 @njit(nogil=True)
-def begin(sources: Sources, suffix: Any, rows: Rows) -> None:
+def begin(sources: Sources, suffix: Any, space: Space) -> None:
     """Row 0 is the committed text, the row after the last one the text without its last token."""
-    known = len(suffix)
+    rows, known = space.rows, len(suffix)
+    rows.heard[0] = 0 if space.opinions.scored[0] else -1
     rows.known[0] = known
     rows.suffix[0, :known] = suffix
     for pack in range(len(sources.shelf.length)):
@@ -246,8 +253,10 @@ def begin(sources: Sources, suffix: Any, rows: Rows) -> None:
 
 
 @njit(nogil=True, forceinline=True)
-def extend_suffix(rows: Rows, parent_row: int, row: int, token: int) -> None:
+def extend_suffix(space: Space, parent_row: int, row: int, token: int) -> None:
     """The suffix of `row` is its parent's with `token` appended, the oldest token dropped when full."""
+    rows = space.rows
+    rows.heard[row] = heard_below(space.opinions, rows.heard[parent_row], token)
     rows.low[row] = -1  # every pack, every suffix length
     known = rows.known[parent_row]
     if known == ORDERS:

@@ -53,6 +53,7 @@ class Rows(NamedTuple):
                 yet. The last entry belongs to the text without its last token, the parent of row 0
     longest     int32[rows + 1, packs]: the longest suffix that occurs in the pack
     wider       int32[rows + 1, packs]: a length below `longest`; all longer suffixes that occur have the same range
+    heard       int32[rows]: which of the rows that a model has an opinion about is this one, -1: none
     """
 
     suffix: NDArray[np.int32]
@@ -61,6 +62,7 @@ class Rows(NamedTuple):
     high: NDArray[np.int32]
     longest: NDArray[np.int32]
     wider: NDArray[np.int32]
+    heard: NDArray[np.int32]
 
 
 def make_found() -> Found:
@@ -72,12 +74,15 @@ def make_found() -> Found:
 def make_rows(rows: int, packs: int) -> Rows:
     """Room for a tree of `rows` rows over `packs` packs."""
     ranges = np.zeros((2, rows + 1, packs, DEEPEST + 1), dtype=np.int32)
+    longest, wider = np.zeros((2, rows + 1, packs), dtype=np.int32)
     return Rows(
         np.empty((rows, ORDERS), dtype=np.int32),
         np.empty(rows, dtype=np.int32),
         ranges[0],
         ranges[1],
-        *np.zeros((2, rows + 1, packs), dtype=np.int32),
+        longest,
+        wider,
+        np.full(rows, -1, dtype=np.int32),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from threading import RLock
@@ -13,12 +14,15 @@ from hierdraft.databases.levels import Databases
 from hierdraft.databases.recycled import TOP, RecycledLevel, make_successors
 from hierdraft.drafting.hierarchy.calibration import Calibration, file_of
 from hierdraft.drafting.hierarchy.further import FurtherLevels
+from hierdraft.drafting.hierarchy.opinions import put_opinions
+from hierdraft.drafting.hierarchy.second import SecondOpinion
 from hierdraft.drafting.hierarchy.serve import Asks, Manner, Shared
 from hierdraft.drafting.hierarchy.session import HierarchySession, note_runner_ups
 from hierdraft.drafting.hierarchy.slots import Slots
-from hierdraft.errors import UsageError
+from hierdraft.drafting.models.opened import open_drafter
+from hierdraft.errors import DraftWarning, UsageError, failed_at
 from hierdraft.levels import askable_levels, asked_levels
-from hierdraft.protocols import Budget, Request, Setup, Wants
+from hierdraft.protocols import Budget, Opened, Request, Setup, Wants
 from hierdraft.tree import DraftTree, Int32
 
 Ask: TypeAlias = tuple[HierarchySession, Int32, Budget]
@@ -43,14 +47,17 @@ class HierarchyMethod:
     uses_databases = True
 
     def __init__(
-        self, levels: tuple[str, ...] = _ALL, least: float = 0.002, calibration: str = "default", threads: int = 2
-    ) -> None:
+        self, levels: tuple[str, ...] = _ALL, least: float = 0.002, calibration: str = "default", threads: int = 2,
+        draft: str | None = None, ask: Literal["pays", "always"] = "pays",
+    ) -> None:  # fmt: skip
         """Raises UsageError for unknown levels.
 
         levels        which levels are drafted from; `default` stands for these (docs/extending.md has more)
         least         path probability below which nothing is drafted
         calibration   `default`: continue from what was learned before; `none`: begin with the prior
         threads       how many draft at once, where there are enough requests
+        draft         a small model with the target's vocabulary that has an opinion about the trees: level `draft`
+        ask           when it is asked: where that `pays`, or `always`
         """
         if "default" in levels:
             levels = tuple(dict.fromkeys((*_ALL, *(level for level in levels if level != "default"))))
@@ -60,9 +67,14 @@ class HierarchyMethod:
             raise UsageError(f"The calibration is 'default' or 'none', not {calibration!r}.")
         if threads < 1:
             raise UsageError(f"The number of threads must be at least 1, not {threads}.")
-        self.levels = frozenset(levels)
+        asked = levels if draft is None else (*levels, "draft")
+        self.levels = frozenset(asked)
+        self.draft, self._always = draft, ask == "always"
+        self.second: SecondOpinion | None = None
+        """The small model, where there is one."""
+        self._opened: Opened | None = None
         self.least = least
-        self.calibration = Calibration(levels)
+        self.calibration = Calibration(asked)
         self.databases = Databases()
         self.recycled = RecycledLevel()
         self._nothing = make_successors(0)
@@ -95,6 +107,9 @@ class HierarchyMethod:
             self.levels -= {"recycled"}
         if self._learns and self._stored is not None:
             self.calibration.read(self._stored)
+        if self.draft is not None:
+            self._opened = open_drafter(self.draft, setup)
+            self.second = SecondOpinion(self._opened.engine, setup.vocab_size, always=self._always)
 
     def open(self, request: Request) -> HierarchySession:
         """Index the prompt and the reference. Raises UsageError for an invalid namespace name."""
@@ -104,11 +119,41 @@ class HierarchyMethod:
     def propose_all(self, asks: Sequence[Ask]) -> list[DraftTree]:
         """A tree for each of several sessions of this method, none of them twice: see `Session.propose`."""
         with self.lock:
-            return self.serve(asks)
+            trees = self.serve(asks)
+            return trees if self.second is None else self._heard(self.second, asks, trees)
+
+    def _heard(self, second: SecondOpinion, asks: Sequence[Ask], trees: list[DraftTree]) -> list[DraftTree]:
+        """The trees, those about which the model is asked grown again."""
+        found = {place: session.tail for place, (session, _, budget) in enumerate(asks) if budget.nodes > 0}
+        able = [place for place, tail in found.items() if tail is not None]
+        wanted = second.wanted([trees[place] for place in able], [asks[place][2] for place in able])
+        chosen = [able[place] for place in wanted]
+        if not chosen:
+            return trees
+        tails = [tail for tail in map(found.get, chosen) if tail is not None]
+        before = [trees[place] for place in chosen]
+        try:
+            told = second.ask(tails, [asks[place][1] for place in chosen], before)
+        except Exception as error:  # noqa: BLE001 - whatever the model's engine raises, the look-ups are there
+            what = f"The model {self.draft!r} failed and is not asked any more: {failed_at(error)}."
+            warnings.warn(what, DraftWarning, stacklevel=2)
+            self.second = None
+            return trees
+        for place, tree, (ids, bucket) in zip(chosen, before, told, strict=True):
+            put_opinions(self.slots.opinions(asks[place][0].slot), tree.tokens, tree.parents, ids, bucket)
+        after = self.serve([asks[place] for place in chosen])
+        for place, old, new in zip(chosen, before, after, strict=True):
+            self.slots.opinions(asks[place][0].slot).scored[0] = 0
+            second.learn(old, new, asks[place][2])
+            trees[place] = new
+        return trees
 
     def close(self) -> None:
         """Store what was learned about drafting, where there is a place for it; a failure is a warning."""
         self.slots.close()
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = self.second = None
         if self._stored is not None and self._learns:
             self.calibration.save(self._stored)
 

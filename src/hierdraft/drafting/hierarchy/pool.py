@@ -2,8 +2,8 @@
 
 Compiled calls read and write these for any number of requests at a time (`serve.py`); `slots.py` hands slots out.
 
-A slot for trees of N nodes takes (N + 1) * `ROW_BYTES` + 17 * N + 300 bytes, and 190 for each pack; a thread's work
-space (N + 1) * (`ROW_BYTES` + 640) + 131,000 bytes, and 208 * (N + 2) for each pack. The text of a request takes 68 to
+A slot for trees of N nodes takes (N + 1) * `ROW_BYTES` + 65 * N + 350 bytes, and 190 for each pack; a thread's work
+space (N + 1) * (`ROW_BYTES` + 650) + 131,000 bytes, and 208 * (N + 2) for each pack. The text of a request takes 68 to
 100 bytes a token with its index, 4 without; it is let go of when the request is over.
 """
 
@@ -100,8 +100,8 @@ class Packed(NamedTuple):
 class Pool(NamedTuple):
     """All requests, and a `Space` for each.
 
-    space   its nodes and evidence have the slots before their own dimensions, and then a place for each thread, for
-            evidence that is not kept; all its other arrays have the threads before theirs
+    space   its nodes, evidence and opinions have the slots before their own dimensions, and then a place for each
+            thread, for evidence that is not kept; all its other arrays have the threads before theirs
     """
 
     state: Packed
@@ -146,13 +146,12 @@ def make_pool(sizes: Sizes) -> Pool:
     )  # fmt: skip
     one = make_space(nodes, packs)
     many = {
-        name: _repeated(part, slots + threads if name in (*_NODES, "evidence") else threads)
-        for name, part in one._asdict().items()
+        name: _repeated(part, slots + threads if name in _KEPT else threads) for name, part in one._asdict().items()
     }
     return Pool(state, Space(**many))
 
 
-_NODES = ("tokens", "parents", "prob", "level", "depth")
+_KEPT = ("tokens", "parents", "prob", "level", "depth", "evidence", "opinions")
 
 
 def _repeated(part: Any, count: int) -> Any:

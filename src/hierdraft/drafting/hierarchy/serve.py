@@ -233,4 +233,5 @@ def _space_of(pool: Space, slot: int, work: int, thread: int) -> Any:
         borrow(pool.tokens)[slot], borrow(pool.parents)[slot], borrow(pool.prob)[slot], borrow(pool.level)[slot],
         borrow(pool.depth)[slot], slot_of(pool.rows, thread), slot_of(pool.evidence, work),
         slot_of(pool.pending, thread), slot_of(pool.found, thread), slot_of(pool.near, thread),
+        slot_of(pool.opinions, slot),
     )  # fmt: skip

@@ -33,6 +33,7 @@ class HierarchySession:
 
     slot     its place in the method's pool, -1 once it is over
     shared   what it shares with the others of its namespace
+    tail     its text in the small model's engine, where there is one
     noted    what the target thought of and the recycled level was not yet told: for each step the two tokens before its
              tree, the tree's tokens and parents, and the runner-ups of all its rows
     """
@@ -50,6 +51,7 @@ class HierarchySession:
         self._useful: list[set[int]] = [set() for _ in range(self._shelves.grown)]
         self._further = method.take_further()
         self._further.start(request)
+        self.tail = method.second.open(request.namespace) if method.second is not None else None
         self._begin("context" in levels, "reference" in levels)
 
     def _begin(self, keeps: bool, expects: bool) -> None:
@@ -134,6 +136,8 @@ class HierarchySession:
         finally:
             method.give_back(self.slot, self._further)
             self.slot = -1
+            if self.tail is not None:
+                self.tail.close()
         for pack, places in zip(self._shelves.packs, self._useful, strict=False):
             method.databases.touch(self._request.namespace, pack, places)
 

@@ -9,6 +9,8 @@ import numpy as np
 
 from hierdraft.databases.hashchain import ORDERS, UNWRITTEN, Chains, insert, make_chains
 from hierdraft.databases.levels import Shelves
+from hierdraft.databases.memory import slot_of
+from hierdraft.drafting.hierarchy.opinions import Opinions
 from hierdraft.drafting.hierarchy.pool import Pool, Sizes, Texts, copy_into, make_pool, requests_of
 from hierdraft.drafting.hierarchy.scans import BLOCK, SHORT, is_bare
 from hierdraft.drafting.hierarchy.serve import Asks, Manner, Shared, draft_slots, learn_slots, serve_slots
@@ -131,6 +133,11 @@ class Slots:
     def holding(self, slot: int) -> Holding:
         """What a slot holds; `further` may be changed, with `put_texts` after that."""
         return self._held[slot]
+
+    def opinions(self, slot: int) -> Opinions:
+        """Where a model's opinions about a slot's tree are: read while it is grown again, and to be emptied then."""
+        opinions: Opinions = slot_of(self.pool.space.opinions, slot)
+        return opinions
 
     def give(self, slot: int) -> None:
         """A request is over: let go of all its texts."""

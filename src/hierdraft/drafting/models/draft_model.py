@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from time import perf_counter
 from typing import Any, Literal
 
+from hierdraft.drafting.models.opened import open_drafter
 from hierdraft.drafting.models.plans import Acceptance, Shape, Trials
 from hierdraft.drafting.models.session import Drafting, ModelSession
 from hierdraft.errors import UsageError
@@ -55,13 +56,7 @@ class DraftModelMethod:
 
     def attach(self, setup: Setup) -> None:
         """Load the model. Raises UsageError for one that cannot draft for this target, and what loading raises."""
-        if setup.open_engine is None:
-            raise UsageError("The method draft-model loads a second model, and here is no way to do that.")
-        opened = setup.open_engine(self.draft)
-        reason = _misfit(opened, setup)
-        if reason:
-            opened.close()
-            raise UsageError(f"The model {self.draft!r} cannot draft for this one: {reason}.")
+        opened = open_drafter(self.draft, setup)
         self.close()
         self._opened, self.vocab_size = opened, setup.vocab_size
         self.shape = Shape(self.shape.width, self.shape.depth, chain=not opened.engine.offers.extends)
@@ -128,15 +123,3 @@ class DraftModelMethod:
 def _known(part: Part) -> int:
     """Nodes of a part that were scored before."""
     return len(getattr(part.sequence, "tree", ())) if len(part.tokens) == 0 else 0
-
-
-def _misfit(opened: Opened, setup: Setup) -> str:
-    """Why a model cannot draft for a target, empty where it can."""
-    engine, size = opened.engine, setup.vocab_size
-    if not engine.offers.trees:
-        return "it keeps recurrent states, which cannot follow drafts that are dropped"
-    if opened.tokenizer and setup.tokenizer:
-        return "" if opened.tokenizer == setup.tokenizer else "its tokenizer is another, so its ids mean other text"
-    if size is not None and size != engine.vocab_size:
-        return f"it has {engine.vocab_size} token ids, this one {size}"
-    return ""

@@ -72,7 +72,8 @@ class Grown:
     def of(cls, rows: Rows | None) -> Grown:
         """What the rows of a forward with text have left; None: nothing."""
         if rows is None:
-            return cls(*np.zeros((2, 0), dtype=np.int64), np.zeros(0, dtype=np.bool_))
+            none = np.zeros(0, dtype=np.int64)
+            return cls(none, none, np.zeros(0, dtype=np.bool_))
         count = len(rows.places)
         return cls(rows.tokens[rows.places], rows.places - rows.text, rows.plain[len(rows.plain) - count :])
 

@@ -24,8 +24,9 @@ from hierdraft.engines.measure import CHECK, attends_as_told, measured_costs
 from hierdraft.engines.openvino.calls import in_calls
 from hierdraft.engines.openvino.files import Facts, graph_file
 from hierdraft.engines.openvino.margin import promise_of
-from hierdraft.engines.openvino.paged import PagedSequence, Pool
+from hierdraft.engines.openvino.paged import Pool
 from hierdraft.engines.openvino.pagedgraph import LEAST, paged
+from hierdraft.engines.openvino.pagedsequence import PagedSequence
 from hierdraft.engines.openvino.runtime import openvino
 from hierdraft.engines.openvino.variables import Variables, VariablesSequence
 from hierdraft.engines.sequences import check_parts, new_rows

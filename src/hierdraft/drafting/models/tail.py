@@ -1,0 +1,58 @@
+"""A text in a drafter's engine that follows the target's: what it has scored it does not score again."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hierdraft.protocols import Engine, EngineSequence, Part
+from hierdraft.tree import DraftTree, Int32
+
+CHUNK = 2048
+"""Most tokens that are read in a forward."""
+
+_NOTHING = DraftTree.empty()
+
+
+class Tail:
+    """One text. It is read when it is first asked about."""
+
+    def __init__(self, engine: Engine, namespace: str) -> None:
+        """Nothing of it is held yet; texts of one namespace may share what they begin with."""
+        self._engine, self._namespace = engine, namespace
+        self._sequence: EngineSequence | None = None
+        self._tree = _NOTHING
+
+    def part(self, tokens: Int32, tree: DraftTree) -> Part:
+        """What is to be scored for a tree below `tokens` int32[L], of which earlier parts have had the beginning.
+
+        Of the tree before, the nodes are kept that the text has gone through since. The last token is always scored:
+        its row is the tree's first.
+        """
+        if self._sequence is None:
+            self._sequence = self._engine.open(tokens[:-1], reuse=self._namespace)
+        sequence = self._sequence
+        if sequence.length >= len(tokens):  # an interrupted step was taken back
+            sequence.rewind(len(tokens) - 1)
+        else:
+            sequence.commit(self._came(tokens[sequence.length : -1]))
+        while len(tokens) - sequence.length > CHUNK:
+            piece = np.array(tokens[sequence.length : sequence.length + CHUNK])
+            self._engine.forward([Part(sequence, piece, _NOTHING, 0)])
+        self._tree = tree
+        return Part(sequence, np.array(tokens[sequence.length :]), tree)
+
+    def _came(self, tokens: Int32) -> list[int]:
+        """The nodes of the last tree that these tokens go through."""
+        path, node = list[int](), -1
+        for token in tokens.tolist():
+            below = [child for child in self._tree.children(node) if self._tree.tokens[child] == token]
+            if not below:
+                break
+            node = below[0]
+            path.append(node)
+        return path
+
+    def close(self) -> None:
+        """Let go of the text."""
+        if self._sequence is not None:
+            self._sequence.close()

@@ -1,0 +1,175 @@
+"""A small model's opinion about the trees of the hierarchy: whether it is asked, and what comes of it."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hierdraft.databases.levels import Databases
+from hierdraft.decoding.loop import Options, decode, open_request
+from hierdraft.decoding.scheduler import Scheduler, Ticket
+from hierdraft.drafting.budget import AutoBudget, FixedBudget
+from hierdraft.drafting.hierarchy.method import HierarchyMethod
+from hierdraft.drafting.hierarchy.second import OpinionWorth, best_size
+from hierdraft.drafting.models.tail import Tail
+from hierdraft.drafting.plain import PlainMethod
+from hierdraft.engines.toy import ToyEngine
+from hierdraft.errors import DraftWarning, UsageError
+from hierdraft.levels import code_of
+from hierdraft.protocols import Opened, Setup
+from hierdraft.tree import DraftTree
+from tests.lossless.harness import fresh, run
+
+PROMPT = [1, 2, 3, 4, 5, 1, 2, 3]
+
+
+def test_the_best_size_is_that_of_trying_all() -> None:
+    chance = np.random.default_rng(2)
+    for _ in range(50):
+        prob = np.sort(chance.random(int(chance.integers(0, 12))).astype(np.float32))[::-1]
+        dear = float(chance.uniform(0.0, 0.3))
+        rates = [(1 + float(prob[:n].astype(np.float64).sum())) / (1 + dear * n) for n in range(len(prob) + 1)]
+        best = int(np.argmax(rates))
+        tokens, seconds, rate = best_size(prob, lambda rows, dear=dear: 1 + dear * (rows - 1))
+        assert (seconds, rate) == pytest.approx((1 + dear * best, rates[best]))
+        assert tokens == pytest.approx(rates[best] * seconds)
+    assert best_size(np.array([0.5, 0.25], dtype=np.float32), lambda _: 0.0) == (1.75, 0.0, 0.0)
+
+
+def test_what_never_helps_is_asked_ever_more_rarely_and_what_helps_always() -> None:
+    worth = OpinionWorth()
+    assert worth.pays(1.2, 0.0, 1.0)  # costs are not known
+    asked = {"useless": 0, "useful": 0}
+    for _ in range(2000):
+        if worth.pays(1.2, 1.0, 0.05):
+            asked["useless"] += 1
+            worth.learn(1.2, 1.0, 1.0)
+        if worth.pays(2.2, 1.0, 0.05):
+            asked["useful"] += 1
+            worth.learn(2.2, 1.0, 1.3)
+    assert asked["useful"] == 2000
+    assert 20 < asked["useless"] < 60
+    assert OpinionWorth().pays(1.2, 1.0, 0.5) is False  # dearer than anybody hopes: not even tried
+
+
+def test_what_comes_to_help_is_found_out() -> None:
+    worth, asked = OpinionWorth(), 0
+    for turn in range(4000):
+        if worth.pays(1.2, 1.0, 0.05):
+            asked += turn >= 3000
+            worth.learn(1.2, 1.0, 1.0 if turn < 1000 else 1.5)
+    assert asked == 1000
+
+
+class Counting(ToyEngine):
+    """Counts the rows that it scores."""
+
+    rows = 0
+
+    def forward(self, parts: Any) -> Any:
+        self.rows += sum(len(part.tokens) + len(part.tree) for part in parts)
+        return super().forward(parts)
+
+
+def test_a_tail_scores_nothing_twice_and_every_row_as_its_own_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hierdraft.drafting.models.tail.CHUNK", 7)
+    chance = random.Random(4)
+    for trial in range(20):
+        engine = Counting(trial, 12)
+        tail, text = Tail(engine, "default"), [chance.randrange(12) for _ in range(chance.randint(1, 20))]
+        known = held = 0
+        for _ in range(10):
+            size = chance.randint(0, 6)
+            parents = [chance.randint(-1, i - 1) for i in range(size)]
+            tree = DraftTree.build([chance.randrange(12) for _ in range(size)], parents)
+            part = tail.part(np.array(text, dtype=np.int32), tree)
+            logits = engine.forward([part])[0].logits
+            for node in range(-1, size):
+                path = tree.tokens[tree.path(node)].tolist()
+                np.testing.assert_array_equal(logits[node + 1], fresh(ToyEngine(trial, 12), [*text, *path])[-1])
+            assert engine.rows == known + len(text) - held + size
+            known = engine.rows
+            path = tree.tokens[tree.path(chance.randint(-1, size - 1))].tolist() if size else []
+            held = len(text) + len(path)
+            text += [*path, chance.randrange(12)]
+        tail.close()
+
+
+def hybrid(drafter: Any, **settings: Any) -> tuple[HierarchyMethod, list[str]]:
+    """`hierarchy` with a model beside it, and what happened to that."""
+    told: list[str] = []
+
+    def open_engine(name: str) -> Opened:
+        told.append(f"opened {name}")
+        return Opened(drafter, "", lambda: told.append("closed"))
+
+    method = HierarchyMethod(draft="small", **settings)
+    method.attach(Setup(Databases(), drafter.offers, drafter.vocab_size, "", open_engine))
+    return method, told
+
+
+@pytest.mark.parametrize("ask", ["always", "pays"])
+@pytest.mark.parametrize("budget", [1, 8, 40, "auto"])
+def test_a_model_that_knows_the_target_makes_drafts_longer_and_changes_nothing(ask: Any, budget: Any) -> None:
+    target = ToyEngine(3, 32, memory=5)
+    law = AutoBudget if budget == "auto" else lambda: FixedBudget(budget)
+    truth, _ = run(target, PlainMethod(), PROMPT, Options(200))
+    alone, steps = run(target, HierarchyMethod(), PROMPT, Options(200, budget=law()))
+    method, told = hybrid(ToyEngine(3, 32, memory=5), ask=ask)
+    both, fewer = run(target, method, PROMPT, Options(200, budget=law()))
+    assert both == alone == truth
+    if budget != "auto":  # a toy's forward takes no time that drafts could save
+        assert len(fewer) < 0.8 * len(steps)
+        assert sum((step.tree.level == code_of("draft")).sum() for step in fewer) > 0
+    method.close()
+    assert told == ["opened small", "closed"]
+
+
+def test_several_requests_are_asked_about_in_one_forward() -> None:
+    drafter = ToyEngine(3, 32, memory=5)
+    sizes: list[int] = []
+    real = drafter.forward
+    drafter.forward = lambda parts: (sizes.append(len(parts)), real(parts))[1]  # type: ignore[method-assign]
+    method, _ = hybrid(drafter, ask="always")
+    target = ToyEngine(3, 32, memory=5)
+    running = [decode(target, method, [*PROMPT, n], Options(20, budget=FixedBudget(6))) for n in range(3)]
+    assert [len([*one]) > 0 for one in running] == [True] * 3
+    assert set(sizes) == {1}
+    scheduler = Scheduler(target)
+    for n in range(3):
+        scheduler.add(Ticket(open_request(target, method, [*PROMPT, n], Options(20, budget=FixedBudget(6)))))
+    for _ in range(5):
+        scheduler.step(lambda _: True)
+    assert 3 in sizes
+
+
+def test_a_model_that_fails_leaves_the_look_ups() -> None:
+    target, drafter = ToyEngine(3, 32, memory=5), ToyEngine(3, 32, memory=5)
+    calls: list[int] = []
+    real = drafter.forward
+
+    def failing(parts: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 5:
+            raise RuntimeError("the disk is gone")
+        return real(parts)
+
+    drafter.forward = failing  # type: ignore[method-assign]
+    method, told = hybrid(drafter, ask="always")
+    truth, _ = run(target, PlainMethod(), PROMPT, Options(100))
+    with pytest.warns(DraftWarning, match="'small' failed and is not asked any more: RuntimeError: the disk is gone"):
+        got, _ = run(target, method, PROMPT, Options(100, budget=FixedBudget(8)))
+    assert got == truth
+    assert len(calls) == 5
+    method.close()
+    assert told == ["opened small", "closed"]
+
+
+def test_a_model_with_other_ids_is_refused() -> None:
+    method = HierarchyMethod(draft="small")
+    other = ToyEngine(3, 16)
+    with pytest.raises(UsageError, match="cannot draft for this one: it has 16 token ids, this one 32"):
+        method.attach(Setup(Databases(), other.offers, 32, "", lambda _: Opened(other, "", lambda: None)))
