@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from hierdraft.cli.commands import app
 from hierdraft.cli.options import drafting
+from hierdraft.errors import UsageError
 
 COMPLETED = {"--model", "--tokenizer", "--engine", "--dtype", "--method", "--methods", "--draft", "--pack"}
 
@@ -93,3 +94,11 @@ def test_a_model_that_drafts_goes_into_the_methods_name() -> None:
     assert [drafting("draft-model:draft=small", None), drafting("draft-model", "./a/b.gguf")] == [
         "draft-model:draft=small", "draft-model:draft=./a/b.gguf",
     ]  # fmt: skip
+    assert drafting("hierarchy", "small") == "hierarchy:draft=small"
+    assert drafting("hierarchy+draft:ask=always", "small") == "hierarchy:draft=small:ask=always"
+    for method, draft, told in (
+        ("hierarchy+draft", None, "add --draft NAME"), ("suffix", "small", "not with 'suffix'"),
+        ("hierarchy:draft=a", "b", "given twice"), ("hierarchy", "a:b", "without a colon"),
+    ):  # fmt: skip
+        with pytest.raises(UsageError, match=told):
+            drafting(method, draft)

@@ -55,7 +55,7 @@ def run(
 
       hierdraft bench run --dataset spec-bench --limit 10 --temperature 1.0 --out runs/sampled
 
-      hierdraft bench run --methods none,draft-model --model models/larger --draft models/smaller --out runs/drafted
+      hierdraft bench run --methods none,hierarchy+draft --model models/larger --draft models/smaller --out runs/both
     """
     from hierdraft.bench.datasets import load_questions, spread
     from hierdraft.bench.provenance import made_with, questions_digest
@@ -151,9 +151,9 @@ def _report(found: dict[str, Any], audits: dict[str, Audit], out: Path, *, as_js
 
 def _with_draft(methods: Sequence[str], draft: str | None) -> list[str]:
     """Methods with the model that drafts for those that need one. Raises UsageError where none does."""
-    needing = [name for name in methods if name.split(":")[0] == "draft-model"]
+    needing = [name for name in methods if name.split(":")[0] in ("draft-model", options.BESIDE)]
     if draft is not None and not needing:
-        raise UsageError("--draft goes with draft-model: name it among --methods.")
+        raise UsageError(f"--draft goes with draft-model and {options.BESIDE}: name one among --methods.")
     return [options.drafting(name, draft) if name in needing else name for name in methods]
 
 

@@ -41,7 +41,7 @@ Examples:
 
   hierdraft generate "Describe a cat as JSON." --schema animal.json
 
-  hierdraft generate "Tell me a story." --model models/larger --method draft-model --draft models/smaller
+  hierdraft generate "Tell me a story." --model models/larger --draft models/smaller
 
   hierdraft generate --demo
 """

@@ -42,11 +42,14 @@ Methods = Annotated[
 ]
 Draft = Annotated[
     str | None,
-    typer.Option(help="With --method draft-model: the model that drafts.", autocompletion=complete.models),
+    typer.Option(
+        help="A small model that drafts: beside the databases, or alone with --method draft-model.",
+        autocompletion=complete.models,
+    ),
 ]
 DraftOfMethods = Annotated[
     str | None,
-    typer.Option(help="The model that drafts where draft-model is compared.", autocompletion=complete.models),
+    typer.Option(help="The small model of draft-model, and of hierarchy+draft.", autocompletion=complete.models),
 ]
 Packs = Annotated[
     list[Path] | None, typer.Option(help="A pack to draft from; may be repeated.", autocompletion=complete.packs)
@@ -89,15 +92,24 @@ SkipLong = Annotated[bool, typer.Option("--skip-long", help="Leave out turns tha
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
 
 
+BESIDE = "hierarchy+draft"
+"""`hierarchy` with the model that drafts, where several methods are named."""
+
+
 def drafting(method: str, draft: str | None) -> str:
-    """A method's name with the model that drafts, where one was given. Raises UsageError."""
+    """A method's name with the model that drafts, where one was given; `hierarchy+draft` is a name for that.
+
+    Raises UsageError.
+    """
+    name, *given = method.split(":")
+    if name == BESIDE:
+        if draft is None:
+            raise UsageError(f"{BESIDE} needs a model: add --draft NAME.")
+        name = "hierarchy"
     if draft is None:
         return method
-    name, *given = method.split(":")
-    if name == "hierarchy":
-        raise UsageError(f"The hierarchy does not draft with a model yet: write --method draft-model --draft {draft}.")
-    if name != "draft-model":
-        raise UsageError(f"--draft goes with --method draft-model, not with {name!r}.")
+    if name not in ("hierarchy", "draft-model"):
+        raise UsageError(f"--draft goes with the methods hierarchy and draft-model, not with {name!r}.")
     if any(setting.startswith("draft=") for setting in given):
         raise UsageError("The model that drafts is given twice: leave out --draft, or draft= of the method.")
     if not draft or ":" in draft:
