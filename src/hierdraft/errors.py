@@ -122,6 +122,12 @@ class DemoDiffersError(HierdraftError):
     exit_code = 20
 
 
+class TrainingError(HierdraftError):
+    """A drafter cannot be trained: nothing to learn from, a folder of another run, no room for what is written."""
+
+    exit_code = 21
+
+
 def failed_at(error: BaseException) -> str:
     """The error of a plug-in in words: its kind, what it says, and the line of the plug-in that it comes from."""
     frames = traceback.extract_tb(error.__traceback__)

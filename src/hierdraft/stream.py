@@ -187,6 +187,11 @@ class Stream:
             pass
         return self.result
 
+    @property
+    def over(self) -> bool:
+        """Whether nothing more has to be waited for: it was closed, or runs in the background and has ended."""
+        return self._steps.over or self._state not in _ALIVE
+
     def __aiter__(self) -> Stream:
         """For `async for`: of a request that runs in the background."""
         return self

@@ -85,6 +85,12 @@ def test_verify_merge_export_import(folder: Path, tmp_path: Path) -> None:
         (["build", "--text", "ngrams.json", *BARE, "--out", "x"], 2, "Text needs a tokenizer"),
         (["build", "--generate", "ids.jsonl", "--out", "x"], 2, "--generate needs --model"),
         (["build", "--generate", "ids.jsonl", "--model", "smollm2-135m", "--out", "x"], 13, "give the file with --ids"),
+        (["build", "--generate", "x", "--model", "x", "--samples", "3", "--out", "x"], 2, "go with --temperature"),
+        (
+            ["build", "--text", "ids.jsonl", *BARE, "--logprobs", "3", "--out", "x"],
+            2,
+            "--logprobs goes with --generate",
+        ),
         (["build", "--chat", "ids.jsonl", *BARE, "--out", "x"], 2, "Chat logs need a tokenizer"),
         (["build", "--chat", "ids.jsonl", *BARE, "--turns", "mine", "--out", "x"], 2, "--turns must be"),
         (["build", "--chat", "ids.jsonl", *BARE, "--encoding", "klingon", "--out", "x"], 2, "no text encoding that"),

@@ -1,20 +1,26 @@
-"""A model answers prompts in batches: what single greedy decoding says, kept and continued after a stop."""
+"""A model answers prompts, many at a time: what plain decoding says, kept and continued after a stop."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from hierdraft.corpus import answers
-from hierdraft.corpus.answers import answer_prompts, read_prompts
+from hierdraft.corpus.answers import Asked, answer_prompts, read_prompts
 from hierdraft.corpus.chats import Conversation
+from hierdraft.corpus.kept import unpack_top
 from hierdraft.corpus.records import read_records
 from hierdraft.corpus.streams import Reading
+from hierdraft.engines.hf.engine import HFEngine
 from hierdraft.errors import CorpusError
+from hierdraft.language_model import LanguageModel
 from tests.lossless.tiny import VOCABULARY, tiny
 
 PROMPTS = ["a", "bc", "some longer text", "d" * 30, "another one"]
@@ -26,32 +32,45 @@ class Letters:
     chat_template = None
     pad_token_id = None
     eos_token_id = 0
+    all_special_ids: tuple[int, ...] = ()
+    all_special_tokens: tuple[str, ...] = ()
+    clean_up_tokenization_spaces = False
+    added_tokens_decoder: tuple[int, ...] = ()
+
+    def __len__(self) -> int:
+        return VOCABULARY
 
     def __call__(self, text: str, add_special_tokens: bool = True) -> dict[str, list[int]]:
         return {"input_ids": [3 + ord(letter) % (VOCABULARY - 3) for letter in text]}
 
-    def decode(self, ids: list[int], skip_special_tokens: bool) -> str:
+    def decode(self, ids: list[int], skip_special_tokens: bool = True, **_: Any) -> str:
         return "".join(chr(97 + token % 26) for token in ids if token > 5)
 
 
-def asked(*questions: str) -> Conversation:
+def asked_for(*questions: str) -> Conversation:
     return Conversation("f, line 1", [{"role": "user", "content": question} for question in questions])
 
 
+def model_of(**options: Any) -> LanguageModel:
+    found = tiny("llama", dtype=torch.float64)
+    found.generation_config.eos_token_id = [5, 0]
+    return LanguageModel(HFEngine(found, threads=1), Letters(), "tiny", **options)
+
+
 def run(
-    kept: Path, *, batch: int = 2, chats: Sequence[Conversation] | None = None, reading: Reading | None = None
-) -> tuple[list[list[int]], list[tuple[int, int]]]:
-    model = tiny("llama", dtype=torch.float64)
-    model.generation_config.eos_token_id = [5, 0]
+    kept: Path, *, chats: Sequence[Conversation] | None = None, reading: Reading | None = None, batch: int = 2,
+    **asked: Any,
+) -> tuple[list[list[int]], list[tuple[int, int]]]:  # fmt: skip
     told: list[tuple[int, int]] = []
-    said = answer_prompts(
-        model, Letters(), chats or [asked(prompt) for prompt in PROMPTS], kept, reading or Reading(),
-        most=12, batch=batch, report=lambda *done: told.append(done),
-    )  # fmt: skip
+    with closing(model_of(max_requests=batch)) as model:
+        said = answer_prompts(
+            model, chats or [asked_for(prompt) for prompt in PROMPTS], kept, reading or Reading(),
+            Asked(12, **{"waiting": 2 * batch, **asked}), lambda *done: told.append(done),
+        )  # fmt: skip
     return [ids.tolist() for ids in said], told
 
 
-def test_batches_say_what_single_prompts_say(tmp_path: Path) -> None:
+def test_answers_are_those_of_plain_greedy_decoding(tmp_path: Path) -> None:
     model = tiny("llama", dtype=torch.float64)
     model.generation_config.eos_token_id = [5, 0]
     said, told = run(tmp_path / "kept.jsonl")
@@ -66,15 +85,15 @@ def test_batches_say_what_single_prompts_say(tmp_path: Path) -> None:
 def test_it_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, _ = run(tmp_path / "whole.jsonl")
     kept = tmp_path / "kept.jsonl"
-    real, calls = answers._generate, []
+    real, calls = answers.keep, []
 
-    def stopping(*arguments: object) -> list[list[int]]:
+    def stopping(*arguments: Any) -> None:
         calls.append(arguments)
-        if len(calls) == 2:
+        if len(calls) == 3:
             raise KeyboardInterrupt
-        return real(*arguments)  # type: ignore[arg-type]
+        real(*arguments)
 
-    monkeypatch.setattr(answers, "_generate", stopping)
+    monkeypatch.setattr(answers, "keep", stopping)
     with pytest.raises(KeyboardInterrupt):
         run(kept)
     with kept.open("a") as file:
@@ -82,18 +101,61 @@ def test_it_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyP
     said, told = run(kept)
     assert said == whole
     assert told[0] == (2, 5)
-    assert len(calls) == 4
-    assert run(kept)[1] == [(5, 5)]
+    assert len(calls) == 3 + 3
+    assert run(kept)[1][-1] == (5, 5)
+    assert len(calls) == 3 + 3
     assert len(kept.read_text().splitlines()) == 5
+
+
+def test_samples_differ_by_seed_and_number_and_can_be_had_again(tmp_path: Path) -> None:
+    kept = tmp_path / "kept.jsonl"
+    warm = {"temperature": 1.5, "samples": 3}
+    first, told = run(kept, **warm)
+    assert told[-1] == (15, 15)
+    assert len({tuple(one) for one in first[:3]}) == 3
+    assert run(kept, **warm)[0] == first
+    assert run(tmp_path / "again.jsonl", **warm, batch=5)[0] == first, "neighbours and order change nothing"
+    assert run(tmp_path / "plain.jsonl", **warm, method="none")[0] == first
+    assert run(kept, **warm, seed=1)[0] != first
+    assert run(kept)[0] == run(tmp_path / "greedy.jsonl")[0]
+    assert len(kept.read_text().splitlines()) == 15 + 15 + 5
+    row = json.loads(kept.read_text().splitlines()[0])
+    with closing(model_of()) as model:
+        drawn = {name: row[name] for name in ("temperature", "seed")}
+        assert model.generate(row["prompt_ids"], max_new_tokens=12, **drawn).token_ids == row["output_ids"]
+
+
+def test_the_likeliest_ids_stand_beside_an_answer(tmp_path: Path) -> None:
+    """Against the model's own log probabilities; answers kept without them are made again."""
+    kept = tmp_path / "kept.jsonl"
+    said, _ = run(kept)
+    assert run(kept, logprobs=4)[0] == said
+    assert run(kept, logprobs=3)[0] == said
+    rows = [json.loads(line) for line in kept.read_text().splitlines()]
+    assert [("top" in row) for row in rows] == [False] * 5 + [True] * 5
+    model = tiny("llama", dtype=torch.float64)
+    for row in rows[5:]:
+        found = unpack_top(row, "here", VOCABULARY)
+        assert found is not None
+        ids = torch.tensor([row["prompt_ids"] + row["output_ids"]])
+        scores = model(ids).logits[0, len(row["prompt_ids"]) - 1 : -1].log_softmax(-1)
+        best = scores.topk(4)
+        assert found[0].tolist() == best.indices.tolist()
+        assert np.allclose(found[1], best.values.detach().numpy(), rtol=2e-3)
+    for change in ({"k": 3}, {"ids": "?"}, {"logprobs": None}):
+        with pytest.raises(CorpusError, match="here: 'top' does not hold the likeliest ids"):
+            unpack_top({**rows[5], "top": {**rows[5]["top"], **change}}, "here", VOCABULARY)
+    with pytest.raises(CorpusError, match="here: 'top' has an id outside the vocabulary of 2"):
+        unpack_top(rows[5], "here", 2)
 
 
 def test_turns_are_answered_one_after_another_and_asked_once(tmp_path: Path) -> None:
     """The model's own answer, or the recorded one, stands before the next question; equal prompts are answered once."""
     kept = tmp_path / "kept.jsonl"
-    single, _ = run(kept, chats=[asked("a")])
-    recorded = Conversation("f, line 2", [*asked("a").messages, {"role": "assistant", "content": "no"}])
-    recorded.messages += asked("bc").messages
-    said, told = run(kept, chats=[asked("a", "bc"), asked("a"), recorded])
+    single, _ = run(kept, chats=[asked_for("a")])
+    recorded = Conversation("f, line 2", [*asked_for("a").messages, {"role": "assistant", "content": "no"}])
+    recorded.messages += asked_for("bc").messages
+    said, told = run(kept, chats=[asked_for("a", "bc"), asked_for("a"), recorded])
     assert told[0] == (3, 5)
     assert told[-1] == (5, 5)
     assert said[0] == said[2] == said[3] == single[0]
@@ -101,18 +163,18 @@ def test_turns_are_answered_one_after_another_and_asked_once(tmp_path: Path) -> 
     rows = [json.loads(line) for line in kept.read_text().splitlines()]
     prompts = ["a", f"a\n\n{own}\n\nbc", "a\n\nno\n\nbc"]
     assert sorted(row["prompt_ids"] for row in rows) == sorted(Letters()(text)["input_ids"] for text in prompts)
-    again, told = run(kept, chats=[asked("a", "bc"), asked("a"), recorded])
+    again, told = run(kept, chats=[asked_for("a", "bc"), asked_for("a"), recorded])
     assert again == said
     assert told[-1] == (5, 5)
     assert len(kept.read_text().splitlines()) == 3
 
 
 def test_a_prompt_that_the_model_cannot_hold_is_a_sentence_or_left_out(tmp_path: Path) -> None:
-    kept, long = tmp_path / "kept.jsonl", asked("a" * 100_000)
+    kept, long = tmp_path / "kept.jsonl", asked_for("a" * 100_000)
     with pytest.raises(CorpusError, match="f, line 1: 100000 tokens and 12 more are longer than the model's context"):
         run(kept, chats=[long])
     reading = Reading(skip_bad=True)
-    assert len(run(kept, chats=[long, asked("a")], reading=reading)[0]) == 1
+    assert len(run(kept, chats=[long, asked_for("a")], reading=reading)[0]) == 1
     assert len(reading.skipped) == 1
 
 
@@ -133,7 +195,9 @@ def test_kept_answers_are_records(tmp_path: Path) -> None:
 def test_prompts_are_read_or_refused_with_their_line(tmp_path: Path) -> None:
     path = tmp_path / "p.jsonl"
     path.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in PROMPTS))
-    assert [chat.messages for chat in read_prompts(path, Reading())] == [asked(prompt).messages for prompt in PROMPTS]
+    assert [chat.messages for chat in read_prompts(path, Reading())] == [
+        asked_for(prompt).messages for prompt in PROMPTS
+    ]
     path.write_text('{"turns": ["a", "b"], "question_id": 1, "choices": [{"turns": ["x", "y"]}]}')
     assert [message["content"] for message in read_prompts(path, Reading())[0].messages] == ["a", "x", "b"]
     for text, message in (

@@ -58,6 +58,22 @@ def test_what_was_submitted_runs_whether_or_not_it_is_read(toy: LanguageModel, a
     assert "".join(piece.text for piece in toy.submit(TEXTS[0], **ASKED)) == toy.generate(TEXTS[0], **ASKED).text
 
 
+def test_a_request_in_the_background_says_when_it_is_over(toy: LanguageModel, alone: list[list[int]]) -> None:
+    stream = toy.submit(TEXTS[0], **ASKED)
+    until = time.monotonic() + 60
+    while not stream.over and time.monotonic() < until:
+        time.sleep(0.001)
+    assert stream.over
+    assert stream.result.token_ids == [], "nobody has read it yet"
+    assert stream.wait().token_ids == alone[0]
+    asked = toy.stream(TEXTS[0], **ASKED)
+    assert not asked.over
+    next(asked)
+    assert not asked.over
+    asked.close()
+    assert asked.over
+
+
 def test_what_was_submitted_can_be_cancelled(toy: LanguageModel, alone: list[list[int]]) -> None:
     long = toy.submit("ab", max_new_tokens=100_000)
     next(long)

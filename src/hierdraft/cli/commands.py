@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hierdraft.cli import bench, chat, config, db, doctor, generate, models, serve, vllm
+from hierdraft.cli import bench, chat, config, db, doctor, generate, models, serve, train, vllm
 
 app = typer.Typer(
     name="hierdraft",
@@ -25,6 +25,7 @@ app.add_typer(bench.app, name="bench")
 app.add_typer(config.app, name="config")
 app.add_typer(db.app, name="db")
 app.add_typer(models.app, name="models")
+app.add_typer(train.app, name="train")
 
 
 def _version(wanted: bool) -> None:

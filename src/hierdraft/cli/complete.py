@@ -7,10 +7,11 @@ from pathlib import Path
 
 
 def models(incomplete: str) -> list[str]:
-    """Named models, then folders."""
+    """Named models and drafters, then folders."""
+    from hierdraft.models.drafters import shipped
     from hierdraft.models.known import NAMED_MODELS
 
-    return [*_beginning(incomplete, NAMED_MODELS), *_paths(incomplete, suffix=None)]
+    return [*_beginning(incomplete, [*NAMED_MODELS, *shipped()]), *_paths(incomplete, suffix=None)]
 
 
 def named_models(incomplete: str) -> list[str]:

@@ -25,11 +25,15 @@ if TYPE_CHECKING:
 _TEXT_GLOBS = ("*.txt", "*.md", "*.rst", "*.py")
 _CHAT_GLOBS = ("*.json", "*.jsonl", "*.ndjson")
 _SHOWN = 20
+_OF_GENERATE = (
+    "model", "max_new_tokens", "batch", "engine", "dtype", "threads", "method", "temperature", "seed", "samples",
+    "logprobs",
+)  # fmt: skip
 _GOES_WITH = {
     "lines": ("text",), "glob": ("text", "chat"), "exclude": ("text", "chat"), "encoding": ("text", "chat", "generate"),
     "skip_bad": ("text", "chat", "generate"), "turns": ("chat",), "field": ("ids",),
-    "tokenizer": ("text", "chat", "ids"), "vocab_size": ("text", "chat", "ids"), "model": ("generate",),
-    "max_new_tokens": ("generate",), "batch": ("generate",), "dtype": ("generate",), "threads": ("generate",),
+    "tokenizer": ("text", "chat", "ids"), **dict.fromkeys(_OF_GENERATE, ("generate",)),
+    "vocab_size": ("text", "chat", "ids"),
 }  # fmt: skip
 _EXAMPLES = """
 
@@ -42,6 +46,8 @@ Examples:
   hierdraft db build --level model --tokenizer none --vocab-size 32000 --ids answers.jsonl --out answers.safetensors
 
   hierdraft db build --level model --model smollm2-135m --generate prompts.jsonl --out said.safetensors
+
+  hierdraft db build --model smollm2-135m --generate p.jsonl --temperature 0.7 --samples 4 --out s.safetensors
 """
 
 
@@ -73,9 +79,17 @@ def build(
         list[Path] | None, typer.Option(help="Prompts to answer, in any form that --chat reads; may be repeated.")
     ] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of an answer.")] = 256,
-    batch: Annotated[int, typer.Option(min=1, help="Prompts that are answered at once.")] = 32,
-    dtype: options.AnswerDtype = "auto",
+    batch: Annotated[int, typer.Option(min=1, max=1024, help="Prompts that are answered at once.")] = 32,
+    engine: options.Engine = None,
+    dtype: options.Dtype = None,
     threads: options.Threads = None,
+    method: options.Method = None,
+    temperature: options.Temperature = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the samples, with --temperature.")] = 0,
+    samples: Annotated[int, typer.Option(min=1, help="Answers per prompt, with --temperature.")] = 1,
+    logprobs: Annotated[
+        int, typer.Option(min=0, max=256, help="Keep the N likeliest ids at every place, to train a drafter with.")
+    ] = 0,
     source: Annotated[str, typer.Option(help="Where the text comes from.")] = "",
     licence: Annotated[str, typer.Option(help="The text's licence.")] = "",
     bare: Annotated[
@@ -91,8 +105,11 @@ def build(
     info = PackInfo(level, 1, source=source, licence=licence)
     reading = _reading(encoding, skip_bad=skip_bad)
     if kind == "generate":
-        size = (max_new_tokens, batch)
-        info, documents = _answers(info, model, files, out, size, dtype, threads, reading)
+        from hierdraft.cli.answering import Wanted, answered
+
+        wanted = Wanted(max_new_tokens, batch, temperature, seed, samples, logprobs)
+        answering = {"model": model, "engine": engine, "dtype": dtype, "threads": threads, "method": method}
+        info, documents = answered(info, answering, files, out, wanted, reading)
     elif kind == "ids":
         info, documents = _from_ids(info, tokenizer, vocab_size, files[0], field)
     else:
@@ -215,31 +232,6 @@ def _from_chats(tokenizer: tuple[PackInfo, Any], files: list[Path], turns: Turns
     with counting("tokenising") as reading.report:
         chats = read_chats(files, reading)
         yield from tokenize(tokenizer[1], documents_of(tokenizer[1], chats, turns, reading))
-
-
-def _answers(
-    info: PackInfo, model: str | None, prompts: list[Path], out: Path, size: tuple[int, int], dtype: str,
-    threads: int | None, reading: Reading,
-) -> tuple[PackInfo, Iterator[Int32]]:  # fmt: skip
-    from hierdraft.corpus.answers import answer_prompts, read_prompts
-    from hierdraft.engines.hf.facts import using_threads
-    from hierdraft.engines.hf.load import load_hf
-    from hierdraft.models.named import resolve
-    from hierdraft.settings import load_settings
-
-    if info.level != "model" or model is None:
-        raise UsageError("--generate needs --model, and makes a pack of --level model.")
-    chats = [chat for path in prompts for chat in read_prompts(path, reading)]
-    info, tokenizer = named(info, model, None)
-    cache_dir = load_settings().cache_dir
-    path = resolve(model, cache_dir).path
-    engine = load_hf(path, cache_dir, dtype=dtype, device=None, threads=threads, lean=True)
-    kept = out.with_name(out.name + ".answers.jsonl")
-    with counting("answering") as report, using_threads(threads):
-        documents = answer_prompts(
-            engine.model, tokenizer, chats, kept, reading, most=size[0], batch=size[1], report=report
-        )
-    return info, iter(documents)
 
 
 def written(

@@ -24,6 +24,10 @@ MovedModel = Annotated[
 AnsweringModel = Annotated[
     str | None, typer.Option(help="With --generate: the model that answers.", autocompletion=complete.models)
 ]
+Target = Annotated[
+    str,
+    typer.Option("--model", help="The model to draft for: a name, a folder, a hub id.", autocompletion=complete.models),
+]
 ServedModel = Annotated[
     str, typer.Option(help="A model's name, folder or GGUF file, or its name on a hub.", autocompletion=complete.models)
 ]
@@ -32,7 +36,6 @@ Dtype = Annotated[str | None, typer.Option(help=f"{listed(number_types())}.", au
 Exact = Annotated[
     bool | None, typer.Option("--exact/--no-exact", help="Plain decoding's ids in bfloat16 and int8 too, or not.")
 ]
-AnswerDtype = Annotated[str, typer.Option(help=f"{listed(number_types('hf'))}.", autocompletion=complete.dtypes)]
 Threads = Annotated[int | None, typer.Option(help="CPU threads.")]
 Method = Annotated[
     str | None, typer.Option(help="Drafting method; none: plain decoding.", autocompletion=complete.methods)

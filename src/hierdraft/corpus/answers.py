@@ -1,28 +1,36 @@
 """Filling the model level the paper's way: let the model answer prompts, and keep what it says.
 
-Answers go into a JSONL file as they come, one line per prompt; started again, the prompts that have one are skipped.
+Many prompts are answered at a time, drafted like any other request. Answers go into a JSONL file as they come (see
+`corpus/kept.py`); started again, the prompts that have one are skipped.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from hierdraft.corpus.chats import BadRecordError, Conversation, Message, read_chats
-from hierdraft.corpus.records import ids_of, read_jsonl
+from hierdraft.corpus.kept import Kept, Sampled, keep, key_of, pack_top, read_kept
 from hierdraft.corpus.rendering import render
 from hierdraft.corpus.streams import Reading
 from hierdraft.databases.levels import LEAD
 from hierdraft.errors import CorpusError
+from hierdraft.protocols import Engine
 from hierdraft.tree import Int32
 
 Progress = Callable[[int, int], None]
 """Called with (done, all)."""
+
+_POLL = 0.02
+"""Seconds between two looks at which answers are complete."""
 
 
 def read_prompts(path: Path, reading: Reading) -> list[Conversation]:
@@ -47,11 +55,52 @@ def _is_question(message: Message) -> bool:
     return message["role"] == "user" and bool(message["content"].strip())
 
 
+@dataclass(frozen=True)
+class Asked:
+    """How prompts are answered.
+
+    most         tokens per answer at most
+    temperature  0: greedily; above: drawn
+    seed         of all samples: each has one of its own, made of this one, its prompt and its number
+    samples      answers per prompt
+    logprobs     how many of the target's likeliest ids are kept with every token, 0: none
+    method       how they are drafted; the answers do not depend on it
+    waiting      most requests that run and wait at a time
+    """
+
+    most: int
+    temperature: float = 0.0
+    seed: int = 0
+    samples: int = 1
+    logprobs: int = 0
+    method: str = "hierarchy"
+    waiting: int = 64
+
+    def sampled(self, ids: Sequence[int], sample: int) -> Sampled | None:
+        """How that sample of a prompt is drawn, None where answers are greedy."""
+        if self.temperature == 0.0:
+            return None
+        digest = hashlib.sha256(json.dumps([self.seed, sample, list(ids)]).encode()).digest()
+        return Sampled(self.temperature, int.from_bytes(digest[:4], "little"))
+
+
+class Answering(Protocol):
+    """What answers: a `LanguageModel`."""
+
+    engine: Engine
+    tokenizer: Any
+
+    def submit(self, prompt: Any, **options: Any) -> Any:
+        """A request that runs in the background, beside others."""
+        ...
+
+
 class _Dialogue:
     """A conversation while its questions are answered: after each, the recorded answer or the model's own."""
 
-    def __init__(self, chat: Conversation) -> None:
+    def __init__(self, chat: Conversation, sample: int) -> None:
         self.chat = chat
+        self.sample = sample
         self.documents: list[Int32] = []
         self._asked: list[Message] = []
         self._waiting = list(chat.messages)
@@ -71,138 +120,120 @@ class _Dialogue:
             self._asked.append({"role": "assistant", "content": text})
 
 
+@dataclass
+class _Running:
+    """A request, and the conversations that wait for its answer."""
+
+    ids: list[int]
+    sampled: Sampled | None
+    stream: Any
+    dialogues: list[_Dialogue] = field(default_factory=list)
+
+
 def answer_prompts(
-    model: Any,
-    tokenizer: Any,
-    chats: Sequence[Conversation],
-    kept: Path,
-    reading: Reading,
-    *,
-    most: int,
-    batch: int,
-    report: Progress,
+    model: Answering, chats: Sequence[Conversation], kept: Path, reading: Reading, asked: Asked, report: Progress
 ) -> list[Int32]:
-    """Greedy answers of a transformers model to every question, each after the last tokens of its prompt.
+    """The model's answers to every question, each after the last tokens of its prompt, in the order of `chats`.
 
-    A prompt is the conversation up to a question. They are answered turn by turn, in the order of `chats`.
+    A prompt is the conversation up to a question; the questions of one are answered in turn, those of several at a
+    time. Equal prompts are answered once.
 
-    kept    JSONL file that answers are added to and read from
-    most    tokens per answer at most
-    batch   prompts per forward
+    kept    JSONL file that answers are added to as they come, and read from
 
     Raises CorpusError if `kept` cannot be read or written, or for a prompt that the chat template refuses or the
-    model's context does not hold, unless `reading` may leave it out.
+    model's context does not hold, unless `reading` may leave it out; and what `submit` and its streams raise.
     """
-    answers = _read_kept(kept)
-    dialogues = [_Dialogue(chat) for chat in chats]
-    total = sum(_is_question(message) for chat in chats for message in chat.messages)
-    done = 0
-    going = dialogues
-    while asked := [(one, ids) for one in going if (ids := _next(model, tokenizer, one, most, reading)) is not None]:
-        keys = [_key(ids, most) for _, ids in asked]
-        new = {key: ids for key, (_, ids) in zip(keys, asked, strict=True) if key not in answers}
-        done += len(asked) - len(new)
-        report(done, total)
-        for added in _answered(model, tokenizer, new, most, batch):
-            _keep(kept, new, added)
-            answers.update(added)
-            done += len(added)
-            report(done, total)
-        for key, (one, ids) in zip(keys, asked, strict=True):
-            one.documents.append(np.array(ids[-LEAD:] + answers[key], dtype=np.int32))
-            one.answered(tokenizer.decode(answers[key], skip_special_tokens=True))
-        going = [one for one, _ in asked]
+    work = _Work(model, kept, reading, asked, report)
+    dialogues = [_Dialogue(chat, sample) for chat in chats for sample in range(asked.samples)]
+    work.run(dialogues, asked.samples * sum(_is_question(message) for chat in chats for message in chat.messages))
     return [document for one in dialogues for document in one.documents]
 
 
-def _answered(
-    model: Any, tokenizer: Any, prompts: dict[str, list[int]], most: int, batch: int
-) -> Iterator[dict[str, list[int]]]:
-    """Key -> answer, `batch` of them at once, prompts of like length together."""
-    waiting = sorted(prompts, key=lambda key: len(prompts[key]))
-    for start in range(0, len(waiting), batch):
-        some = waiting[start : start + batch]
-        outputs = _generate(model, tokenizer, [prompts[key] for key in some], most)
-        yield dict(zip(some, outputs, strict=True))
+class _Work:
+    """Conversations that are answered at a time, and the file that answers go to."""
+
+    def __init__(
+        self, model: Answering, kept: Path, reading: Reading, asked: Asked, report: Progress
+    ) -> None:  # fmt: skip
+        self._model, self._kept, self._reading, self._asked, self._report = model, kept, reading, asked, report
+        self._answers = read_kept(kept)
+        self._running: dict[str, _Running] = {}
+        self._done = 0
+
+    def run(self, dialogues: Sequence[_Dialogue], total: int) -> None:
+        """Answer all their questions, `total` of them."""
+        ready = deque(dialogues)
+        try:
+            while ready or self._running:
+                while ready and len(self._running) < self._asked.waiting:
+                    self._begin(ready.popleft())
+                self._report(self._done, total)
+                over = [key for key, one in self._running.items() if one.stream.over]
+                for key in over:
+                    ready.extend(self._end(key))
+                if not over and self._running:
+                    time.sleep(_POLL)
+        finally:
+            for one in self._running.values():
+                one.stream.close(wait=False)
+        self._report(self._done, total)
+
+    def _begin(self, one: _Dialogue) -> None:
+        """Put the next question of a conversation that has no answer yet."""
+        while (ids := _next(self._model, one, self._asked.most, self._reading)) is not None:
+            sampled = self._asked.sampled(ids, one.sample)
+            key = key_of(ids, self._asked.most, sampled)
+            answer = self._answers.get(key)
+            if answer is None or answer.top < self._asked.logprobs:
+                if key not in self._running:
+                    self._running[key] = _Running(ids, sampled, self._submit(ids, sampled))
+                self._running[key].dialogues.append(one)
+                return
+            self._take(one, ids, answer.ids)
+
+    def _submit(self, ids: list[int], sampled: Sampled | None) -> Any:
+        asked = self._asked
+        drawn = {"temperature": 0.0} if sampled is None else sampled._asdict()
+        return self._model.submit(
+            ids, max_new_tokens=asked.most, method=asked.method, logprobs=asked.logprobs or None, **drawn
+        )
+
+    def _end(self, key: str) -> list[_Dialogue]:
+        """Keep an answer that is complete; returns the conversations that go on with it."""
+        one = self._running[key]
+        said = one.stream.wait()
+        row: dict[str, Any] = {"key": key, "prompt_ids": one.ids, "output_ids": said.token_ids}
+        if one.sampled is not None:
+            row |= one.sampled._asdict()
+        if self._asked.logprobs:
+            row["top"] = pack_top(said.likely, self._asked.logprobs)
+        keep(self._kept, row)
+        self._answers[key] = Kept(said.token_ids, self._asked.logprobs)
+        del self._running[key]
+        for dialogue in one.dialogues:
+            self._take(dialogue, one.ids, said.token_ids)
+        return one.dialogues
+
+    def _take(self, one: _Dialogue, ids: list[int], answer: list[int]) -> None:
+        one.documents.append(np.array(ids[-LEAD:] + answer, dtype=np.int32))
+        one.answered(self._model.tokenizer.decode(answer, skip_special_tokens=True))
+        self._done += 1
 
 
-def _next(model: Any, tokenizer: Any, dialogue: _Dialogue, most: int, reading: Reading) -> list[int] | None:
+def _next(model: Answering, dialogue: _Dialogue, most: int, reading: Reading) -> list[int] | None:
     """The ids of the next prompt of a conversation; None where it ends, or cannot continue."""
     messages = dialogue.prompt()
     if messages is None:
         return None
     try:
+        tokenizer = model.tokenizer
         templated = bool(getattr(tokenizer, "chat_template", None))
         text = render(tokenizer, messages, reading, tools=dialogue.chat.tools, to_answer=templated)
         ids = [int(token) for token in tokenizer(text, add_special_tokens=not templated)["input_ids"]]
-        room = getattr(model.config, "max_position_embeddings", None)
-        if isinstance(room, int) and len(ids) + most > room:
+        room = model.engine.max_length
+        if len(ids) + most > room:
             raise BadRecordError(f"{len(ids)} tokens and {most} more are longer than the model's context of {room}")
     except BadRecordError as error:
         reading.bad(f"{dialogue.chat.place}: {error}")
         return None
     return ids
-
-
-def _key(ids: Sequence[int], most: int) -> str:
-    return hashlib.sha256(json.dumps([ids, most]).encode()).hexdigest()[:24]
-
-
-def _keep(kept: Path, prompts: dict[str, list[int]], answers: dict[str, list[int]]) -> None:
-    """Add answers to the file: they are records that `bench replay` and `db inspect` read too."""
-    rows = ({"key": key, "prompt_ids": prompts[key], "output_ids": output} for key, output in answers.items())
-    try:
-        with kept.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(row) + "\n" for row in rows)
-    except OSError as error:
-        raise CorpusError(f"{kept} cannot be written: {error.strerror or error}.") from error
-
-
-def _read_kept(kept: Path) -> dict[str, list[int]]:
-    """The answers of an earlier run. A last line that was not finished is cut off."""
-    if not kept.exists():
-        return {}
-    try:
-        _cut_torn(kept)
-    except OSError as error:
-        raise CorpusError(f"{kept} cannot be read: {error.strerror or error}.") from error
-    found = {}
-    for number, row in read_jsonl(kept):
-        if "key" not in row:
-            raise CorpusError(f"{kept}, line {number}: not an answer of an earlier run: move the file away.")
-        found[str(row["key"])] = ids_of(row, "output_ids", f"{kept}, line {number}", None)
-    return found
-
-
-def _cut_torn(kept: Path) -> None:
-    data = kept.read_bytes()
-    whole = data.rfind(b"\n") + 1
-    if whole < len(data):
-        with kept.open("r+b") as file:
-            file.truncate(whole)
-
-
-def _generate(model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], most: int) -> list[list[int]]:
-    """Greedy answers to some prompts at once, an end-of-sequence id included."""
-    import torch
-
-    width = max(map(len, prompts))
-    pad = next(token for token in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if token is not None)
-    ids = torch.full((len(prompts), width), pad, dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for row, prompt in enumerate(prompts):
-        ids[row, width - len(prompt) :] = torch.tensor(prompt)
-        mask[row, width - len(prompt) :] = 1
-    place = next(model.parameters()).device
-    with torch.inference_mode():
-        made = model.generate(
-            input_ids=ids.to(place), attention_mask=mask.to(place), max_new_tokens=most, do_sample=False,
-            num_beams=1, pad_token_id=pad,
-        )  # fmt: skip
-    ends = model.generation_config.eos_token_id
-    stops = set(ends if isinstance(ends, list) else [ends])
-    answers = []
-    for row in made[:, width:].tolist():
-        end = next((i + 1 for i, token in enumerate(row) if token in stops), len(row))
-        answers.append(row[:end])
-    return answers

@@ -223,6 +223,11 @@ class Steps:
             raise StopIteration
         return step
 
+    @property
+    def over(self) -> bool:
+        """Whether the request was closed, or in the background has ended: what it brought can be taken at once."""
+        return self._closed or (self._ticket is not None and self._ticket.over)
+
     async def arrival(self) -> None:
         """Until the next step can be taken at once. Raises UsageError for a request that does not run by itself."""
         if self._ticket is None or not self._ticket.wanted:

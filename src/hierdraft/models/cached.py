@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypedDict
 
-from hierdraft.models import files
+from hierdraft.models import drafters, files
 from hierdraft.models.gguf import made_of
 from hierdraft.models.graphs import made_for
 from hierdraft.settings import INDEXES
@@ -16,7 +16,7 @@ class CacheRow(TypedDict):
     """One thing in the cache, ready for JSON.
 
     kind     `model`, `graph` (converted for OpenVINO), `gguf` (what a GGUF file was converted to), `adapter` (merged),
-             `costs`, `kernels`, `indexes`, `download`, `leftover`
+             `drafter` (put together with its target), `costs`, `kernels`, `indexes`, `download`, `leftover`
     what     the model it is for, or what it is
     unused   nothing that is installed now would use it again
     """
@@ -42,7 +42,7 @@ def belonging_to(rows: Iterable[CacheRow], name: str, cache_dir: Path) -> list[C
         row
         for row in rows
         if row["path"] == str(folder)
-        or (row["kind"] in ("graph", "gguf") and row["what"].partition(", ")[0] in (home, name))
+        or (row["kind"] in ("graph", "gguf", "drafter") and row["what"].partition(", ")[0] in (home, name))
         or (row["kind"] in ("download", "leftover") and Path(row["path"]).name.lstrip(".").split(".tmp-")[0] == name)
     ]
 
@@ -96,6 +96,11 @@ def _others(cache_dir: Path) -> Iterator[CacheRow]:
         if path.is_dir():
             half = path.name.startswith(".")
             yield _row("leftover" if half else "adapter", "a base model with an adapter", path, unused=half)
+    for path in _inside(cache_dir / drafters.FOLDER):
+        if path.is_dir():
+            half = path.name.startswith(".")
+            what, used = ("half a composition", False) if half else drafters.made_of(path)
+            yield _row("leftover" if half else "drafter", what, path, unused=not used)
     kept = {"costs": "what a step takes", "kernels": "compiled drafting code", INDEXES: "indexes of packs"}
     for kind, what in kept.items():
         if (cache_dir / kind).is_dir():

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from hierdraft.errors import ModelError, UnsupportedModelError
-from hierdraft.models import adapters, files, openvino_folders
+from hierdraft.models import adapters, drafters, files, openvino_folders
+from hierdraft.models.drafter_files import is_drafter, read_config
 from hierdraft.models.gguf import SUFFIX, gguf_in
 from hierdraft.models.gguf import folder_of as folder_of_gguf
 from hierdraft.models.hub import snapshot
@@ -121,28 +122,30 @@ def resolve(
     """Finds, and if need be fetches, the folder of a model: a known name, a local folder, a GGUF file or `owner/name`.
 
     A known name wins over a folder of that name (write ./NAME for the folder). An adapter is merged into its base
-    model, which is found in the same way, and the result is kept in the cache. So is what a GGUF file is converted
-    to: for transformers if `full`, else for OpenVINO where that can be. Raises ModelError if there is no such model,
-    it cannot be fetched, or its files are damaged.
+    model, and a drafter put together with its target, which are found in the same way; the result is kept in the
+    cache. So is what a GGUF file is converted to: for transformers if `full`, else for OpenVINO where that can be.
+    Raises ModelError if there is no such model, it cannot be fetched, or its files are damaged.
     """
     folder = folder_of(name_or_path)
     if name_or_path in table:
         path = _pulled(table[name_or_path], cache_dir, pull_missing, progress, steps or Steps(), full=full)
         return ResolvedModel(folder_of_gguf(path, cache_dir) if path.suffix == SUFFIX else path, name_or_path)
+    if (own := drafters.shipped().get(name_or_path)) is not None:
+        return _joined(own, cache_dir, pull_missing, progress)
     file = gguf_in(folder) if name_or_path else None
     if file is not None:
         return ResolvedModel(folder_of_gguf(file, cache_dir, full=full), _named_like(file, table) or file.stem)
     if name_or_path and folder.is_dir():
-        if adapters.is_adapter(folder):
-            return _with_base(folder.resolve(), cache_dir, pull_missing, progress)
+        if adapters.is_adapter(folder) or is_drafter(folder):
+            return _joined(folder.resolve(), cache_dir, pull_missing, progress)
         _check(folder, "restore or download that folder again.")
         return ResolvedModel(folder.resolve(), folder.resolve().name)
     if HUB_NAME.fullmatch(name_or_path):
         path = snapshot(name_or_path, pull_missing)
         if path.suffix == SUFFIX:
             return ResolvedModel(folder_of_gguf(path, cache_dir, full=full), name_or_path)
-        if adapters.is_adapter(path):
-            return _with_base(path, cache_dir, pull_missing, progress)
+        if adapters.is_adapter(path) or is_drafter(path):
+            return _joined(path, cache_dir, pull_missing, progress)
         _check(path, "delete that folder to download it again, or choose a model that has such weights.")
         return ResolvedModel(path, name_or_path)
     if name_or_path.endswith(SUFFIX):
@@ -177,14 +180,19 @@ def folder_of(name_or_path: str) -> Path:
         raise ModelError(f"The model cannot be found: {error}.") from error
 
 
-def _with_base(folder: Path, cache_dir: Path, pull_missing: bool, progress: Progress | None) -> ResolvedModel:
-    """The model that an adapter and its base make together."""
-    base = adapters.base_of(folder)
+def _joined(folder: Path, cache_dir: Path, pull_missing: bool, progress: Progress | None) -> ResolvedModel:
+    """The model that an adapter and its base make together, or a drafter's layers and its target's embeddings."""
+    adapter = adapters.is_adapter(folder)
+    kind = "base model of the adapter" if adapter else "target of the drafter"
+    other = adapters.base_of(folder) if adapter else read_config(folder)[1].target
+    if not adapter and is_drafter(folder_of(other)):
+        raise ModelError(f"The target of the drafter in {folder} is a drafter itself ({other}): it is damaged.")
     try:
-        found = resolve(base, cache_dir, pull_missing, progress)
+        found = resolve(other, cache_dir, pull_missing, progress)
     except ModelError as error:
-        raise ModelError(f"The base model of the adapter in {folder} cannot be used: {error}") from error
-    return ResolvedModel(adapters.merged(folder, found.path, cache_dir), folder.name)
+        raise ModelError(f"The {kind} in {folder} cannot be used: {error}") from error
+    join = adapters.merged if adapter else drafters.composed
+    return ResolvedModel(join(folder, found.path, cache_dir), folder.name)
 
 
 def _pulled(
@@ -230,7 +238,7 @@ def _unknown(name: str, table: Mapping[str, NamedModel]) -> ModelError:
     close = difflib.get_close_matches(name.lower(), table, n=1, cutoff=0.5)
     meant = f"did you mean {close[0]}? " if close else ""
     return ModelError(
-        f"There is no model {name!r}: {meant}known models are {', '.join(sorted(table))}; "
+        f"There is no model {name!r}: {meant}known models are {', '.join(sorted([*table, *drafters.shipped()]))}; "
         "a local folder or a hub name (owner/name) works too."
     )
 

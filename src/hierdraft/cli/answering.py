@@ -1,0 +1,96 @@
+"""`hierdraft db build --generate`: a model answers prompts, drafted and many at a time."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from hierdraft.errors import GenerationConfigWarning, UsageError
+from hierdraft.progress import counting
+
+if TYPE_CHECKING:
+    from hierdraft.corpus.streams import Reading
+    from hierdraft.databases.pack import PackInfo
+    from hierdraft.language_model import LanguageModel
+    from hierdraft.tree import Int32
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked for, as options of the command say it; see `corpus.answers.Asked`."""
+
+    most: int
+    batch: int
+    temperature: float | None
+    seed: int
+    samples: int
+    logprobs: int
+
+    def check(self) -> None:
+        """Raises UsageError for what does not go together."""
+        if not self.temperature and (self.samples > 1 or self.seed):
+            raise UsageError("Greedy answers to a prompt are all the same: --samples and --seed go with --temperature.")
+
+
+def answered(
+    info: PackInfo, chosen: Mapping[str, Any], prompts: list[Path], out: Path, wanted: Wanted, reading: Reading
+) -> tuple[PackInfo, Iterator[Int32]]:
+    """What the pack is for, and its documents: the answers, kept in a file beside `out` as they come.
+
+    chosen   settings from the command line, None where they were not given
+
+    Raises UsageError, and what loading the model and `answer_prompts` raise.
+    """
+    from hierdraft import __version__
+    from hierdraft.arguments import sampling_of
+    from hierdraft.corpus.answers import Asked, answer_prompts, read_prompts
+    from hierdraft.settings import load_settings
+    from hierdraft.text import tokenizer_fingerprint
+
+    if info.level != "model" or chosen["model"] is None:
+        raise UsageError("--generate needs --model, and makes a pack of --level model.")
+    wanted.check()
+    sampling_of({"temperature": wanted.temperature}, vocab_size=1)
+    chats = [chat for path in prompts for chat in read_prompts(path, reading)]
+    settings = load_settings(max_requests=wanted.batch, **chosen)
+    asked = Asked(
+        wanted.most, wanted.temperature or 0.0, wanted.seed, wanted.samples, wanted.logprobs, settings.method,
+        waiting=2 * wanted.batch,
+    )  # fmt: skip
+    kept = out.with_name(out.name + ".answers.jsonl")
+    with closing(_load(settings)) as model:
+        tokenizer = model.tokenizer
+        info = replace(
+            info, vocab_size=len(tokenizer), tokenizer=tokenizer_fingerprint(tokenizer), model=settings.model,
+            builder=f"hierdraft {__version__}",
+        )  # fmt: skip
+        with counting("answering") as report:
+            return info, iter(answer_prompts(model, chats, kept, reading, asked, report))
+
+
+def _load(settings: Any) -> LanguageModel:
+    """The model; what it says is drafted from while it answers, and not kept for others. Raises as `load` does."""
+    from hierdraft.databases.namespace import Namespaces
+    from hierdraft.databases.pack import PackInfo
+    from hierdraft.databases.store import StoreOptions
+    from hierdraft.generation import load
+    from hierdraft.registry import make_method
+
+    make_method(settings.method)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", GenerationConfigWarning)
+        model = load(
+            settings.model, engine=settings.engine, dtype=settings.dtype, threads=settings.threads,
+            exact=settings.exact, learn=False, max_requests=settings.max_requests,
+        )  # fmt: skip
+    if told := model.defaults.told(settings.model):
+        typer.echo(f"hierdraft: {told}", err=True)
+    info = PackInfo("model", model.engine.vocab_size, model.databases.tokenizer, model=settings.model)
+    model.databases.namespaces = Namespaces(None, info, StoreOptions("none"))
+    return model

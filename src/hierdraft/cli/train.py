@@ -1,0 +1,173 @@
+"""`hierdraft train`: small models that draft for a target."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+
+from hierdraft.cli import options
+from hierdraft.cli.stopping import Stopped, unhurried
+from hierdraft.errors import UsageError
+from hierdraft.training import TRAINING
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Train small models that draft for a target.")
+
+
+@app.callback()
+def train() -> None:
+    """Train small models that draft for a target."""
+
+
+@app.command("drafter")
+def drafter(
+    out: Annotated[Path, typer.Option(help="The drafter's folder; one with a checkpoint is continued.")],
+    model: options.Target,
+    more: Annotated[list[Path] | None, typer.Argument(help="More files for --data.", show_default=False)] = None,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Packs, answers of --generate, chat logs, text; default: the pack that comes with the model."
+        ),
+    ] = None,
+    epochs: Annotated[float | None, typer.Option(help="End after so many times all of the data.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="End after so many minutes of training.")] = None,
+    steps: Annotated[int | None, typer.Option(help="End after so many steps.")] = None,
+    layers: Annotated[int, typer.Option(min=1, max=64, help="Layers of its own.")] = 2,
+    init: Annotated[
+        str | None, typer.Option(help="layers (copies of the target's first and last), layers:0,29, or random.")
+    ] = None,
+    rows: Annotated[int, typer.Option(min=0, help="Output rows: the most frequent ids of the data; 0: all.")] = 16384,
+    distill: Annotated[float, typer.Option(help="Share of the loss on the target's likeliest ids, if kept.")] = 0.5,
+    window: Annotated[int, typer.Option(min=16, max=8192, help="Most tokens that are trained together.")] = 512,
+    batch: Annotated[int, typer.Option(min=1, help="Windows per step.")] = 4,
+    learning_rate: Annotated[float, typer.Option(help="At its highest.")] = 1e-3,
+    held_out: Annotated[float, typer.Option(help="Share of the documents to measure on.")] = 0.03,
+    seed: Annotated[int, typer.Option(min=0, help="Of the first weights, the split and the order.")] = 0,
+    weights: Annotated[str, typer.Option(help="Of the stored layers: float16 or int8.")] = "float16",
+    checkpoint_seconds: Annotated[float, typer.Option(min=0.0, help="Time between two checkpoints.")] = 60.0,
+    threads: options.Threads = None,
+    licence: Annotated[str, typer.Option(help="The drafter's licence, for its card.")] = "",
+    as_json: options.AsJson = False,
+) -> None:
+    """Train a drafter for a model: a few layers between the model's own embeddings, from what the model says.
+
+    Stopped or killed, the same command continues. Without --epochs, --minutes or --steps: three epochs. The folder that
+    comes of it is a model like any other: hierdraft generate --model FOLDER.
+
+    Examples:
+
+      hierdraft train drafter --model smollm2-135m --minutes 30 --out tiny
+
+      hierdraft train drafter --model ./my-model --data said.safetensors.answers.jsonl --epochs 5 --out my-drafter
+    """
+    from hierdraft.settings import load_settings
+    from hierdraft.training.settings import Limits, Training
+    from hierdraft.training.train import Ears, Job, train_drafter
+
+    settings = load_settings(threads=threads)
+    training = Training(layers, init, rows, distill, window, batch, learning_rate, held_out, seed, weights)
+    limits = Limits(epochs, minutes, steps) if (epochs, minutes, steps) != (None, None, None) else Limits(epochs=3.0)
+    job = Job(
+        model, _data(model, [*(data or []), *(more or [])]), out, training, limits, _command(), licence,
+        checkpoint_seconds, settings.threads,
+    )  # fmt: skip
+    with _heard() as signals, _bars(signals) as stages:
+        ears = Ears(stages, logging.getLogger(__name__).info, lambda: signals.number > 0)
+        found = train_drafter(job, settings.cache_dir, ears)
+    if found is None:
+        raise Stopped(signals.number)
+    _tell(found, out, as_json=as_json)
+
+
+def _data(model: str, given: list[Path]) -> list[Path]:
+    """The files to learn from. Raises UsageError where there are none."""
+    if given:
+        return given
+    from hierdraft.holdings import embedded_pack
+    from hierdraft.models.named import known_as
+
+    own = embedded_pack(known_as(model))
+    if own is None:
+        raise UsageError(f"No pack comes with {model}: give --data, for example answers of db build --generate.")
+    return [own]
+
+
+def _command() -> str:
+    """How the command was given, with the names of files but not where they lie."""
+    words = [Path(word).name if "/" in word else word for word in sys.argv[1:]]
+    return shlex.join(["hierdraft", *words])
+
+
+class _Signals:
+    """What came: while it is trained, the first signal ends that with a checkpoint; at other times it ends all at once.
+
+    number   of the signal, 0 for none
+    gentle   whether it is trained
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.gentle = False
+
+    def hear(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        """Handle a signal. Raises Stopped."""
+        again, self.number = self.number > 0, number
+        if again or not self.gentle:
+            raise Stopped(number)
+
+
+@contextmanager
+def _heard() -> Iterator[_Signals]:
+    """Within the block signals are heard so; nothing is heard outside the main thread."""
+    signals = _Signals()
+    names = ("SIGINT", "SIGTERM", "SIGHUP")
+    with unhurried():
+        if threading.current_thread() is threading.main_thread():
+            for number in (getattr(signal, name) for name in names if hasattr(signal, name)):
+                if signal.getsignal(number) != signal.SIG_IGN:
+                    signal.signal(number, signals.hear)
+        yield signals
+
+
+@contextmanager
+def _bars(signals: _Signals) -> Iterator[Callable[[str], Callable[[int, int], None]]]:
+    """Makes a progress bar for each stage, one at a time."""
+    from hierdraft.progress import counting
+
+    with ExitStack() as shown:
+
+        def begin(title: str) -> Callable[[int, int], None]:
+            shown.close()
+            signals.gentle = title == TRAINING
+            return shown.enter_context(counting(title))
+
+        yield begin
+
+
+def _tell(found: dict[str, Any], out: Path, *, as_json: bool) -> None:
+    size = sum(path.stat().st_size for path in out.glob("*.safetensors") if not path.name.startswith("checkpoint"))
+    if as_json:
+        typer.echo(json.dumps({"path": str(out), "bytes": size, **found}))
+        return
+    held = found["held_out"]
+    first = held["agreement"]["1"]
+    typer.echo(
+        f"{out}: {found['steps']:,} steps, {found['tokens']:,} tokens, {found['tokens_per_second']:,.0f} tokens per "
+        f"second, {size / 1e6:.1f} MB"
+    )
+    typer.echo(
+        f"held out: loss {held['loss']:.3f}; the target's token is the first in {first['top1']:.3f}, among three in "
+        f"{first['top3']:.3f}, among eight in {first['top8']:.3f}; chains of six: {held['accepted_length']:.2f} tokens "
+        "per forward"
+    )

@@ -1,0 +1,124 @@
+"""A drafter's folder as it is stored: layers of its own, and which target's embeddings belong to them.
+
+    config.json         a plain Llama configuration, and under `hierdraft` the target and its embeddings
+    model.safetensors   the layers and the final norm: float16, or int8 with a float32 scale for each row (`NAME.scale`)
+    kept.safetensors    `ids` int32[K], rising: the output rows that it was trained with; without the file, all of them
+    training.json       how it was made, and what it is worth on documents it was not trained on
+
+Nothing here needs torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from hierdraft.errors import ModelError
+from hierdraft.models import files
+from hierdraft.tree import Int32
+
+CONFIG, WEIGHTS, KEPT, TRAINING = "config.json", "model.safetensors", "kept.safetensors", "training.json"
+ABOUT = "hierdraft"
+"""Key of config.json under which the target stands."""
+
+FORM = 1
+FORMS = ("float16", "int8")
+_SCALE = ".scale"
+
+Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Which rows of a target a drafter has no copy of.
+
+    target   a model's name, or its folder
+    input    name of its table of embeddings in its safetensors files
+    output   name of its output rows; the same where it shares them
+    sha256   of the values of both, see `drafters.digest`
+    """
+
+    target: str
+    input: str
+    output: str
+    sha256: str
+
+
+def is_drafter(folder: Path) -> bool:
+    """Whether a folder holds a drafter's own layers and no whole model."""
+    try:
+        return ABOUT in files.read_json(folder / CONFIG)
+    except ModelError:  # no model folder at all, or a damaged one: whoever needs it whole says so
+        return False
+
+
+def config_of(plain: Mapping[str, Any], shared: Shared) -> dict[str, Any]:
+    """What config.json holds."""
+    return {**plain, ABOUT: {"form": FORM, **asdict(shared)}}
+
+
+def read_config(folder: Path) -> tuple[dict[str, Any], Shared]:
+    """The plain Llama configuration, and what the drafter shares. Raises ModelError with one sentence."""
+    config = files.read_json(folder / CONFIG)
+    about = config.pop(ABOUT, None)
+    fields = ("target", "input", "output", "sha256")
+    if not isinstance(about, dict) or not all(isinstance(about.get(name), str) and about[name] for name in fields):
+        raise ModelError(f"{folder / CONFIG} does not say which model the drafter is for: it is damaged.")
+    if about.get("form") != FORM:
+        raise ModelError(f"The drafter in {folder} was written by another version of hierdraft: train it again.")
+    return config, Shared(**{name: about[name] for name in fields})
+
+
+def packed(own: Mapping[str, Float32], form: str) -> dict[str, NDArray[Any]]:
+    """Weights as model.safetensors holds them; vectors stay float32. `form`: one of FORMS."""
+    stored: dict[str, NDArray[Any]] = {}
+    for name, values in own.items():
+        if values.ndim == 1:
+            stored[name] = values.astype(np.float32)
+        elif form == "float16":
+            stored[name] = values.astype(np.float16)
+        else:
+            scale = np.maximum(np.abs(values).max(axis=1), np.finfo(np.float32).tiny).astype(np.float32) / np.float32(
+                127
+            )
+            stored[name] = np.rint(values / scale[:, None]).astype(np.int8)
+            stored[name + _SCALE] = scale
+    return stored
+
+
+def unpacked(stored: Mapping[str, NDArray[Any]]) -> dict[str, Float32]:
+    """The weights that `packed` stored. Raises ValueError where a scale is missing."""
+    own: dict[str, Float32] = {}
+    for name, values in stored.items():
+        if name.endswith(_SCALE):
+            continue
+        wide = values.astype(np.float32)
+        if values.dtype == np.int8:
+            if name + _SCALE not in stored:
+                raise ValueError(f"{name} has no scale")
+            wide *= stored[name + _SCALE].astype(np.float32)[:, None]
+        own[name] = wide
+    return own
+
+
+def read_own(folder: Path) -> tuple[dict[str, Float32], Int32 | None]:
+    """The layers and the norm in float32, and which output rows count, None: all. Raises ModelError."""
+    try:
+        own = unpacked(load_file(folder / WEIGHTS))
+        kept = load_file(folder / KEPT)["ids"] if (folder / KEPT).is_file() else None
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise ModelError(f"The drafter in {folder} is damaged ({_short(error)}): restore or train it again.") from error
+    if kept is not None and (kept.dtype != np.int32 or kept.ndim != 1 or not len(kept) or (np.diff(kept) <= 0).any()):
+        raise ModelError(f"The drafter in {folder} is damaged ({KEPT} holds no rising ids): restore or train it again.")
+    return own, kept
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:120].rstrip(".") or type(error).__name__

@@ -1,0 +1,109 @@
+"""What a training is told, and what of it makes two trainings the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from hierdraft.errors import UsageError
+from hierdraft.models.drafter_files import FORMS
+
+INITS = ("layers", "random")
+
+
+@dataclass(frozen=True)
+class Training:
+    """A small Llama of the target's width between the target's own embeddings, which stay as they are.
+
+    layers         how many
+    init           `layers`: copies of the target's first and last, and of some between them; `layers:0,29`: of these;
+                   `random`; None: `layers` where the target's have the form of Llama's, else `random`
+    rows           the most frequent ids of the data that are worth an output row, special ids always; 0: all ids
+    distill        share of the loss that is the divergence from the target's likeliest ids, where the data has them
+    window         most tokens that are trained together; a longer document is cut
+    batch          windows per step
+    learning_rate  at its highest, after the warm-up
+    held_out       share of the documents that it is measured on and not trained on
+    seed           of the first weights, the split and the order
+    weights        of the stored layers: one of FORMS
+    """
+
+    layers: int = 2
+    init: str | None = None
+    rows: int = 16384
+    distill: float = 0.5
+    window: int = 512
+    batch: int = 4
+    learning_rate: float = 1e-3
+    held_out: float = 0.03
+    seed: int = 0
+    weights: str = "float16"
+
+    def check(self) -> None:
+        """Raises UsageError for what cannot be."""
+        if self.weights not in FORMS:
+            raise UsageError(f"--weights must be {' or '.join(FORMS)}, not {self.weights!r}.")
+        if not 0.0 <= self.distill <= 1.0:
+            raise UsageError(f"--distill must be from 0 to 1, not {self.distill}.")
+        if not 0.0 < self.held_out < 1.0:
+            raise UsageError(f"--held-out must be between 0 and 1, not {self.held_out}.")
+        if not 0.0 < self.learning_rate < 1.0:
+            raise UsageError(f"--learning-rate must be between 0 and 1, not {self.learning_rate}.")
+        self.copied(1 << 30)
+
+    def copied(self, count: int) -> list[int] | None:
+        """Which of the target's `count` layers are copied, None for random weights. Raises UsageError."""
+        kind, colon, numbers = (self.init or "layers").partition(":")
+        if kind not in INITS or (colon and kind != "layers"):
+            raise UsageError(f"--init must be random, layers or layers:0,29 and so on, not {self.init!r}.")
+        if kind == "random":
+            return None
+        if not colon:
+            last = count - 1
+            return [last] if self.layers == 1 else [round(n * last / (self.layers - 1)) for n in range(self.layers)]
+        if not all(number.isdecimal() and int(number) < count for number in numbers.split(",")):
+            raise UsageError(f"--init {self.init}: the target's layers are numbered from 0 to {count - 1}.")
+        chosen = [int(number) for number in numbers.split(",")]
+        if len(chosen) != self.layers:
+            raise UsageError(f"--init {self.init} names {len(chosen)} layers and the drafter has {self.layers}.")
+        return chosen
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When a training is over: at the first of these that is reached. They may change when it is resumed."""
+
+    epochs: float | None = None
+    minutes: float | None = None
+    steps: int | None = None
+
+    def check(self) -> None:
+        """Raises UsageError where there is none, or one that is not above 0."""
+        given = {name: value for name, value in asdict(self).items() if value is not None}
+        for name, value in given.items():
+            if not value > 0:
+                raise UsageError(f"--{name} must be above 0, not {value}.")
+        if not given:
+            raise UsageError("Say when to end: --epochs, --minutes or --steps.")
+
+    def progress(self, steps: int, seconds: float, steps_per_epoch: int) -> float:
+        """How much of the training is done, from 0 to 1, after so many steps and seconds."""
+        shares = [0.0]
+        if self.epochs is not None:
+            shares.append(steps / max(1.0, self.epochs * steps_per_epoch))
+        if self.steps is not None:
+            shares.append(steps / self.steps)
+        if self.minutes is not None:
+            shares.append(seconds / (60.0 * self.minutes))
+        return min(1.0, max(shares))
+
+
+def identity(training: Training, data: str, target: str) -> str:
+    """What a checkpoint belongs to: the settings, the documents and the target's embeddings.
+
+    data, target   digests of them
+    """
+    parts: dict[str, Any] = {**asdict(training), "data": data, "target": target}
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,184 @@
+"""From data and a target to a drafter's folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hierdraft import __version__
+from hierdraft.errors import UsageError
+from hierdraft.training import MEASURING, TRAINING
+from hierdraft.training.settings import Limits, Training, identity
+
+Report = Callable[[int, int], None]
+
+
+def _silent(_done: int, _all: int) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training as it is asked for.
+
+    model     the target: a known name, or a transformers folder
+    data      files to learn from
+    out       the drafter's folder
+    command   how it was started, for the record
+    licence   of what comes of it
+    every     seconds between checkpoints
+    threads   of torch, None: as the process has set
+    """
+
+    model: str
+    data: Sequence[Path]
+    out: Path
+    training: Training
+    limits: Limits
+    command: str = ""
+    licence: str = ""
+    every: float = 60.0
+    threads: int | None = None
+
+
+@dataclass
+class Ears:
+    """Who is told, and who may end it.
+
+    stages   makes a `report` for a stage of the work
+    log      takes lines about the training
+    stop     whether to end now, with a checkpoint
+    """
+
+    stages: Callable[[str], Report] = field(default=lambda _title: _silent)
+    log: Callable[[str], None] = field(default=lambda _line: None)
+    stop: Callable[[], bool] = field(default=lambda: False)
+
+
+def train_drafter(job: Job, cache_dir: Path, ears: Ears | None = None) -> dict[str, Any] | None:
+    """Train, or continue what the folder has a checkpoint of; returns what training.json holds, None if stopped.
+
+    Raises UsageError, ModelError, MissingDependencyError, CorpusError, PackError or TrainingError.
+    """
+    from hierdraft.engines.hf.load import check_torch
+
+    job.training.check()
+    job.limits.check()
+    check_torch()
+    from hierdraft.engines.hf.facts import using_threads
+
+    with using_threads(job.threads):
+        return _Run(job, cache_dir, ears or Ears()).run()
+
+
+class _Run:
+    def __init__(self, job: Job, cache_dir: Path, ears: Ears) -> None:
+        from hierdraft.engines.generation_config import GenerationDefaults
+        from hierdraft.engines.hf.load import load_tokenizer
+        from hierdraft.training.documents import digest_of, read_documents, split, worth_a_row
+        from hierdraft.training.target import read_target
+
+        self.job, self.ears = job, ears
+        path = _folder(job.model, cache_dir)
+        tokenizer = load_tokenizer(path)
+        self.target = read_target(job.model, path)
+        vocab = len(self.target.embedding)
+        documents, self.sources = read_documents(job.data, tokenizer, vocab)
+        training = job.training
+        self.learned, self.held_out = split(documents, training.held_out, training.seed)
+        ends = GenerationDefaults.read(path, eos_only=True).eos_ids(tokenizer, vocab)
+        special = [*tokenizer.all_special_ids, *getattr(tokenizer, "added_tokens_decoder", ()), *ends]
+        self.kept = worth_a_row(self.learned, special, training.rows, vocab)
+        self.identity = identity(training, digest_of(documents), self.target.shared.sha256)
+
+    def run(self) -> dict[str, Any] | None:
+        """Train, measure and write."""
+        from hierdraft.training.drafter import new_drafter
+        from hierdraft.training.folder import check_folder
+        from hierdraft.training.loop import Loop
+        from hierdraft.training.windows import packed
+
+        job, training = self.job, self.job.training
+        drafter, init = new_drafter(self.target, training, self.kept)
+        size = sum(one.numel() for one in drafter.parameters())
+        check_folder(job.out, self.identity, 4 * size)
+        windows = packed(self.learned, training.window, training.seed)
+        loop = Loop(
+            drafter, windows, training, job.limits, job.out, self.identity, every=job.every, stop=self.ears.stop,
+            report=self.ears.stages(TRAINING), log=self.ears.log,
+        )  # fmt: skip
+        if loop.done >= 1.0 and (found := self._written(loop.state.steps)) is not None:
+            return found
+        if not loop.run():
+            return None
+        return self._finish(drafter, init, loop, size)
+
+    def _written(self, steps: int) -> dict[str, Any] | None:
+        """What is told of a training that is complete, None where its folder is not."""
+        from hierdraft.models.drafter_files import TRAINING as RECORD
+        from hierdraft.models.drafter_files import is_drafter
+
+        if not is_drafter(self.job.out):
+            return None
+        try:
+            found: dict[str, Any] = json.loads((self.job.out / RECORD).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return found if found.get("steps") == steps else None
+
+    def _finish(self, drafter: Any, init: str, loop: Any, size: int) -> dict[str, Any]:
+        """Measure the weights as they will be stored, and write the folder."""
+        from hierdraft.models.drafter_files import packed, unpacked
+        from hierdraft.training.agreement import measure
+        from hierdraft.training.folder import told, write_drafter
+
+        job, training, state = self.job, self.job.training, loop.state
+        own = drafter.own()
+        drafter.take(unpacked(packed(own, training.weights)))
+        found = measure(drafter, self.held_out, training.window, training.seed, self.ears.stages(MEASURING))
+        shared = self.target.shared
+        record = {
+            "target": job.model,
+            "version": __version__,
+            "command": job.command,
+            "licence": job.licence,
+            "settings": asdict(training),
+            "limits": asdict(job.limits),
+            "init": init,
+            "parameters": size,
+            "vocab_size": len(self.target.embedding),
+            "rows": len(drafter.kept),
+            "data": told(self.sources),
+            "documents": {"training": len(self.learned), "held_out": len(self.held_out)},
+            "steps": state.steps,
+            "tokens": state.tokens,
+            "seconds": round(state.seconds, 2),
+            "tokens_per_second": round(state.tokens / max(state.seconds, 1e-9), 1),
+            "resumed": state.resumed,
+            "loss": round(state.curve[-1]["loss"], 4) if state.curve else 0.0,
+            "curve": state.curve,
+            "held_out": found.record(),
+        }
+        config = {**self.target.config, "num_hidden_layers": training.layers}
+        write_drafter(job.out, config, shared, own, self.kept, training.weights, record)
+        return record
+
+
+def _folder(model: str, cache_dir: Path) -> Path:
+    """The transformers folder of the target. Raises UsageError for one that is none, and ModelError."""
+    from hierdraft.models.drafter_files import is_drafter
+    from hierdraft.models.named import folder_of, resolve
+    from hierdraft.models.openvino_folders import is_openvino
+
+    if is_drafter(folder_of(model)):
+        raise UsageError(f"{model} is a drafter: train one for the model that it drafts for.")
+    path = resolve(model, cache_dir).path
+    if is_openvino(path):
+        raise UsageError(
+            f"{path} is an OpenVINO folder, whose weights a drafter cannot share: name the transformers folder or the "
+            "GGUF file that it was made of."
+        )
+    return path
