@@ -220,7 +220,7 @@ def test_every_default_can_be_written(method: str, key: str, default: object) ->
     assert read_arguments(method, kind, [setting, *needed])[key] == default
     method = ":".join([method, *needed])
     make_method(f"{method}:{setting}")
-    if not isinstance(default, str | tuple):
+    if not isinstance(default, str | tuple) and (method, key) != ("hierarchy", "draft"):  # a text, or none
         with pytest.raises(HierdraftError, match=key):
             make_method(f"{method}:{key}=x")
 

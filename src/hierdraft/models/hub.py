@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, cast
@@ -34,6 +35,20 @@ def snapshot(name: str, download: bool) -> Path:
     files.require_packages(("huggingface_hub",))
     with unreported():
         from huggingface_hub import snapshot_download
+
+    name, _, kind = name.partition(":")
+    with _in_one_sentence(name):
+        wanted = _wanted(name, kind) if download else None
+        patterns = wanted or [*_HUB_FILES, f"*{SUFFIX}"]
+        folder = Path(snapshot_download(name, allow_patterns=patterns, local_files_only=not download))
+        held = sorted(file.relative_to(folder).as_posix() for file in folder.rglob(f"*{SUFFIX}"))
+        return folder / _gguf_of(name, held, kind)[0] if kind or _only_gguf(folder) else folder
+
+
+@contextmanager
+def _in_one_sentence(name: str) -> Iterator[None]:
+    """Whatever a hub's library raises ends in a ModelError."""
+    with unreported():
         from huggingface_hub.errors import (
             GatedRepoError,
             HfHubHTTPError,
@@ -43,13 +58,8 @@ def snapshot(name: str, download: bool) -> Path:
 
     # Its bases are OSError and the HTTP library's own root error, whichever library this version uses.
     unreachable = cast("tuple[type[BaseException], ...]", HfHubHTTPError.__bases__)
-    name, _, kind = name.partition(":")
     try:
-        wanted = _wanted(name, kind) if download else None
-        patterns = wanted or [*_HUB_FILES, f"*{SUFFIX}"]
-        folder = Path(snapshot_download(name, allow_patterns=patterns, local_files_only=not download))
-        held = sorted(file.relative_to(folder).as_posix() for file in folder.rglob(f"*{SUFFIX}"))
-        return folder / _gguf_of(name, held, kind)[0] if kind or _only_gguf(folder) else folder
+        yield
     except GatedRepoError as error:
         raise ModelError(
             f"{name} asks for consent: accept its terms on the hub and log in with hf auth login."
