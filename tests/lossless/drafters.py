@@ -241,16 +241,16 @@ def with_databases(damaged: bool, kind: Callable[[], Any] = HierarchyMethod) -> 
 
 
 class Chains(ToyEngine):
-    """Scores a tree in a forward, and none that goes on from one, as OpenVINO does."""
+    """Scores a tree in a forward, and none that goes on from one, as OpenVINO with sliding windows."""
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
         self.offers = replace(self.offers, extends=False)
 
 
-def with_model(engine: Engine, **settings: Any) -> DraftModelMethod:
-    """The method `draft-model` with this engine, for targets of as many ids."""
-    drafter = DraftModelMethod("small", **settings)
+def with_model(engine: Engine, kind: Callable[..., Any] = DraftModelMethod, **settings: Any) -> Any:
+    """A method that drafts with this engine, for targets of as many ids."""
+    drafter = kind(draft="small", **settings)
     drafter.attach(Setup(Databases(), vocab_size=engine.vocab_size, open_engine=lambda _: Opened(engine)))
     return drafter
 
@@ -269,6 +269,7 @@ def _named(name: str) -> Callable[[], Method]:
 REAL: dict[str, Callable[[], Method]] = {
     **{name: _named(name) for name in METHODS if name not in ("aded", "draft-model")},
     "draft-model": lambda: with_model(ToyEngine(1, 32, 2)),
+    "hierarchy with a model": lambda: with_model(ToyEngine(1, 32, 2), HierarchyMethod, ask="always"),
     "draft-model with chains": lambda: with_model(Chains(1, 32, 2), width=(3, 2), depth=6),
     "hierarchy with every level": _named(f"hierarchy:levels={'+'.join(askable_levels())}"),
     "hierarchy with databases": lambda: with_databases(False),

@@ -168,6 +168,27 @@ def test_a_model_that_fails_leaves_the_look_ups() -> None:
     assert told == ["opened small", "closed"]
 
 
+def test_a_model_with_fewer_ids_is_not_shown_those_that_it_lacks() -> None:
+    """With one tokenizer vocabularies may be padded to different lengths."""
+    target, drafter = ToyEngine(3, 32, memory=5), ToyEngine(3, 20, memory=5)
+    seen: list[int] = []
+    real = drafter.forward
+
+    def looking(parts: Any) -> Any:
+        seen.extend(token for part in parts for token in [*part.tokens.tolist(), *part.tree.tokens.tolist()])
+        return real(parts)
+
+    drafter.forward = looking  # type: ignore[method-assign]
+    method = HierarchyMethod(draft="small", ask="always")
+    told = Databases(), target.offers, 32, "same"
+    method.attach(Setup(*told, lambda _: Opened(drafter, "same", lambda: None)))
+    truth, _ = run(target, PlainMethod(), PROMPT, Options(60))
+    assert max(truth) >= 20
+    assert run(target, method, PROMPT, Options(60, budget=FixedBudget(8)))[0] == truth
+    assert seen
+    assert max(seen) < 20
+
+
 def test_a_model_with_other_ids_is_refused() -> None:
     method = HierarchyMethod(draft="small")
     other = ToyEngine(3, 16)

@@ -125,7 +125,7 @@ class HierarchyMethod:
     def _heard(self, second: SecondOpinion, asks: Sequence[Ask], trees: list[DraftTree]) -> list[DraftTree]:
         """The trees, those about which the model is asked grown again."""
         found = {place: session.tail for place, (session, _, budget) in enumerate(asks) if budget.nodes > 0}
-        able = [place for place, tail in found.items() if tail is not None]
+        able = [place for place, tail in found.items() if tail is not None and second.can_read(asks[place][1])]
         wanted = second.wanted([trees[place] for place in able], [asks[place][2] for place in able])
         chosen = [able[place] for place in wanted]
         if not chosen:
@@ -139,7 +139,7 @@ class HierarchyMethod:
             warnings.warn(what, DraftWarning, stacklevel=2)
             self.second = None
             return trees
-        for place, tree, (ids, bucket) in zip(chosen, before, told, strict=True):
+        for place, (tree, ids, bucket) in zip(chosen, told, strict=True):
             put_opinions(self.slots.opinions(asks[place][0].slot), tree.tokens, tree.parents, ids, bucket)
         after = self.serve([asks[place] for place in chosen])
         for place, old, new in zip(chosen, before, after, strict=True):

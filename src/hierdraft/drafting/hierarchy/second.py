@@ -103,22 +103,37 @@ class SecondOpinion:
         tokens, seconds, _ = best_size(tree.prob, budget.cost)
         return self._worth.pays(tokens, seconds, price)
 
+    def can_read(self, text: Int32) -> bool:
+        """Whether the model has all ids of a text: it may have fewer than the target."""
+        return int(text.max()) < self._engine.vocab_size
+
     def ask(
         self, tails: Sequence[Tail], texts: Sequence[Int32], trees: Sequence[DraftTree]
-    ) -> list[tuple[Int32, NDArray[np.uint8]]]:
-        """For each tree int32[1+n, CHOICES] and uint8[1+n, CHOICES]: what comes after each row, and how likely."""
+    ) -> list[tuple[DraftTree, Int32, NDArray[np.uint8]]]:
+        """For each tree what was scored of it, the nodes that the model has ids for; int32[1+n, CHOICES] and
+        uint8[1+n, CHOICES]: what it thinks comes after each row, and how likely that is.
+        """
         started = perf_counter()
+        trees = [self._readable(tree) for tree in trees]
         parts = [tail.part(text, tree) for tail, text, tree in zip(tails, texts, trees, strict=True)]
         few = all(len(part.tokens) <= _FEW for part in parts)
         rows = sum(len(part.tokens) + len(part.tree) for part in parts)
         scored = self._engine.forward(parts)
-        found = [self._opinions(one.logits) for one in scored]
+        found = [(tree, *self._opinions(one.logits)) for tree, one in zip(trees, scored, strict=True)]
         seconds, expected = perf_counter() - started, self._engine.cost(rows, rows)
         if few:
             self._engine.record(rows, seconds, rows)
             if expected > 0.0:
                 self._slower += _RATE * (seconds / expected - self._slower)
         return found
+
+    def _readable(self, tree: DraftTree) -> DraftTree:
+        keep = tree.tokens < self._engine.vocab_size
+        if keep.all():
+            return tree
+        for node, parent in enumerate(tree.parents.tolist()):
+            keep[node] &= parent < 0 or keep[parent]
+        return tree.only(keep)
 
     def _opinions(self, logits: Array) -> tuple[Int32, NDArray[np.uint8]]:
         ids = self._engine.top_ids(logits, CHOICES)
