@@ -69,11 +69,13 @@ class Opened:
 
     tokenizer  fingerprint of its tokenizer, empty where that is not known
     close      to be called when it is not needed any more
+    ids        int32[K], the ids that the columns of its logits are of, where it has no others; None: all, in order
     """
 
     engine: Engine
     tokenizer: str = ""
     close: Callable[[], None] = lambda: None
+    ids: Int32 | None = None
 
 
 @dataclass(frozen=True, slots=True)

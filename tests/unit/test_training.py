@@ -26,9 +26,9 @@ from hierdraft.databases.pack import PackInfo, join, write_bare
 from hierdraft.errors import CorpusError, HierdraftError, ModelError, PackError, TrainingError, UsageError
 from hierdraft.models import drafters
 from hierdraft.models.cached import belonging_to, cached
-from hierdraft.models.load import load_engine
+from hierdraft.models.load import load_engine, open_beside
 from hierdraft.models.named import resolve
-from hierdraft.protocols import Likely
+from hierdraft.protocols import Likely, Part
 from hierdraft.text import tokenizer_fingerprint
 from hierdraft.training import agreement
 from hierdraft.training.documents import Document, kind_of, read_documents, split, worth_a_row
@@ -37,6 +37,7 @@ from hierdraft.training.settings import Limits, Training
 from hierdraft.training.target import read_target
 from hierdraft.training.train import Ears, Job, train_drafter
 from hierdraft.training.windows import packed, window_of
+from hierdraft.tree import DraftTree
 from tests.lossless.tiny import CONFIGS, VOCABULARY, tiny
 from tests.unit.model_shop import one_sentence
 
@@ -233,6 +234,35 @@ def test_every_engine_runs_it_as_any_model(
     asked: dict[str, Any] = {"max_new_tokens": 6, "method": "none"}
     answers = [LanguageModel(one, tokenizer, "tiny").generate(prompt, **asked) for one in (engine, other)]
     assert answers[0].token_ids == answers[1].token_ids
+
+
+@pytest.mark.parametrize("kind", ["hf", "openvino"])
+def test_it_drafts_with_the_output_rows_that_it_was_trained_with(
+    kind: str, trained: tuple[Path, dict[str, Any]], target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kind == "openvino":
+        pytest.importorskip("openvino")
+    from hierdraft.language_model import LanguageModel
+
+    out, _ = trained
+    kept = load_file(out / "kept.safetensors")["ids"]
+    monkeypatch.setenv("HIERDRAFT_CACHE_DIR", str(tmp_path / "cache"))
+    engine, tokenizer = load_engine(str(target), engine=kind)
+    opened, (whole, _) = open_beside(str(out), engine), load_engine(str(out), engine=kind)
+    assert opened.ids is not None
+    assert opened.ids.tolist() == kept.tolist()
+    assert opened.engine.vocab_size == VOCABULARY > len(kept)
+    prompt = rows_of()[0]["output_ids"][:12]
+    text = np.array(prompt, dtype=np.int32)
+    rows = [one.forward([Part(one.open(reuse=None), text, DraftTree.empty())])[0] for one in (opened.engine, whole)]
+    few, all_of_them = (one.values(row.logits, 0) for one, row in zip((opened.engine, whole), rows, strict=True))
+    np.testing.assert_allclose(few, all_of_them[kept], rtol=1e-4, atol=1e-4)
+    with LanguageModel(engine, tokenizer, "target") as model:
+        plain = model.generate(prompt, max_new_tokens=24, method="none")
+        for method in (f"draft-model:draft={out}", f"hierarchy:draft={out}"):
+            drafted = model.generate(prompt, max_new_tokens=24, method=method, budget=6)
+            assert drafted.token_ids == plain.token_ids
+            assert drafted.by_level["draft"]["proposed"] > 0
 
 
 def test_it_is_put_together_once_and_removed_with_the_cache(

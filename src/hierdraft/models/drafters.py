@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
+from hierdraft.engines.trimmed import TRIMMED
 from hierdraft.errors import ModelError
 from hierdraft.models import files
 from hierdraft.models.drafter_files import CONFIG, KEPT, WEIGHTS, Shared, read_config, read_own
@@ -26,6 +27,7 @@ FOLDER = "drafters"
 
 ABOUT = "about.json"
 _FORM = 1
+_TRIMMED = "-trimmed"
 _ROWS = 1 << 14
 
 
@@ -35,10 +37,11 @@ def shipped() -> dict[str, Path]:
     return {path.name: path for path in sorted(folder.iterdir()) if path.is_dir()} if folder.is_dir() else {}
 
 
-def composed(folder: Path, target: Path, cache_dir: Path) -> Path:
+def composed(folder: Path, target: Path, cache_dir: Path, *, trimmed: bool = False) -> Path:
     """The model folder of a drafter and its target, made where that was not done yet; two processes take turns.
 
     target   the transformers folder of the model whose embeddings it shares
+    trimmed  only with the output rows that it was trained with, which is faster, and takes who knows their ids
 
     Raises ModelError for a damaged drafter or another target, CacheError, MissingDependencyError.
     """
@@ -46,11 +49,11 @@ def composed(folder: Path, target: Path, cache_dir: Path) -> Path:
     config, shared = read_config(folder)
     parent = cache_dir.expanduser() / FOLDER
     with files.disk_errors(parent):
-        made = parent / f"{folder.name[:80]}-{_key(folder, target)}"
+        made = parent / f"{folder.name[:80]}-{_key(folder, target)}{_TRIMMED if trimmed else ''}"
         parent.mkdir(parents=True, exist_ok=True)
         with FileLock(parent / f".{made.name}.lock"):
             if not _is_complete(made):
-                _compose(folder, config, shared, target, made)
+                _compose(folder, config, shared, target, made, trimmed=trimmed)
     return made
 
 
@@ -59,7 +62,7 @@ def made_of(made: Path) -> tuple[str, bool]:
     try:
         about = json.loads((made / ABOUT).read_text(encoding="utf-8"))
         folder, target = Path(about["drafter"]), Path(about["target"])
-        return f"{folder}, with {target.name}", made.name.endswith(f"-{_key(folder, target)}")
+        return f"{folder}, with {target.name}", made.name.removesuffix(_TRIMMED).endswith(f"-{_key(folder, target)}")
     except (OSError, ValueError, KeyError, TypeError):
         return "of an earlier version", False
 
@@ -84,7 +87,7 @@ def _is_complete(made: Path) -> bool:
     return True
 
 
-def _compose(folder: Path, config: dict[str, Any], shared: Shared, target: Path, made: Path) -> None:
+def _compose(folder: Path, config: dict[str, Any], shared: Shared, target: Path, made: Path, *, trimmed: bool) -> None:
     """Writes `made`, complete or not at all."""
     from safetensors.torch import save_file
 
@@ -104,7 +107,7 @@ def _compose(folder: Path, config: dict[str, Any], shared: Shared, target: Path,
         (temporary / CONFIG).write_text(json.dumps({**config, **tied}, indent=2), encoding="utf-8")
         save_file(tensors, temporary / WEIGHTS, metadata={"format": "pt"})
         if (folder / KEPT).is_file():
-            shutil.copyfile(folder / KEPT, temporary / KEPT)
+            shutil.copyfile(folder / KEPT, temporary / (TRIMMED if trimmed else KEPT))
         about = {"drafter": str(folder.resolve()), "target": str(target.resolve())}
         (temporary / ABOUT).write_text(json.dumps(about), encoding="utf-8")
         files.sync_folder(temporary)

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from hierdraft.choices import engine_names, listed, number_type, number_types
 from hierdraft.engines.costs import StepCosts
 from hierdraft.engines.generation_config import GenerationDefaults
+from hierdraft.engines.trimmed import trimmed_rows
 from hierdraft.errors import CacheError, MissingDependencyError, UnsupportedModelError, UsageError
 from hierdraft.models.named import resolve
 from hierdraft.models.openvino_folders import is_openvino
@@ -45,12 +46,13 @@ class LoadedEngine(Engine, Protocol):
 
 def load_engine(
     name: str, *, engine: str = "auto", dtype: str = "auto", device: str | None = None, threads: int | None = None,
-    exact: bool | None = None, lean: bool = True,
+    exact: bool | None = None, lean: bool = True, trimmed: bool = False,
 ) -> tuple[LoadedEngine, Any]:  # fmt: skip
-    """(engine, tokenizer) of a model; see `hierdraft.load` for the arguments and errors."""
+    """(engine, tokenizer) of a model; see `hierdraft.load` for the arguments and errors, and `load_parts`."""
     loaded, tokenizer, _ = load_parts(
-        name, engine=engine, dtype=dtype, device=device, threads=threads, exact=exact, lean=lean, said=False
-    )
+        name, engine=engine, dtype=dtype, device=device, threads=threads, exact=exact, lean=lean, said=False,
+        trimmed=trimmed,
+    )  # fmt: skip
     return loaded, tokenizer
 
 
@@ -65,28 +67,32 @@ def open_beside(name: str, target: Engine | None = None) -> Opened:
     kind, device = getattr(target, "name", "auto"), getattr(target, "device", None)
     loaded, tokenizer = load_engine(
         name, engine=kind if kind in engine_names() else "auto", device=device if kind in engine_names() else None,
-        threads=getattr(target, "threads", None),
+        threads=getattr(target, "threads", None), trimmed=True,
     )  # fmt: skip
+    cache_dir, full = load_settings().cache_dir, _wants_transformers(kind, device)
+    ids = trimmed_rows(resolve(name, cache_dir, full=full, trimmed=True).path)
 
     def close() -> None:
         if isinstance(loaded.costs, LearnedCosts):
             loaded.costs.keep()
 
-    return Opened(loaded, tokenizer_fingerprint(tokenizer), close)
+    return Opened(loaded, tokenizer_fingerprint(tokenizer), close, ids)
 
 
 def load_parts(
     name: str, *, engine: str = "auto", dtype: str = "auto", device: str | None = None, threads: int | None = None,
-    exact: bool | None = None, lean: bool = True, said: bool = True, meanwhile: Callable[[], None] = lambda: None,
+    exact: bool | None = None, lean: bool = True, said: bool = True, trimmed: bool = False,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> tuple[LoadedEngine, Any, GenerationDefaults]:  # fmt: skip
     """(engine, tokenizer, what the folder says about answers) of a model; see `hierdraft.load`.
 
     said       False: leave out what the folder says, but for where answers end
+    trimmed    of a trained drafter only the output rows that it was trained with: its logits have a column for each
     meanwhile  called once the work begins that leaves Python free for other threads; may be called again
     """
     check_choices(engine, dtype, threads)
     cache_dir = load_settings().cache_dir
-    path = resolve(name, cache_dir, full=_wants_transformers(engine, device)).path
+    path = resolve(name, cache_dir, full=_wants_transformers(engine, device), trimmed=trimmed).path
     defaults = GenerationDefaults.read(path, eos_only=not said)
     loaded, tokenizer = _load(
         path, cache_dir, engine=engine, dtype=dtype, device=device, threads=threads, exact=exact, lean=lean,

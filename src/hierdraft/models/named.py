@@ -116,6 +116,7 @@ def resolve(
     progress: Progress | None = None,
     *,
     full: bool = True,
+    trimmed: bool = False,
     steps: Steps | None = None,
     table: Mapping[str, NamedModel] = NAMED_MODELS,
 ) -> ResolvedModel:
@@ -131,13 +132,13 @@ def resolve(
         path = _pulled(table[name_or_path], cache_dir, pull_missing, progress, steps or Steps(), full=full)
         return ResolvedModel(folder_of_gguf(path, cache_dir) if path.suffix == SUFFIX else path, name_or_path)
     if (own := drafters.shipped().get(name_or_path)) is not None:
-        return _joined(own, cache_dir, pull_missing, progress)
+        return _joined(own, cache_dir, pull_missing, progress, trimmed=trimmed)
     file = gguf_in(folder) if name_or_path else None
     if file is not None:
         return ResolvedModel(folder_of_gguf(file, cache_dir, full=full), _named_like(file, table) or file.stem)
     if name_or_path and folder.is_dir():
         if adapters.is_adapter(folder) or is_drafter(folder):
-            return _joined(folder.resolve(), cache_dir, pull_missing, progress)
+            return _joined(folder.resolve(), cache_dir, pull_missing, progress, trimmed=trimmed)
         _check(folder, "restore or download that folder again.")
         return ResolvedModel(folder.resolve(), folder.resolve().name)
     if HUB_NAME.fullmatch(name_or_path):
@@ -145,7 +146,7 @@ def resolve(
         if path.suffix == SUFFIX:
             return ResolvedModel(folder_of_gguf(path, cache_dir, full=full), name_or_path)
         if adapters.is_adapter(path) or is_drafter(path):
-            return _joined(path, cache_dir, pull_missing, progress)
+            return _joined(path, cache_dir, pull_missing, progress, trimmed=trimmed)
         _check(path, "delete that folder to download it again, or choose a model that has such weights.")
         return ResolvedModel(path, name_or_path)
     if name_or_path.endswith(SUFFIX):
@@ -180,7 +181,9 @@ def folder_of(name_or_path: str) -> Path:
         raise ModelError(f"The model cannot be found: {error}.") from error
 
 
-def _joined(folder: Path, cache_dir: Path, pull_missing: bool, progress: Progress | None) -> ResolvedModel:
+def _joined(
+    folder: Path, cache_dir: Path, pull_missing: bool, progress: Progress | None, *, trimmed: bool
+) -> ResolvedModel:
     """The model that an adapter and its base make together, or a drafter's layers and its target's embeddings."""
     adapter = adapters.is_adapter(folder)
     kind = "base model of the adapter" if adapter else "target of the drafter"
@@ -191,8 +194,9 @@ def _joined(folder: Path, cache_dir: Path, pull_missing: bool, progress: Progres
         found = resolve(other, cache_dir, pull_missing, progress)
     except ModelError as error:
         raise ModelError(f"The {kind} in {folder} cannot be used: {error}") from error
-    join = adapters.merged if adapter else drafters.composed
-    return ResolvedModel(join(folder, found.path, cache_dir), folder.name)
+    if adapter:
+        return ResolvedModel(adapters.merged(folder, found.path, cache_dir), folder.name)
+    return ResolvedModel(drafters.composed(folder, found.path, cache_dir, trimmed=trimmed), folder.name)
 
 
 def _pulled(

@@ -109,7 +109,7 @@ class HierarchyMethod:
             self.calibration.read(self._stored)
         if self.draft is not None:
             self._opened = open_drafter(self.draft, setup)
-            self.second = SecondOpinion(self._opened.engine, setup.vocab_size, always=self._always)
+            self.second = SecondOpinion(self._opened, setup.vocab_size, always=self._always)
 
     def open(self, request: Request) -> HierarchySession:
         """Index the prompt and the reference. Raises UsageError for an invalid namespace name."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hierdraft.drafting.hierarchy.cells import opinion_buckets
 from hierdraft.drafting.hierarchy.opinions import CHOICES
 from hierdraft.drafting.models.tail import Tail
-from hierdraft.protocols import Budget, Engine
+from hierdraft.protocols import Budget, Opened
 from hierdraft.scoring import Array
 from hierdraft.tree import DraftTree, Int32
 
@@ -80,9 +80,10 @@ class OpinionWorth:
 class SecondOpinion:
     """The model, and what asking it is worth."""
 
-    def __init__(self, engine: Engine, vocab_size: int | None, *, always: bool = False) -> None:
+    def __init__(self, opened: Opened, vocab_size: int | None, *, always: bool = False) -> None:
         """For a target of so many ids, None: of as many. `always`: also where it does not pay."""
-        self._engine, self._always = engine, always
+        engine = opened.engine
+        self._engine, self._ids, self._always = engine, opened.ids, always
         self._vocab_size = min(vocab_size or engine.vocab_size, engine.vocab_size)
         self._worth = OpinionWorth()
         self._slower = 1.0
@@ -139,8 +140,9 @@ class SecondOpinion:
         ids = self._engine.top_ids(logits, CHOICES)
         values = np.stack([self._engine.values(logits, row)[ids[row]] for row in range(len(ids))]).astype(np.float64)
         logprobs = values - np.log(np.exp(values - values[:, :1]).sum(axis=1, keepdims=True)) - values[:, :1]
-        ids[ids >= self._vocab_size] = -1
-        return ids, opinion_buckets(logprobs)
+        if self._ids is not None:
+            ids = self._ids[ids]
+        return np.where(ids < self._vocab_size, ids, np.int32(-1)), opinion_buckets(logprobs)
 
     def learn(self, before: DraftTree, after: DraftTree, budget: Budget) -> None:
         """What the opinion has made of a tree."""

@@ -68,6 +68,11 @@ class DraftModelMethod:
             raise UsageError("The method draft-model has no model: it is closed, or was not attached.")
         return self._opened.engine
 
+    @property
+    def ids(self) -> Int32 | None:
+        """What the columns of its rows are of, None: ids from 0 on."""
+        return self._opened.ids if self._opened is not None else None
+
     def learned(self, *, draws: bool) -> tuple[Acceptance, Trials]:
         """What requests have taught that draw their tokens, or that do not."""
         return self._learned[draws]

@@ -20,11 +20,17 @@ class Shaper:
     Any law is as good as another for the output's distribution, as long as it is the one that was drawn from.
     """
 
-    def __init__(self, sampling: RequestSampling | None, vocab_size: int, *, replacement: bool) -> None:
-        """For rows of a target that has `vocab_size` ids; None: greedy, without rules."""
+    def __init__(
+        self, sampling: RequestSampling | None, vocab_size: int, *, replacement: bool, ids: Int32 | None = None
+    ) -> None:
+        """For rows of a target that has `vocab_size` ids; None: greedy, without rules.
+
+        ids  int32[W], what the columns of the drafter's rows are of; None: ids from 0 on
+        """
         self.sampling = sampling or RequestSampling()
         self._vocab_size = vocab_size
         self._replacement = replacement
+        self._ids = ids
 
     def scores(self, row: Scores, prefix: Int32) -> Scores | None:
         """float[V] after the request's rules; None where one of them raises, or forbids everything.
@@ -32,6 +38,10 @@ class Shaper:
         row     float[W], the drafter's own; W may be another number than V
         prefix  int32[L], the text that the row continues
         """
+        if self._ids is not None:
+            whole = np.full(max(self._vocab_size, int(self._ids[-1]) + 1), -np.inf, dtype=row.dtype)
+            whole[self._ids] = row
+            row = whole
         if len(row) < self._vocab_size:
             row = np.append(row, np.full(self._vocab_size - len(row), -np.inf, dtype=row.dtype))
         row = row[: self._vocab_size]

@@ -107,7 +107,7 @@ class ModelSession:
         self._method, self._request = method, request
         self._engine = method.engine
         size = request.vocab_size or method.vocab_size or self._engine.vocab_size
-        self._shaper = Shaper(request.sampling, size, replacement=method.replacement)
+        self._shaper = Shaper(request.sampling, size, replacement=method.replacement, ids=method.ids)
         self._draws = self._shaper.sampling.draws
         self._acceptance, self._trials = method.learned(draws=self._draws)
         self._sequence: EngineSequence | None = None

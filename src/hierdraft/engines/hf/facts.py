@@ -34,10 +34,15 @@ def context_length(model: Any, text_config: Any) -> tuple[int, bool]:
     return known, any(known <= table.num_embeddings <= known + 2 for table in tables)
 
 
+TRIMMED_FROM = "hierdraft_trimmed_from"
+"""Attribute of a model that has been left only some of its output rows: how many it had."""
+
+
 def vocabulary(model: Any, text_config: Any) -> int:
-    """How many token ids it scores: rows of its output layer, whatever its configuration says."""
+    """How many token ids it scores: rows of its output layer, whatever its configuration says, or would if whole."""
     head = model.get_output_embeddings()
-    rows = getattr(head, "out_features", None) or getattr(getattr(head, "weight", None), "shape", (None,))[0]
+    rows = getattr(model, TRIMMED_FROM, None) or getattr(head, "out_features", None)
+    rows = rows or getattr(getattr(head, "weight", None), "shape", (None,))[0]
     return int(rows or text_config.vocab_size)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hierdraft.choices import listed, number_types
+from hierdraft.engines.trimmed import trimmed_rows
 from hierdraft.errors import MissingDependencyError, ModelError, UsageError
 from hierdraft.privacy import unreported
 
@@ -59,14 +60,30 @@ def load_model(path: Path, dtype: Any) -> Any:
     shows_progress = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        return AutoModelForCausalLM.from_pretrained(
-            path, dtype=dtype, use_safetensors=True, trust_remote_code=False
-        ).eval()
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, use_safetensors=True, trust_remote_code=False)
+        return _trimmed(model.eval(), path)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"The model in {path} cannot be loaded: {_first_line(error)}") from error
     finally:
         if shows_progress:
             logging.enable_progress_bar()
+
+
+def _trimmed(model: Any, path: Path) -> Any:
+    """Without the output rows that a drafter's folder leaves out (VocabTrim, arXiv 2506.22694)."""
+    from torch import from_numpy, nn
+
+    from hierdraft.engines.hf.facts import TRIMMED_FROM
+
+    ids = trimmed_rows(path)
+    if ids is not None:
+        whole = model.get_output_embeddings().weight.detach()
+        rows = whole[from_numpy(ids).long()].contiguous()
+        head = nn.Linear(rows.shape[1], rows.shape[0], bias=False, device="meta")
+        head.weight = nn.Parameter(rows, requires_grad=False)
+        setattr(model, TRIMMED_FROM, len(whole))
+        model.set_output_embeddings(head)
+    return model
 
 
 def load_tokenizer(path: Path) -> Any:

@@ -30,7 +30,7 @@ class ReadsLogits:
         """One row as an array that numpy can search; half-precision rows go through a buffer that stays in cache."""
         if row.dtype in (torch.float32, torch.float64):
             return row.numpy()
-        return self._row.copy_(row).numpy()
+        return self._row[: len(row)].copy_(row).numpy()
 
     def values(self, logits: torch.Tensor, row: int) -> NDArray[Any]:
         """One row, copied; half-precision numbers as float32."""
