@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, overload
 
 from hierdraft.arguments import check_options, processor_list, sampling_of, stop_strings, token_limit
@@ -48,13 +49,11 @@ class LanguageModel:
         defaults: GenerationDefaults | None = None, max_requests: int = MOST, queue: int = WAITING,
     ) -> None:  # fmt: skip
         """`defaults`: what holds where a request does not say otherwise; None: nothing. The rest: see `Scheduler`."""
-        self.engine = engine
-        self.tokenizer = tokenizer
-        self.name = name
+        self.engine, self.tokenizer, self.name = engine, tokenizer, name
         self.databases = databases or Databases()
         self.defaults = defaults or GenerationDefaults()
         self._front = Front(Scheduler(engine, max_requests, queue))
-        self._methods: dict[str | int, Method] = {}
+        self._methods, self._attaching = dict[str | int, Method](), Lock()
         self._laws: dict[str, BudgetLaw] = {}
         self._grammars: Grammars | None = None
         self._at_end = weakref.finalize(self, _close_quietly, self._front, self._methods, self.databases)
@@ -262,13 +261,13 @@ class LanguageModel:
     def _method(self, method: str | Method) -> Method:
         """Methods live as long as the model, so that what they learn serves the next request. Raises UsageError."""
         key = method if isinstance(method, str) else id(method)
-        if key not in self._methods:
-            made = as_method(make_method(method) if isinstance(method, str) else method)
-            databases = self.databases
-            told = databases, self.engine.offers, self.engine.vocab_size, databases.tokenizer
-            made.attach(Setup(*told, partial(_open_engine, self.engine)))
-            self._methods[key] = made
-        return self._methods[key]
+        with self._attaching:
+            if key not in self._methods:
+                made = as_method(make_method(method) if isinstance(method, str) else method)
+                told = self.databases, self.engine.offers, self.engine.vocab_size, self.databases.tokenizer
+                made.attach(Setup(*told, partial(_open_engine, self.engine)))
+                self._methods[key] = made
+            return self._methods[key]
 
     def close(self) -> None:
         """End the request that runs, keep what was learned on the device, and take no other. Raises StoreError."""

@@ -209,7 +209,11 @@ class Step:
 
 
 class Session(Protocol):
-    """What a method does for one request. Whatever that is, the output stays the target's."""
+    """What a method does for one request. Whatever that is, the output stays the target's.
+
+    It may have `once`, a property: seconds of the last proposal that will not be spent again, such as reading the
+    prompt. They are not counted in what drafting costs.
+    """
 
     def propose(self, tokens: Int32, budget: Budget) -> DraftTree:
         """A tree below the last of `tokens` (int32[L]: prompt and everything committed). May be empty.

@@ -182,6 +182,26 @@ def test_trees_go_on_below_rows_that_are_not_committed(tmp_path: Path, monkeypat
     assert engine.cache_blocks[1] == 0
 
 
+def test_a_tree_goes_on_below_a_text_that_was_taken_back_into_a_shared_block(tmp_path: Path) -> None:
+    _, path = saved("llama", tmp_path / "model")
+    engine = OpenVINOEngine(files.prepare(path, "float32", tmp_path))
+    text = np.random.default_rng(3).integers(3, VOCABULARY, 40).tolist()
+    first = engine.open(text, reuse="texts")
+    first.prefill(text)
+    second = engine.open(text, reuse="texts")
+    assert second.length == 32
+    second.rewind(12)
+    rows = second.extend(DraftTree.chain([50, 51])).copy()
+    with closing(engine.open(reuse=None)) as alone:
+        alone.prefill(text[:11])
+        wanted = alone.forward(text[11], DraftTree.chain([50, 51]))[1:]
+        np.testing.assert_allclose(rows, wanted, rtol=1e-4, atol=1e-5)
+    third = engine.open(text, reuse="texts")  # what others read has not changed
+    last = third.prefill(text[third.length :]).copy()
+    with closing(engine.open(reuse=None)) as alone:
+        np.testing.assert_allclose(last, alone.prefill(text), rtol=1e-4, atol=1e-5)
+
+
 def random_tree(chance: np.random.Generator, n: int) -> DraftTree:
     parents = [int(chance.integers(-1, i)) if i else -1 for i in range(n)]
     return DraftTree.build(chance.integers(3, VOCABULARY, n).tolist(), parents)

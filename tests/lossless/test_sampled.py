@@ -157,6 +157,26 @@ def test_drafts_that_were_drawn_go_through_the_loop(replacement: bool) -> None:
     assert greedy == run(engine, PlainMethod(), [4, 9], Options(50))[0]
 
 
+@pytest.mark.parametrize("length", [4, 5, 7])
+@pytest.mark.parametrize("replacement", [False, True])
+def test_where_nothing_is_allowed_drawn_drafts_say_so_as_plain_decoding_does(length: int, replacement: bool) -> None:
+    """And not behind an end that comes before."""
+    engine = ToyEngine(5, SIZE, memory=1)
+
+    def none_after(prefix: Int32, scores: Any) -> Any:
+        scores[...] = -np.inf if len(prefix) >= length else scores
+        return scores
+
+    for seed in range(20):
+        sampler = Sampler(engine.values, [none_after], seed)
+        drafter = Drawing(replacement=replacement)
+        options = Options(40, verifier=sampler, budget=FixedBudget(6))
+        with pytest.raises(UsageError, match=f"No token is allowed at position {length}"):
+            run(engine, drafter, [1], options)
+        ends = Options(40, verifier=sampler, budget=FixedBudget(6), eos_ids=range(SIZE))
+        assert len(run(engine, drafter, [1], ends)[0]) == 1
+
+
 @pytest.mark.parametrize("broken", ["no law", "too many"])
 def test_drawn_drafts_that_cannot_be_verified_are_refused(broken: str) -> None:
     engine = ToyEngine(3, SIZE)

@@ -15,7 +15,7 @@ from hierdraft.drafting.budget import AutoBudget, FixedBudget
 from hierdraft.drafting.plain import PlainMethod
 from hierdraft.engines.toy import ToyEngine
 from hierdraft.errors import DraftWarning
-from hierdraft.protocols import Method
+from hierdraft.protocols import Method, Request, Session, Step
 from hierdraft.verify.sampling import Sampler, Sampling
 from tests.lossless.drafters import HARMLESS, REAL
 from tests.lossless.harness import run
@@ -99,3 +99,35 @@ def test_no_neighbour_changes_the_text(seed: int) -> None:
         while done < TOKENS:
             done += sweep(seed + 5 * done, min(20_000, TOKENS - done))
     assert done >= TOKENS
+
+
+@pytest.mark.parametrize("moment", [1, 2, 5, 11])
+def test_an_interrupt_while_one_is_settled_takes_nothing_from_the_others(moment: int) -> None:
+    class Interrupted(PlainMethod):
+        steps = 0
+
+        def open(self, request: Request) -> Session:
+            return self
+
+        def observe(self, step: Step) -> None:
+            self.steps += 1
+            if self.steps == moment:
+                raise KeyboardInterrupt
+
+    engine, plain = ToyEngine(1, 32), PlainMethod()
+    truth, _ = run(engine, plain, [4], Options(12))
+    scheduler, tickets = Scheduler(engine), []
+    for method, prompt in ((plain, [4]), (Interrupted(), [5]), (plain, [4])):
+        tickets.append(Ticket(open_request(engine, method, prompt, Options(12))))
+        scheduler.add(tickets[-1])
+    interrupts = 0
+    while not (tickets[0].over and tickets[2].over):
+        try:
+            scheduler.step(lambda _: True)
+        except KeyboardInterrupt:
+            interrupts += 1
+    assert interrupts == 1
+    assert isinstance(tickets[1].error, KeyboardInterrupt)
+    for ticket in (tickets[0], tickets[2]):
+        assert [token for step in ticket.steps for token in step.tokens] == truth
+        assert ticket.error is None

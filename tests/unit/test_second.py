@@ -153,7 +153,7 @@ def test_a_model_that_fails_leaves_the_look_ups() -> None:
 
     def failing(parts: Any) -> Any:
         calls.append(1)
-        if len(calls) == 5:
+        if len(calls) == 7:  # of which the first two were to warm up
             raise RuntimeError("the disk is gone")
         return real(parts)
 
@@ -163,7 +163,7 @@ def test_a_model_that_fails_leaves_the_look_ups() -> None:
     with pytest.warns(DraftWarning, match="'small' failed and is not asked any more: RuntimeError: the disk is gone"):
         got, _ = run(target, method, PROMPT, Options(100, budget=FixedBudget(8)))
     assert got == truth
-    assert len(calls) == 5
+    assert len(calls) == 7
     method.close()
     assert told == ["opened small", "closed"]
 
@@ -194,3 +194,34 @@ def test_a_model_with_other_ids_is_refused() -> None:
     other = ToyEngine(3, 16)
     with pytest.raises(UsageError, match="cannot draft for this one: it has 16 token ids, this one 32"):
         method.attach(Setup(Databases(), other.offers, 32, "", lambda _: Opened(other, "", lambda: None)))
+
+
+def test_a_text_longer_than_the_models_context_goes_without_it_and_others_do_not() -> None:
+    target, drafter = ToyEngine(3, 32, memory=5), ToyEngine(3, 32, memory=5, max_length=20)
+    deepest: list[int] = []
+    real = drafter.forward
+
+    def looking(parts: Any) -> Any:
+        deepest.extend(
+            part.sequence.length + len(part.tokens) + int(part.tree.depths().max(initial=0)) for part in parts
+        )
+        return real(parts)
+
+    drafter.forward = looking  # type: ignore[method-assign]
+    method, _ = hybrid(drafter, ask="always")
+    for prompt in ([*PROMPT, *range(10), 3, 4], PROMPT):
+        truth, _ = run(target, PlainMethod(), prompt, Options(40))
+        got, steps = run(target, method, prompt, Options(40, budget=FixedBudget(8)))
+        assert got == truth
+        asked = [step for step in steps if (step.tree.level == code_of("draft")).any()]
+        assert bool(asked) == (len(prompt) < 20)
+    assert max(deepest) <= 20
+
+
+def test_a_method_drafts_for_one_model_only() -> None:
+    drafter = ToyEngine(3, 32)
+    method, told = hybrid(drafter)
+    with pytest.raises(UsageError, match="drafts for another model already"):
+        method.attach(Setup(Databases(), drafter.offers, 32, "", lambda _: Opened(drafter)))
+    method.close()
+    assert told == ["opened small", "closed"]

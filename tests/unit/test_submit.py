@@ -290,3 +290,30 @@ def until(true: Any, seconds: float = 10.0) -> bool:
     while not true() and time.monotonic() < end:
         time.sleep(0.005)
     return bool(true())
+
+
+@pytest.mark.parametrize("where", ["engine", "method"])
+def test_an_interrupt_while_a_request_begins_is_one(where: str) -> None:
+    class Interrupted(PlainMethod):
+        def open(self, request: Any) -> Any:
+            raise KeyboardInterrupt
+
+    engine = ToyEngine(1, 257)
+    opened: list[Any] = []
+    real = engine.open
+
+    def begin(*args: Any, **more: Any) -> Any:
+        if where == "engine":
+            engine.open = real  # type: ignore[method-assign]
+            raise KeyboardInterrupt
+        opened.append(real(*args, **more))
+        return opened[-1]
+
+    engine.open = begin  # type: ignore[method-assign]
+    with LanguageModel(engine, Bytes(), "toy") as model:
+        asked: dict[str, Any] = {"max_new_tokens": 4, "chat": False}
+        with pytest.raises(KeyboardInterrupt):
+            model.generate([1], method=Interrupted() if where == "method" else "none", **asked)
+        assert len(model.generate([1], method="none", **asked).token_ids) == 4
+        assert model.load == (0, 0)
+    assert all(sequence.closed for sequence in opened)

@@ -35,7 +35,7 @@ from hierdraft.training.documents import Document, kind_of, read_documents, spli
 from hierdraft.training.drafter import Drafter, divergence, new_drafter
 from hierdraft.training.settings import Limits, Training
 from hierdraft.training.target import read_target
-from hierdraft.training.train import Ears, Job, train_drafter
+from hierdraft.training.train import Ears, Job, _alone, train_drafter
 from hierdraft.training.windows import packed, window_of
 from hierdraft.tree import DraftTree
 from tests.lossless.tiny import CONFIGS, VOCABULARY, tiny
@@ -588,3 +588,10 @@ def test_families_have_what_a_drafter_needs_or_say_what_is_missing(tmp_path: Pat
         assert init == ("layers:3" if family in ("llama", "mistral") else "random"), family
         ids = torch.tensor([5, 6, 7])
         assert drafter.hidden(ids, torch.arange(3), torch.ones(3, 3).tril().bool()).isfinite().all()
+
+
+def test_two_trainings_into_one_folder_take_no_turns(target: Path, data: Path, tmp_path: Path) -> None:
+    with _alone(tmp_path / "out", tmp_path), pytest.raises(TrainingError, match="Another training writes into"):
+        train_drafter(job(target, data, tmp_path / "out"), tmp_path)
+    with pytest.raises(UsageError, match="--seed must be from 0"):
+        train_drafter(job(target, data, tmp_path / "out", seed=1 << 64), tmp_path)

@@ -109,6 +109,8 @@ def drafting(method: str, draft: str | None) -> str:
         if draft is None:
             raise UsageError(f"{BESIDE} needs a model: add --draft NAME.")
         name = "hierarchy"
+    if draft is None and name == "draft-model" and not any(setting.startswith("draft=") for setting in given):
+        raise UsageError("draft-model needs a model: add --draft NAME.")
     if draft is None:
         return method
     if name not in ("hierarchy", "draft-model"):

@@ -78,11 +78,12 @@ def _proposed(requests: Sequence[Running], read: int, failed: Failed) -> list[Ru
     asks = [(request.session, request.tokens, budget) for request, budget in budgets.items() if budget is not None]
     started = perf_counter()
     trees = iter(propose_together(asks))
-    seconds = (perf_counter() - started) / max(1, len(asks))
+    once = {request: request.session.once for request, budget in budgets.items() if budget is not None}
+    seconds = max(0.0, perf_counter() - started - sum(once.values())) / max(1, len(asks))
     done = []
     for request, budget in budgets.items():
         with _told(request, failed):
-            request.drafted(*((DraftTree.empty(), 0.0) if budget is None else (next(trees), seconds)))
+            request.drafted(*((DraftTree.empty(), 0.0) if budget is None else (next(trees), seconds, once[request])))
             done.append(request)
     return done
 

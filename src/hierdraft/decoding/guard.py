@@ -66,6 +66,11 @@ class GuardedSession:
         """The tree that the method has proposed, as `propose` would return it."""
         return self._drafted(lambda: self._checked(tree, budget))
 
+    @property
+    def once(self) -> float:
+        """Seconds of the last proposal that will not be spent again; 0.0 where the method does not tell."""
+        return self._safely(lambda: float(getattr(self._session, "once", 0.0)), 0.0)
+
     def observe(self, step: Step) -> None:
         """Tell the method what became of its proposal."""
         self._safely(lambda: self._session.observe(step), None)

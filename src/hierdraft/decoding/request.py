@@ -137,7 +137,11 @@ class Running:
         self.sequence = engine.open(prompt[: len(prompt) - self._rows], reuse=reuse)
         told = options.namespace, options.reference, engine.vocab_size, options.sampling
         request = Request(prompt, self.limit, *told)
-        self.session = GuardedSession(self.method, request, engine.vocab_size, MAX_ROWS)
+        try:
+            self.session = GuardedSession(self.method, request, engine.vocab_size, MAX_ROWS)
+        except BaseException:  # an interrupt: nobody will end what was not begun
+            self.sequence.close()
+            raise
 
     def chunk(self, most: int) -> Part:
         """The next tokens of the prompt, about `most` of them; the last ones, whose rows are wanted, together."""
@@ -170,8 +174,11 @@ class Running:
         nodes = min(budget.nodes, offers.nodes)
         return replace(budget, nodes=nodes, probes=min(budget.probes, offers.nodes - nodes))
 
-    def drafted(self, tree: DraftTree, seconds: float) -> None:
-        """The method has drafted this in `seconds`; `draft` is what may be scored, not yet trimmed to what pays."""
+    def drafted(self, tree: DraftTree, seconds: float, once: float = 0.0) -> None:
+        """The method has drafted this in `seconds`; `draft` is what may be scored, not yet trimmed to what pays.
+
+        once  seconds besides, that will not be spent again
+        """
         started = perf_counter()
         constraint, depth = self.options.constraint, self._remaining - 1
         if constraint is not None and depth > 0:
@@ -183,6 +190,7 @@ class Running:
         self._seconds["draft"] += seconds + perf_counter() - started
         again = 1 + self.behind if chains else None
         self.draft = Draft(self.options.budget, tree, self._seconds["draft"], again=again)
+        self._seconds["draft"] += once
 
     def _catches_up(self) -> bool:
         """Whether the next step has no drafts, so that all that it scores is kept."""

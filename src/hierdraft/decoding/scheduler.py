@@ -109,7 +109,14 @@ class Scheduler:
             for ticket in chosen.values():
                 self.end(ticket, error)
             return
+        except BaseException:  # an interrupt: what others have said by then is theirs
+            self._hand_out(chosen)
+            raise
         self._compare(forward, writing)
+        self._hand_out(chosen)
+
+    def _hand_out(self, chosen: dict[Running, Ticket]) -> None:
+        """What the forward has brought, to those whom it has brought something."""
         for request, ticket in chosen.items():
             if request.step is not None and not ticket.over:
                 ticket.steps.append(request.step)
@@ -126,8 +133,10 @@ class Scheduler:
             self.waiting.remove(ticket)
             try:
                 ticket.request.begin()
-            except Exception as error:  # noqa: BLE001 - the engine may raise anything; it is told to who asked
+            except BaseException as error:  # the engine may raise anything; it is told to who asked
                 ticket.error, ticket.over = error, True
+                if not isinstance(error, Exception):  # an interrupt is everybody's
+                    raise
                 continue
             ticket.begun = True
             self.running.append(ticket)

@@ -105,10 +105,14 @@ def _wanted(name: str, kind: str) -> list[str] | None:
     there = [file.rfilename for file in found.siblings or []]
     ggufs = [file for file in there if file.endswith(SUFFIX)]
     weights = any(fnmatch(file, one) for file in there for one in ("*.safetensors", "openvino_model.xml"))
-    wanted = _gguf_of(name, ggufs, kind) if kind or (ggufs and not weights) else _HUB_FILES
-    if wanted is _HUB_FILES or not all(isinstance(try_to_load_from_cache(name, file), str) for file in wanted):
-        _announce(name, found, wanted)
-    return wanted
+    if not kind and (weights or not ggufs):
+        _announce(name, found, _HUB_FILES)
+        return _HUB_FILES
+    wanted = _gguf_of(name, ggufs, kind)
+    patterns = [re.sub(r"[\[?*]", r"[\g<0>]", file) for file in wanted]  # names, not patterns
+    if not all(isinstance(try_to_load_from_cache(name, file), str) for file in wanted):
+        _announce(name, found, patterns)
+    return patterns
 
 
 def _gguf_of(name: str, there: Sequence[str], kind: str) -> list[str]:
@@ -116,7 +120,9 @@ def _gguf_of(name: str, there: Sequence[str], kind: str) -> list[str]:
     models = [file for file in first_parts(there) if "mmproj" not in file]
     named = re.compile(rf"(.*[-_./])?{re.escape(kind)}([-_.].*)?", re.IGNORECASE)
     if kind:
-        found = [file for file in models if file == kind] or [file for file in models if named.fullmatch(file)]
+        ends = tuple(f"{before}{kind}{SUFFIX}".lower() for before in "-.")
+        found = [file for file in models if file == kind] or [file for file in models if file.lower().endswith(ends)]
+        found = found if len(found) == 1 else [file for file in models if named.fullmatch(file)]
     else:
         found = models[:1] if len(models) == 1 else []
         for usual in _USUAL:

@@ -83,7 +83,7 @@ def pull(
     target = model_path(name, cache_dir)
     downloads = cache_dir.expanduser() / "downloads" / name
     report, steps = progress or _told(name), steps or Steps()
-    if not force and is_complete(target):
+    if not force and is_complete(target) and not steps.file_only:
         remove_leftovers(target, downloads)
     elif steps.file_only:
         file = file_path(name, cache_dir)
@@ -202,18 +202,15 @@ def _joined(
 def _pulled(
     model: NamedModel, cache_dir: Path, pull_missing: bool, progress: Progress | None, steps: Steps, *, full: bool
 ) -> Path:
-    """The folder of a named model, or unless `full` its file (see `pull`).
-
-    Checked if it is there, pulled if it is not and may be.
-    """
+    """The folder of a named model, or unless `full` its file (see `pull`): checked, or pulled if it may be."""
     folder, file = model_path(model.name, cache_dir), file_path(model.name, cache_dir)
-    if folder.exists():
+    if not full and steps.file_only and has_file(model, file):
+        return file
+    if folder.exists() and (full or not steps.file_only or not pull_missing):
         _check(folder, _repair(model.name))
         if not (folder / MANIFEST).is_file():
             raise ModelError(f"{folder} has no {MANIFEST}; {_repair(model.name)}")
         return folder
-    if not full and steps.file_only and has_file(model, file):
-        return file
     if not pull_missing:
         raise ModelError(f"{model.name} is not on this disk: run hierdraft models pull {model.name}.")
     if full:

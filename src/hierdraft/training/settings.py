@@ -51,6 +51,8 @@ class Training:
             raise UsageError(f"--held-out must be between 0 and 1, not {self.held_out}.")
         if not 0.0 < self.learning_rate < 1.0:
             raise UsageError(f"--learning-rate must be between 0 and 1, not {self.learning_rate}.")
+        if not 0 <= self.seed < 1 << 64:
+            raise UsageError(f"--seed must be from 0 to 2^64 - 1, not {self.seed}.")
         self.copied(1 << 30)
 
     def copied(self, count: int) -> list[int] | None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from hierdraft import __version__
-from hierdraft.errors import UsageError
+from hierdraft.errors import TrainingError, UsageError
+from hierdraft.models.files import disk_errors
 from hierdraft.training import MEASURING, TRAINING
 from hierdraft.training.settings import Limits, Training, identity
 
@@ -70,8 +75,26 @@ def train_drafter(job: Job, cache_dir: Path, ears: Ears | None = None) -> dict[s
     check_torch()
     from hierdraft.engines.hf.facts import using_threads
 
-    with using_threads(job.threads):
+    with _alone(job.out, cache_dir), using_threads(job.threads):
         return _Run(job, cache_dir, ears or Ears()).run()
+
+
+@contextmanager
+def _alone(out: Path, cache_dir: Path) -> Iterator[None]:
+    """Nobody else trains into this folder meanwhile. Raises TrainingError."""
+    locks = cache_dir.expanduser() / "training"
+    name = hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:24]
+    with disk_errors(locks):
+        locks.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(locks / f"{name}.lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise TrainingError(f"Another training writes into {out}: wait for it, or choose another --out.") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 class _Run:

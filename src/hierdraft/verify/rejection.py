@@ -22,10 +22,11 @@ from hierdraft.verify.noise import Dice
 Law = NDArray[np.float64]
 
 
-def reject(tree: DraftTree, target: Callable[[int], Law], dice: Dice) -> Verdict:
+def reject(tree: DraftTree, target: Callable[[int], Law | None], dice: Dice) -> Verdict:
     """The accepted path and one more token, together distributed as the target's own text.
 
-    target  row -> float64[V], the target's processed distribution there; asked once per visited row, parents first
+    target  row -> float64[V], the target's processed distribution there; asked once per visited row, parents first.
+            None where there is none: what is accepted ends before it
 
     Where several children of one node hold the same token each is tested, and the walk continues below the first of
     them: their rows are equal.
@@ -37,8 +38,11 @@ def reject(tree: DraftTree, target: Callable[[int], Law], dice: Dice) -> Verdict
     tokens: list[int] = []
     node = -1
     while True:
+        law = target(node + 1)
+        if law is None:
+            return Verdict(path, tokens)
         children = below.get(node, [])
-        taken, law = _first_accepted(tree, children, target(node + 1), dice)
+        taken, law = _first_accepted(tree, children, law, dice)
         if taken is None:
             tokens.append(dice.draw(law))
             return Verdict(path, tokens)

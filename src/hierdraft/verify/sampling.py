@@ -182,7 +182,7 @@ class Sampler:
             return self.scores(logits, row, prefix[:end]), end
 
         if tree.drawn and self._seed is not None:
-            return reject(tree, lambda row: softmax(scores(row)[0]), KeyedDice(self._seed, base))
+            return reject(tree, lambda row: self._law(row, *scores(row)), KeyedDice(self._seed, base))
 
         def choose(row: int) -> int | None:
             if doubt is None or doubt.plain[row]:
@@ -190,6 +190,17 @@ class Sampler:
             return self._choose_for_certain(*scores(row), doubt.margin) if self._gain is not None else None
 
         return walk(tree, choose)
+
+    def _law(self, row: int, scores: NDArray[Any], position: int) -> NDArray[np.float64] | None:
+        """What is drawn from at a row; None where nothing is allowed, which the next step says if it comes to that.
+
+        Raises UsageError where that is so at once.
+        """
+        if scores.max() > -np.inf:
+            return softmax(scores)
+        if row == 0:
+            raise _dead_end(position)
+        return None
 
     def _choose_for_certain(self, scores: NDArray[Any], position: int, margin: float) -> int | None:
         """The token, None where logits that differ by up to half of `margin` could make it another."""
@@ -209,8 +220,12 @@ class Sampler:
             return race(scores, self._seed, position)
         best = int(scores.argmax())
         if scores[best] == -np.inf:
-            raise UsageError(f"No token is allowed at position {position}: loosen the bans or the grammar.")
+            raise _dead_end(position)
         return best
+
+
+def _dead_end(position: int) -> UsageError:
+    return UsageError(f"No token is allowed at position {position}: loosen the bans or the grammar.")
 
 
 def softmax(scores: NDArray[Any]) -> NDArray[np.float64]:

@@ -65,14 +65,15 @@ class HierarchyMethod:
             raise UsageError(f"The levels are {', '.join(askable_levels())}, not {'+'.join(levels)}.")
         if calibration not in ("default", "none"):
             raise UsageError(f"The calibration is 'default' or 'none', not {calibration!r}.")
+        if ask != "pays" and draft is None:
+            raise UsageError("ask goes with draft: name a model, hierarchy:draft=NAME.")
         if threads < 1:
             raise UsageError(f"The number of threads must be at least 1, not {threads}.")
         asked = levels if draft is None else (*levels, "draft")
         self.levels = frozenset(asked)
         self.draft, self._always = draft, ask == "always"
-        self.second: SecondOpinion | None = None
-        """The small model, where there is one."""
         self._opened: Opened | None = None
+        self.second: SecondOpinion | None = None  # where there is a small model
         self.least = least
         self.calibration = Calibration(asked)
         self.databases = Databases()
@@ -100,6 +101,8 @@ class HierarchyMethod:
 
         A target that does not show its runner-ups is drafted for without the recycled level.
         """
+        if self._opened is not None:
+            raise UsageError("This method drafts for another model already: make another method.")
         self.databases = setup.databases
         shared = self.databases.calibration_file
         self._stored = file_of(shared, self.levels) if shared is not None else None

@@ -105,8 +105,8 @@ class SecondOpinion:
         return self._worth.pays(tokens, seconds, price)
 
     def can_read(self, text: Int32) -> bool:
-        """Whether the model has all ids of a text: it may have fewer than the target."""
-        return int(text.max()) < self._engine.vocab_size
+        """Whether a text is not too long for the model, which has all of its ids: it may have fewer than the target."""
+        return len(text) <= self._engine.max_length and int(text.max()) < self._engine.vocab_size
 
     def ask(
         self, tails: Sequence[Tail], texts: Sequence[Int32], trees: Sequence[DraftTree]
@@ -115,17 +115,20 @@ class SecondOpinion:
         uint8[1+n, CHOICES]: what it thinks comes after each row, and how likely that is.
         """
         started = perf_counter()
-        trees = [self._readable(tree) for tree in trees]
+        most = self._engine.max_length
+        trees = [self._readable(tree.limited(most - len(text))) for tree, text in zip(trees, texts, strict=True)]
         parts = [tail.part(text, tree) for tail, text, tree in zip(tails, texts, trees, strict=True)]
-        few = all(len(part.tokens) <= _FEW for part in parts)
+        few = [len(part.tokens) <= _FEW for part in parts]
         rows = sum(len(part.tokens) + len(part.tree) for part in parts)
         scored = self._engine.forward(parts)
         found = [(tree, *self._opinions(one.logits)) for tree, one in zip(trees, scored, strict=True)]
         seconds, expected = perf_counter() - started, self._engine.cost(rows, rows)
-        if few:
+        if all(few):
             self._engine.record(rows, seconds, rows)
             if expected > 0.0:
                 self._slower += _RATE * (seconds / expected - self._slower)
+        for tail, short in zip(tails, few, strict=True):
+            tail.reading = 0.0 if short else seconds / few.count(False)
         return found
 
     def _readable(self, tree: DraftTree) -> DraftTree:

@@ -63,6 +63,14 @@ class HierarchySession:
         self._asked = False
         self._method.serve([(self, request.prompt, _NOTHING)])
 
+    @property
+    def once(self) -> float:
+        """See `Session`; what the small model took to read the text."""
+        if self.tail is None:
+            return 0.0
+        seconds, self.tail.reading = self.tail.reading, 0.0
+        return seconds
+
     def propose(self, tokens: Int32, budget: Budget) -> DraftTree:
         """The best tree of at most `budget.nodes` nodes below the last of `tokens`, best node first."""
         return self._method.propose_all([(self, tokens, budget)])[0]
@@ -137,7 +145,8 @@ class HierarchySession:
             method.give_back(self.slot, self._further)
             self.slot = -1
             if self.tail is not None:
-                self.tail.close()
+                with method.lock:
+                    self.tail.close()
         for pack, places in zip(self._shelves.packs, self._useful, strict=False):
             method.databases.touch(self._request.namespace, pack, places)
 

@@ -56,8 +56,9 @@ class DraftModelMethod:
 
     def attach(self, setup: Setup) -> None:
         """Load the model. Raises UsageError for one that cannot draft for this target, and what loading raises."""
+        if self._opened is not None:
+            raise UsageError("This method drafts for another model already: make another method.")
         opened = open_drafter(self.draft, setup)
-        self.close()
         self._opened, self.vocab_size = opened, setup.vocab_size
         self.shape = Shape(self.shape.width, self.shape.depth, chain=not opened.engine.offers.extends)
 
@@ -90,6 +91,7 @@ class DraftModelMethod:
             place: session.drafting(tokens, budget, len(asks)) for place, (session, tokens, budget) in enumerate(asks)
         }
         trees = [DraftTree.empty()] * len(asks)
+        sessions = [session for session, _, _ in asks]
         rows: dict[int, list[Scores]] = {}
         while running:
             parts: dict[int, Part] = {}
@@ -99,10 +101,10 @@ class DraftModelMethod:
                 except StopIteration as ended:
                     trees[place] = ended.value
                     del running[place]
-            rows = self._rows(parts)
+            rows = self._rows(parts, sessions)
         return trees
 
-    def _rows(self, parts: dict[int, Part]) -> dict[int, list[Scores]]:
+    def _rows(self, parts: dict[int, Part], sessions: Sequence[ModelSession]) -> dict[int, list[Scores]]:
         """One forward: the rows of each part."""
         if not parts:
             return {}
@@ -113,7 +115,10 @@ class DraftModelMethod:
             place: [engine.values(one.logits, row) for row in range(len(one.logits))]
             for place, one in zip(parts, scored, strict=True)
         }
-        if all(len(part.tokens) <= _FEW for part in parts.values()):
+        long = [place for place, part in parts.items() if len(part.tokens) > _FEW]
+        for place in long:
+            sessions[place].reading += (perf_counter() - started) / len(long)
+        if not long:
             count = sum(len(part.tokens) + len(part.tree) for part in parts.values()) - known
             engine.record(count, perf_counter() - started, count)
         return found

@@ -88,7 +88,7 @@ def draw(law: DraftLaw, count: int, chance: np.random.Generator) -> list[int]:
         places = np.searchsorted(sums, chance.random(count) * sums[-1], side="right").clip(max=len(sums) - 1)
     else:
         possible = np.flatnonzero(law.prob)
-        clocks = chance.standard_exponential(len(possible)) / law.prob[possible]
+        clocks = np.log(chance.standard_exponential(len(possible))) - np.log(law.prob[possible])
         places = possible[np.argsort(clocks, kind="stable")[:count]]
     tokens: list[int] = law.ids[places].tolist()
     return tokens

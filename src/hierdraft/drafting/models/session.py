@@ -114,6 +114,13 @@ class ModelSession:
         self._held = 0  # tokens of the text that the sequence holds
         self._readable = True
         self._made: Made | None = None
+        self.reading = 0.0  # seconds of forwards that read what is not read again
+
+    @property
+    def once(self) -> float:
+        """See `Session`."""
+        seconds, self.reading = self.reading, 0.0
+        return seconds
 
     def propose(self, tokens: Int32, budget: Budget) -> DraftTree:
         """A tree that the model drafted."""

@@ -14,13 +14,17 @@ _NOTHING = DraftTree.empty()
 
 
 class Tail:
-    """One text. It is read when it is first asked about."""
+    """One text. It is read when it is first asked about.
+
+    reading   seconds of the last forward, if that read a text that is not read again
+    """
 
     def __init__(self, engine: Engine, namespace: str) -> None:
         """Nothing of it is held yet; texts of one namespace may share what they begin with."""
         self._engine, self._namespace = engine, namespace
         self._sequence: EngineSequence | None = None
         self._tree = _NOTHING
+        self.reading = 0.0
 
     def part(self, tokens: Int32, tree: DraftTree) -> Part:
         """What is to be scored for a tree below `tokens` int32[L], of which earlier parts have had the beginning.

@@ -131,10 +131,13 @@ class Pool:
             + len(given)  # one of each may have to be copied
         )
         for rows in given:
-            sequence = rows.sequence
-            for old, new in self.blocks.own(sequence.table, sequence.length, sequence.length + len(rows.tokens)):
-                for buffer in self._buffers.values():
-                    buffer[:, new] = buffer[:, old]
+            self._own(rows.sequence.table, rows.sequence.length, rows.sequence.length + len(rows.tokens))
+
+    def _own(self, table: list[int], start: int, stop: int) -> None:
+        """Make a table's blocks free to be written to from token `start` on, with room for `stop` tokens."""
+        for old, new in self.blocks.own(table, start, stop):
+            for buffer in self._buffers.values():
+                buffer[:, new] = buffer[:, old]
 
     def _make_room(self, wanted: int) -> None:
         """So many blocks that can be taken."""
@@ -160,8 +163,9 @@ class Pool:
 
         size  rows that the call has, at least as many as the parts have
         """
-        branches = [self._branches(part) for part in parts]
+        branches: list[list[Branch]] = []
         try:
+            branches.extend(map(self._branches, parts))
             return self._score(parts, branches, size)
         finally:
             for branch in (one for several in branches for one in several):
@@ -212,10 +216,10 @@ class Pool:
         found = branches_of(part.tree, known_rows(part), length)
         ends = [branch.length + max(self.least, len(branch.nodes)) for branch in found]
         self._make_room(sum(-(-end // self._size) - first for end in (*ends, length + len(part.tree))) + len(found))
-        self.blocks.own(sequence.table, length, length + len(part.tree))
+        self._own(sequence.table, length, length + len(part.tree))
         for branch, end in zip(found, ends, strict=True):
             branch.table = self.blocks.share(sequence.table[:first])
-            self.blocks.own(branch.table, length, end)
+            self._own(branch.table, length, end)
             if length % self._size:
                 self._copy(sequence.table, branch.table, np.arange(first * self._size, length))
             offsets = sequence.grown.offsets[branch.path]
