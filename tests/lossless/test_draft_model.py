@@ -6,6 +6,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from hierdraft.errors import DraftWarning, UsageError
 from hierdraft.generation import LanguageModel
 from hierdraft.integrations.transformers import decode
 from hierdraft.models import load as loading
+from hierdraft.models.named import ResolvedModel
 from hierdraft.protocols import Budget, Engine, Method, Offers, Opened, Part, Request, RequestSampling, Scored, Setup
 from hierdraft.request_rules import set_rules
 from hierdraft.tree import DraftLaw
@@ -559,7 +561,7 @@ def test_the_front_door(toy: LanguageModel, budget: Any) -> None:
     assert [stream.wait().token_ids for stream in (streams[0], *streams[2:])] == [plain.token_ids] * 3
 
 
-def test_the_drafter_runs_where_the_target_does(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_drafter_runs_where_the_target_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[dict[str, Any]] = []
 
     def load(name: str, **options: Any) -> tuple[Any, str]:
@@ -569,14 +571,15 @@ def test_the_drafter_runs_where_the_target_does(monkeypatch: pytest.MonkeyPatch)
         return engine, "tokenizer"
 
     monkeypatch.setattr(loading, "load_engine", load)
+    monkeypatch.setattr(loading, "resolve", lambda name, *_, **__: ResolvedModel(tmp_path, name))
     monkeypatch.setattr("hierdraft.text.tokenizer_fingerprint", lambda tokenizer: f"print of {tokenizer}")
     target: Any = ToyEngine(1, 257)
     loading.open_beside("small", target).close()
     target.name, target.device, target.threads = "hf", "cuda:1", 3
     assert loading.open_beside("small", target).tokenizer == "print of tokenizer"
     loading.open_beside("small")
-    best = {"name": "small", "engine": "auto", "device": None, "threads": None}
-    assert asked == [best, {"name": "small", "engine": "hf", "device": "cuda:1", "threads": 3}, best]
+    best = {"name": "small", "engine": "auto", "device": None, "threads": None, "trimmed": True}
+    assert asked == [best, {**best, "engine": "hf", "device": "cuda:1", "threads": 3}, best]
 
 
 def test_transformers_generate(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from hierdraft.choices import engine_names, listed, number_type, number_types
 from hierdraft.engines.costs import StepCosts
 from hierdraft.engines.generation_config import GenerationDefaults
@@ -17,8 +19,9 @@ from hierdraft.engines.trimmed import trimmed_rows
 from hierdraft.errors import CacheError, MissingDependencyError, UnsupportedModelError, UsageError
 from hierdraft.models.named import resolve
 from hierdraft.models.openvino_folders import is_openvino
-from hierdraft.protocols import Engine, Opened
+from hierdraft.protocols import Engine, Opened, Part
 from hierdraft.settings import MOST_THREADS, load_settings
+from hierdraft.tree import DraftTree
 
 
 class LoadedEngine(Engine, Protocol):
@@ -70,6 +73,7 @@ def open_beside(name: str, target: Engine | None = None) -> Opened:
         threads=getattr(target, "threads", None), trimmed=True,
     )  # fmt: skip
     cache_dir, full = load_settings().cache_dir, _wants_transformers(kind, device)
+    _warm(loaded)
     ids = trimmed_rows(resolve(name, cache_dir, full=full, trimmed=True).path)
 
     def close() -> None:
@@ -77,6 +81,17 @@ def open_beside(name: str, target: Engine | None = None) -> Opened:
             loaded.costs.keep()
 
     return Opened(loaded, tokenizer_fingerprint(tokenizer), close, ids)
+
+
+def _warm(engine: Engine) -> None:
+    """What an engine makes when it is first used should not be a part of somebody's answer."""
+    sequence = engine.open(reuse=None)
+    try:
+        for nodes in (0, 2):
+            tree = DraftTree.chain(np.zeros(nodes, dtype=np.int32))
+            engine.forward([Part(sequence, np.zeros(1, dtype=np.int32), tree)])
+    finally:
+        sequence.close()
 
 
 def load_parts(

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from hierdraft.errors import UsageError
-from hierdraft.protocols import Engine, Opened, Part, Setup
-from hierdraft.tree import DraftTree
+from hierdraft.protocols import Opened, Setup
 
 
 def open_drafter(name: str, setup: Setup) -> Opened:
@@ -18,19 +15,7 @@ def open_drafter(name: str, setup: Setup) -> Opened:
     if reason:
         opened.close()
         raise UsageError(f"The model {name!r} cannot draft for this one: {reason}.")
-    _warm(opened.engine)
     return opened
-
-
-def _warm(engine: Engine) -> None:
-    """What an engine makes when it is first used should not be a part of somebody's answer."""
-    sequence = engine.open(reuse=None)
-    try:
-        for rows in (1, 2):
-            tree = DraftTree.chain(np.zeros(min(rows, engine.max_length - rows), dtype=np.int32))
-            engine.forward([Part(sequence, np.zeros(1, dtype=np.int32), tree)])
-    finally:
-        sequence.close()
 
 
 def _misfit(opened: Opened, setup: Setup) -> str:
