@@ -63,7 +63,7 @@ def drafter(
     """Train a drafter for a model: a few layers between the model's own embeddings, from what the model says.
 
     Stopped or killed, the same command continues. Without --epochs, --minutes or --steps: three epochs. The folder that
-    comes of it is a model like any other: hierdraft generate --model FOLDER.
+    comes of it drafts: hierdraft generate --draft FOLDER.
 
     Examples:
 

@@ -108,7 +108,7 @@ _CARD = """\
 
 {layers} Llama layers ({parameters:,} weights, {weights}) between the embeddings and the output rows of {target}, which
 are not in this folder and did not change; {rows:,} of {vocab_size:,} output rows are used. hierdraft puts the two
-together: `--model` takes this folder. It drafts for {target}, which checks every token, and is no use by itself.
+together: `--draft` takes this folder. It drafts for {target}, which checks every token, and is no use by itself.
 
 Licence: {licence}; that of the target holds for its embeddings.
 
