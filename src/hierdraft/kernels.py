@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from time import monotonic
 from typing import Any, TypeVar
 
 import numba
@@ -26,6 +27,9 @@ from numba.core.caching import (
 from platformdirs import user_cache_path
 
 _log = logging.getLogger(__name__)
+
+TELL_SECONDS = 15.0
+"""How long it is compiled without a word."""
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -95,10 +99,31 @@ class _Places(CompileResultCacheImpl):  # type: ignore[misc]
     _locator_classes = (_Named, _Beside, _Below)
 
 
+class _Telling:
+    """Says that kernels are compiled, and from time to time how many are: on a slow machine all take minutes."""
+
+    def __init__(self) -> None:
+        self._compiled = 0
+        self._said: float | None = None
+
+    def begins(self) -> None:
+        """A kernel is not there yet."""
+        if self._said is None:
+            self._said = monotonic()
+            _log.info("Compiling the drafting kernels: this is done once, and may take some minutes.")
+
+    def ends(self) -> None:
+        """One more is."""
+        self._compiled += 1
+        if self._said is not None and monotonic() - self._said >= TELL_SECONDS:
+            self._said = monotonic()
+            _log.info("Still compiling: kernel number %d is done.", self._compiled)
+
+
 @cache
-def _tell() -> None:
-    """Said once a process: on a slow machine it takes a minute."""
-    _log.info("Compiling the drafting kernels: this is done once.")
+def _telling() -> _Telling:
+    """One for the process."""
+    return _Telling()
 
 
 class _KernelCache(FunctionCache):  # type: ignore[misc]
@@ -111,7 +136,7 @@ class _KernelCache(FunctionCache):  # type: ignore[misc]
         try:
             found = super().load_overload(signature, context)
             if found is None:
-                _tell()
+                _telling().begins()
             return found
         except Exception:  # noqa: BLE001 - damaged bytes end in errors of any kind, and the code can be made again
             with suppress(OSError):
@@ -120,5 +145,6 @@ class _KernelCache(FunctionCache):  # type: ignore[misc]
 
     def save_overload(self, signature: Any, compiled: Any) -> None:
         """Keep it, where the disk has room."""
+        _telling().ends()
         with suppress(OSError):
             super().save_overload(signature, compiled)

@@ -7,7 +7,6 @@ import weakref
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
-from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, overload
@@ -22,8 +21,9 @@ from hierdraft.drafting.single import as_method
 from hierdraft.engines.generation_config import GenerationDefaults
 from hierdraft.engines.learned_costs import LearnedCosts
 from hierdraft.errors import DraftWarning, HierdraftError, MissingDependencyError, UsageError
+from hierdraft.models.beside import Drafters
 from hierdraft.progress import counting
-from hierdraft.protocols import Engine, Method, Opened, Setup
+from hierdraft.protocols import Engine, Method, Setup
 from hierdraft.registry import make_method
 from hierdraft.request_rules import set_rules
 from hierdraft.stream import Generation, Stream
@@ -53,7 +53,7 @@ class LanguageModel:
         self.databases = databases or Databases()
         self.defaults = defaults or GenerationDefaults()
         self._front = Front(Scheduler(engine, max_requests, queue))
-        self._methods, self._attaching = dict[str | int, Method](), Lock()
+        self._methods, self._attaching, self._drafters = dict[str | int, Method](), Lock(), Drafters(engine)
         self._laws: dict[str, BudgetLaw] = {}
         self._grammars: Grammars | None = None
         self._at_end = weakref.finalize(self, _close_quietly, self._front, self._methods, self.databases)
@@ -201,9 +201,10 @@ class LanguageModel:
         """The stream of a request whose options were checked; what it says is learned."""
         options.learn = self.databases.learn
         look = getattr(options.constraint.machine, "look", None) if options.constraint is not None else None
-        request = open_request(self.engine, self._method(method), ids, options)
+        made = self._method(method)
+        request = open_request(self.engine, made, ids, options)
         steps = Steps(self._front, request, background=background, unread=unread)
-        stream = Stream(steps, self.tokenizer, stop, self, look)
+        stream = Stream(steps, self.tokenizer, stop, self, look, self._drafters.since(made))
         stream.result.prompt_tokens, stream.result.seed = len(ids), seed
         return stream
 
@@ -265,7 +266,7 @@ class LanguageModel:
             if key not in self._methods:
                 made = as_method(make_method(method) if isinstance(method, str) else method)
                 told = self.databases, self.engine.offers, self.engine.vocab_size, self.databases.tokenizer
-                made.attach(Setup(*told, partial(_open_engine, self.engine)))
+                self._drafters.attach(made, Setup(*told))
                 self._methods[key] = made
             return self._methods[key]
 
@@ -276,13 +277,6 @@ class LanguageModel:
             if isinstance(costs, LearnedCosts):
                 costs.keep()
             _close(self._front, self._methods, self.databases)
-
-
-def _open_engine(target: Engine, name: str) -> Opened:
-    """Another model, for a method that drafts with one; see `load` for what it raises."""
-    from hierdraft.models.load import open_beside
-
-    return open_beside(name, target)
 
 
 def _close(front: Front, methods: dict[str | int, Method], databases: Databases) -> None:

@@ -47,6 +47,15 @@ def method_names() -> list[str]:
     return sorted({*METHODS, *(found.name for found in entry_points(group=GROUP))})
 
 
+def check_name(method: str, more: Sequence[str] = ()) -> None:
+    """Raises UsageError, with the name that may be meant, for one that is no method's and none of `more`."""
+    names = sorted({*method_names(), *more})
+    if method not in names:
+        near = difflib.get_close_matches(method, names, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(names)}."
+        raise UsageError(f"There is no drafting method {method!r}: {hint}")
+
+
 def make_method(name: str) -> Method:
     """The named method, new.
 
@@ -66,12 +75,9 @@ def make_method(name: str) -> Method:
 
 def _kind(method: str) -> Callable[..., Method]:
     """The class or function that a method's name stands for."""
+    check_name(method)
     plugins = {found.name: found for found in entry_points(group=GROUP)}
-    target = EntryPoint(method, METHODS[method], GROUP) if method in METHODS else plugins.get(method)
-    if target is None:
-        near = difflib.get_close_matches(method, method_names(), n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(method_names())}."
-        raise UsageError(f"There is no drafting method {method!r}: {hint}")
+    target = EntryPoint(method, METHODS[method], GROUP) if method in METHODS else plugins[method]
     try:
         return cast(Callable[..., Method], target.load())
     except (ImportError, AttributeError) as error:

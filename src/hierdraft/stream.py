@@ -47,6 +47,8 @@ class Generation:
     step_tokens      how many tokens each of those forwards gave
     likely           for each id how likely the target found it, where `logprobs` was asked for
     by_level         level -> {"proposed": nodes scored, "accepted": of them in the text}
+    draft_forwards   of the models that the method drafts with while it was decoded, those for requests beside it
+                     included; None: it drafts with none
     trace            every step with its tree, the prompt's first, where `trace` was asked for
     draft_error      why drafting stopped, if the method failed; the answer is complete without it
     stop_string      the one that ended it, if one did
@@ -70,6 +72,7 @@ class Generation:
     step_tokens: list[int] = field(default_factory=list)
     by_level: dict[str, dict[str, int]] = field(default_factory=dict)
     likely: list[Likely] = field(default_factory=list)
+    draft_forwards: int | None = None
     trace: list[Traced] | None = None
     draft_error: str | None = None
     stop_string: str | None = None
@@ -140,9 +143,12 @@ class Stream:
         stop: StopStrings | None,
         model: object = None,
         look: Callable[[Generation], None] | None = None,
+        asked: Callable[[], int | None] = lambda: None,
     ) -> None:
-        """`model`: whose request it is, kept as long as the stream is; `look`: what looks at the complete answer."""
-        self._look = look
+        """`model`: whose request it is, kept as long as the stream is; `look`: what looks at the complete answer;
+        `asked`: forwards, until now, of the models that its method drafts with.
+        """
+        self._look, self._asked = look, asked
         self.result = Generation()
         self._model = model
         self._steps = steps
@@ -248,7 +254,7 @@ class Stream:
             raise
         finally:
             self._stepping = False
-        self.result.draft_error = self._steps.failure
+        self.result.draft_error, self.result.draft_forwards = self._steps.failure, self._asked()
         if step is None:
             self._state = f"ended by {self.result.finish}"
             self.result.stop_string = self._stop.matched if self._stop is not None else None

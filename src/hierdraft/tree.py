@@ -108,15 +108,9 @@ class DraftTree:
     ) -> DraftTree:
         """A tree from sequences of length n; `prob`, `level`, `probe` and `group` may be one value for all nodes."""
         ids = np.asarray(tokens, dtype=np.int32)
-        return cls(
-            ids,
-            np.asarray(parents, dtype=np.int32),
-            np.broadcast_to(np.asarray(prob, dtype=np.float32), ids.shape),
-            np.broadcast_to(np.asarray(level, dtype=np.uint8), ids.shape),
-            np.broadcast_to(np.asarray(probe, dtype=np.bool_), ids.shape),
-            np.broadcast_to(np.asarray(group, dtype=np.int32), ids.shape),
-            tuple(laws),
-        )
+        rest = (prob, np.float32), (level, np.uint8), (probe, np.bool_), (group, np.int32)
+        chances, levels, probes, groups = (np.broadcast_to(np.asarray(one, dtype), ids.shape) for one, dtype in rest)
+        return cls(ids, np.asarray(parents, dtype=np.int32), chances, levels, probes, groups, tuple(laws))
 
     @classmethod
     def chain(cls, tokens: list[int] | Int32, *, level: int = _DRAFT) -> DraftTree:
@@ -153,13 +147,9 @@ class DraftTree:
         """Raise `ValueError` with one sentence if any array is malformed or an id is outside the vocabulary."""
         n = len(self.tokens)
         wanted = {
-            "tokens": np.int32,
-            "parents": np.int32,
-            "prob": np.float32,
-            "level": np.uint8,
-            "probe": np.bool_,
+            "tokens": np.int32, "parents": np.int32, "prob": np.float32, "level": np.uint8, "probe": np.bool_,
             "group": np.int32,
-        }
+        }  # fmt: skip
         for name, dtype in wanted.items():
             array = getattr(self, name)
             if not isinstance(array, np.ndarray) or array.shape != (n,) or array.dtype != dtype:
@@ -265,6 +255,15 @@ class DraftTree:
             return self.only(np.arange(len(self)) < n)
         first = self.tokens[:n], self.parents[:n], self.prob[:n], self.level[:n], self.probe[:n], self.group[:n]
         return DraftTree(*first)
+
+    def likeliest(self, nodes: int) -> DraftTree:
+        """At most `nodes` of its nodes, best first; it has no draws, and no node is likelier than its parent."""
+        order = np.argsort(-self.prob, kind="stable")[:nodes]
+        place = np.full(len(self) + 1, -1, dtype=np.int32)  # the last one: above the first nodes there is none
+        place[order] = np.arange(len(order))
+        return DraftTree.build(
+            self.tokens[order], place[self.parents[order]], prob=self.prob[order], level=self.level[order]
+        )
 
     def bounded(self, nodes: int, probes: int) -> DraftTree:
         """The first `nodes` nodes that are not probes, and the probe nodes if there are at most `probes`."""

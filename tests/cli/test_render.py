@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from hierdraft.cli.generate import _one
-from hierdraft.cli.render import legend, show_stream, shows_colours
+from hierdraft.cli.bench_tables import remarks
+from hierdraft.cli.generate import _one, as_record
+from hierdraft.cli.render import legend, show_stream, shows_colours, summary
 from hierdraft.databases.levels import Databases
 from hierdraft.databases.namespace import Namespaces
 from hierdraft.databases.pack import PackInfo
@@ -19,7 +20,7 @@ from hierdraft.databases.said import SaidBefore
 from hierdraft.databases.store import StoreOptions
 from hierdraft.engines.toy import ToyEngine
 from hierdraft.generation import LanguageModel
-from hierdraft.stream import Piece
+from hierdraft.stream import Generation, Piece
 from tests.unit.byte_tokenizer import Bytes
 
 
@@ -93,3 +94,21 @@ def test_only_whole_answers_count(tmp_path: Path) -> None:
     later = model.generate("xyzzy", max_new_tokens=60)
     assert not said.holds(later.token_ids), "learned after the moment that counts"
     model.close()
+
+
+@pytest.mark.parametrize(
+    ("forwards", "told"), [(None, ""), (0, "never asked"), (1, "asked once"), (7, "asked 7 times")]
+)
+def test_how_often_a_small_model_was_asked(forwards: int | None, told: str) -> None:
+    console = Console(file=io.StringIO(), width=200)
+    run = Generation(draft_forwards=forwards)
+    console.print(summary(run))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert ("small model" in shown) == (forwards is not None)
+    assert told in shown
+    assert as_record(run, None)["draft_forwards"] == forwards
+    known: dict[str, list[str]] = {"in_databases": [], "asked_before": []}
+    found = {"methods": {"m": {"draft_forwards": forwards}}, "skipped": [], "known": known}
+    lines = [line for line in remarks(found) if line.startswith("m: ")]
+    assert len(lines) == (forwards is not None)
+    assert all(line.startswith(f"m: its small model was {told}") for line in lines)

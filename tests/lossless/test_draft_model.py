@@ -553,6 +553,15 @@ def test_the_front_door(toy: LanguageModel, budget: Any) -> None:
     assert done.token_ids == plain.token_ids
     assert done.draft_error is None
     assert (done.levels.count("draft") > 0) == (budget != 0)
+    assert plain.draft_forwards is None
+    assert (0 < (done.draft_forwards or 0) < 200) == (budget != 0)
+    beside = toy.generate(
+        "abc", method="hierarchy:draft=small:ask=always", chat=False, max_new_tokens=40, budget=budget
+    )
+    again = toy.generate("abc", method="hierarchy:draft=small", chat=False, max_new_tokens=40, budget=0)
+    assert beside.token_ids == plain.token_ids
+    assert (0 < (beside.draft_forwards or 0) <= beside.steps) == (budget != 0)
+    assert again.draft_forwards == 0, "asked by nobody, though another request was"
     drawn = toy.generate("abc", method=method, chat=False, max_new_tokens=40, budget=budget, temperature=1.0, seed=3)
     again = toy.generate("abc", method=method, chat=False, max_new_tokens=40, budget=budget, temperature=1.0, seed=3)
     assert budget == "auto" or drawn.token_ids == again.token_ids

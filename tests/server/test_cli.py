@@ -136,9 +136,9 @@ def test_a_chat_with_a_model_and_commands(tmp_path: Path) -> None:
     assert saved[2]["content"] == "d\ne"
     told = command("chat", "--json", "--max-new-tokens", "4", input="abc\n/compare\n")
     rows = [json.loads(line) for line in told.stdout.splitlines()]
-    assert rows[0]["tokens"] == rows[1]["tokens"] == 4
-    assert rows[0]["content"] == rows[1]["content"]
-    assert rows[2]["same"] is True
+    assert rows[0]["new_tokens"] == rows[1]["new_tokens"] == 4
+    assert rows[0]["text"] == rows[1]["text"]
+    assert rows[2]["compare"]["identical"] is True
     again = command("chat", "--max-new-tokens", "4", input=f"/load {tmp_path}/c.json\n/load nowhere\n/exit\nnever\n")
     assert "4 messages" in again.stderr
     assert "nowhere" in again.stderr
@@ -178,7 +178,7 @@ def test_a_server_says_what_a_model_says() -> None:
             chat.take("abc")
             chat.take("/compare")
             assert "the same" in told.file.getvalue()  # type: ignore[attr-defined]
-            found.append((answers.file.getvalue(), chat.messages, chat.last.tokens if chat.last else 0))  # type: ignore[attr-defined]
+            found.append((answers.file.getvalue(), chat.messages, chat.last.new_tokens if chat.last else 0))  # type: ignore[attr-defined]
         assert found[0] == found[1] == found[2]
 
 

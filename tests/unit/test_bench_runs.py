@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -75,6 +76,24 @@ def test_a_run_and_its_figures(model: LanguageModel, questions: list[Any], tmp_p
     assert set(found["hierarchy"]["tasks"]) == {"a", "b"}
     assert found["hierarchy"]["tasks"]["b"]["answers"] == 4
     assert audit(runner.runs["none"], runner.runs["hierarchy"], None, None).tokens == found["none"]["tokens"]
+
+
+def test_files_have_short_names_of_their_own(model: LanguageModel, tmp_path: Path) -> None:
+    """Of a path its last part, and a digest where that is another run's; the same method finds its file again."""
+    one, other = (f"draft-model:draft={folder}/small/:width=2+1" for folder in ("/a/b", "../c"))
+    names = {
+        "hierarchy:draft=owner/small": "hierarchy_draft=small",
+        "hd": "hd",
+        one: "draft-model_draft=small_width=2+1",
+    }
+    with Runner(model, Plan([*names, other], 4), tmp_path) as runner:
+        assert {method: runner.path(method).stem for method in names} == names
+        apart = runner.path(other)
+        assert re.fullmatch(r"draft-model_draft=small_width=2\+1-[0-9a-f]{8}\.jsonl", apart.name)
+    with Runner(model, Plan([other, "hierarchy"], 4), tmp_path) as runner:
+        assert runner.path(other) == apart
+    with Runner(model, Plan([one], 4), tmp_path) as runner:
+        assert runner.path(one).stem == names[one]
 
 
 def test_a_run_goes_on_where_it_was_killed(model: LanguageModel, questions: list[Any], tmp_path: Path) -> None:

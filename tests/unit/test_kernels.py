@@ -94,3 +94,15 @@ def test_a_full_disk_keeps_no_kernel_from_running(pack: Path, tmp_path: Path) ->
     full = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))"
     assert run(f"{full}; {CALL}", tmp_path) == ("3 0", "")
     assert run(CALL, tmp_path)[0] == "3 0"
+
+
+def test_what_takes_long_is_said_from_time_to_time(pack: Path, tmp_path: Path) -> None:
+    log = "import logging; logging.basicConfig(level=logging.INFO, format='%(message)s'); import pack.kernels"
+    closed(pack)
+    named = {"HIERDRAFT_CACHE_DIR": str(tmp_path / "cache")}
+    first = "Compiling the drafting kernels: this is done once, and may take some minutes."
+    _, said = run(f"{log}; pack.kernels.TELL_SECONDS = 0; {CALL}", tmp_path, **named)
+    assert said.splitlines() == [first, *(f"Still compiling: kernel number {n} is done." for n in (1, 2))]
+    assert run(f"{log}; {CALL}", tmp_path, **named)[1] == ""
+    (pack / "inner.py").write_text(INNER.format(7))
+    assert run(f"{log}; {CALL}", tmp_path, **named)[1].splitlines() == [first]

@@ -95,6 +95,7 @@ def summarise(records: Sequence[Record], plain: Mapping[str, Record]) -> dict[st
             "forward": _total(records, "forward_seconds"),
             "rest": _total(records, "rest_seconds"),
         },
+        "draft_forwards": _asked(records),
         "levels": _levels(records),
         "step_tokens": _step_tokens(records),
     }
@@ -128,6 +129,12 @@ def compare(runs: Mapping[str, Run], names: Iterable[str]) -> dict[str, Any]:
 
 def _total(records: Sequence[Record], name: str) -> float:
     return round(float(sum(record[name] for record in records)), 4)
+
+
+def _asked(records: Sequence[Record]) -> int | None:
+    """Forwards of the models that the method drafts with; None where it has none, or its records are older."""
+    counts = [record["draft_forwards"] for record in records if record.get("draft_forwards") is not None]
+    return sum(counts) if counts else None
 
 
 def _levels(records: Sequence[Record]) -> dict[str, dict[str, int]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from filelock import FileLock, Timeout
 from hierdraft.bench.datasets import Question
 from hierdraft.bench.known import beginning_known
 from hierdraft.bench.provenance import differences, now
-from hierdraft.bench.runs import Run, as_line, read_run
+from hierdraft.bench.runs import Run, as_line, method_of, read_run
 from hierdraft.decoding.loop import check_prompt
 from hierdraft.errors import ContextLengthError, HierdraftError, UsageError
 from hierdraft.text import token_texts
@@ -70,6 +71,7 @@ class Runner:
         self._begun = now()
         self._lock = FileLock(folder / _LOCK)
         self.skipped: list[dict[str, str]] = []
+        self._paths: dict[str, Path] = {}
         with _writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             try:
@@ -93,8 +95,14 @@ class Runner:
         self._lock.release()
 
     def path(self, method: str) -> Path:
-        """Where a method's run lies."""
-        return self._folder / f"{method.replace(':', '_').replace('/', '_')}.jsonl"
+        """Where a method's run lies: under its name, of paths in it the last part; a digest where another has that."""
+        if method not in self._paths:
+            short = re.sub(r"[:/\\]+", "_", re.sub(r"[^:=+]*[/\\](?=[^:=+/\\])", "", method)).rstrip("_")
+            first = self._folder / f"{short}.jsonl"
+            digest = hashlib.sha256(method.encode()).hexdigest()[:8]
+            taken = first in self._paths.values() or (first.exists() and method_of(first) not in (None, method))
+            self._paths[method] = self._folder / f"{short}-{digest}.jsonl" if taken else first
+        return self._paths[method]
 
     def _header(self, method: str) -> dict[str, Any]:
         plan = self._plan
@@ -209,7 +217,7 @@ class Runner:
             "seconds": round(done.seconds, 6), "prefill_seconds": round(done.prefill_seconds, 6),
             "draft_seconds": round(done.draft_seconds, 6), "forward_seconds": round(done.forward_seconds, 6),
             "rest_seconds": round(done.rest_seconds, 6),
-            "begun": self._begun,
+            "draft_forwards": done.draft_forwards, "begun": self._begun,
         }  # fmt: skip
         if method == PLAIN:
             record["known"] = beginning_known(self._model.databases.packs, done.token_ids)

@@ -64,6 +64,15 @@ def read_run(path: Path) -> Run:
     return run
 
 
+def method_of(path: Path) -> str | None:
+    """The method of a run that may not be complete, None where its file says nothing of one."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            return str(json.loads(file.readline())["run"]["method"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
 def _rows(path: Path) -> Iterator[tuple[int, Record]]:
     """`read_jsonl`, which says of a last line that was cut off what it comes from."""
     try:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
-from hierdraft.errors import GenerationConfigWarning, UsageError
+from hierdraft.cli.beforehand import check
+from hierdraft.errors import UsageError
 from hierdraft.progress import counting
 
 if TYPE_CHECKING:
@@ -80,17 +78,12 @@ def _load(settings: Any) -> LanguageModel:
     from hierdraft.databases.pack import PackInfo
     from hierdraft.databases.store import StoreOptions
     from hierdraft.generation import load
-    from hierdraft.registry import make_method
 
-    make_method(settings.method)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", GenerationConfigWarning)
-        model = load(
-            settings.model, engine=settings.engine, dtype=settings.dtype, threads=settings.threads,
-            exact=settings.exact, learn=False, max_requests=settings.max_requests,
-        )  # fmt: skip
-    if told := model.defaults.told(settings.model):
-        typer.echo(f"hierdraft: {told}", err=True)
+    check([settings.method], settings)
+    model = load(
+        settings.model, engine=settings.engine, dtype=settings.dtype, threads=settings.threads,
+        exact=settings.exact, learn=False, max_requests=settings.max_requests,
+    )  # fmt: skip
     info = PackInfo("model", model.engine.vocab_size, model.databases.tokenizer, model=settings.model)
     model.databases.namespaces = Namespaces(None, info, StoreOptions("none"))
     return model

@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from hierdraft.cli.output import guard_output
+from hierdraft.cli.output import guard_output, shorten_warnings
 from hierdraft.cli.stopping import Stopped, stoppable
 from hierdraft.errors import HierdraftError
 
@@ -20,8 +20,9 @@ def main() -> None:
     try:
         with stoppable():
             guard_output()
-            code = _told(_run)
-            code = code or _told(_flush)
+            shorten_warnings()
+            code = told(_run)
+            code = code or told(_flush)
     except Stopped as stopped:
         if not stopped.quiet:
             sys.stderr.write("hierdraft: stopped.\n")
@@ -41,7 +42,7 @@ def _flush() -> int:
     return 0
 
 
-def _told(call: Callable[[], int]) -> int:
+def told(call: Callable[[], int]) -> int:
     """Its exit code; an error raised on purpose is one sentence on stderr."""
     try:
         return call()

@@ -68,8 +68,11 @@ def replay(
     from hierdraft.bench.replay import account, compare, some_records, vocab_of, warm_pack
     from hierdraft.cli.render import stdout_console
     from hierdraft.databases.pack import Pack
+    from hierdraft.registry import make_method
 
     names, nodes = split_methods(methods), _nodes(budget, timed=random_weights is not None)
+    for name in names:
+        make_method(name)
     packs = [Pack.open(path) for path in pack or []]
     vocab = vocab_of([records, *(warm or [])], packs)
     rows = some_records(records, vocab, limit)

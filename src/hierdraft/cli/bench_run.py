@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hierdraft.cli import options
+from hierdraft.cli.beforehand import check, tell_unused
+from hierdraft.cli.complete import BESIDE
 from hierdraft.errors import AuditError, UsageError
 from hierdraft.progress import counting
 
@@ -34,13 +36,13 @@ def run(
     max_new_tokens: Annotated[int, typer.Option(min=2, help="Most new tokens per answer.")] = 128,
     budget: Annotated[str | None, typer.Option(help="auto, or a number of nodes per step.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only N questions of each task.")] = None,
-    temperature: Annotated[float, typer.Option(help="0: greedy; above: sample, each answer with its own seed.")] = 0.0,
-    top_k: Annotated[int, typer.Option(min=0, help="Sample from the K likeliest tokens; 0: from all.")] = 0,
-    top_p: Annotated[float, typer.Option(help="Sample from the likeliest tokens with this probability.")] = 1.0,
-    min_p: Annotated[
-        float, typer.Option(help="Drop tokens below this share of the likeliest one's probability.")
-    ] = 0.0,
-    seed: Annotated[int, typer.Option(min=0, help="Each answer's own seed is made from this one.")] = 0,
+    temperature: options.Temperature = None,
+    top_k: options.TopK = None,
+    top_p: options.TopP = None,
+    min_p: options.MinP = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Each answer's own seed is made from this one; without: from 0.")
+    ] = None,
     skip_long: options.SkipLong = False,
     pack: options.Packs = None,
     as_json: options.AsJson = False,
@@ -61,25 +63,27 @@ def run(
     from hierdraft.bench.provenance import made_with, questions_digest
     from hierdraft.bench.runner import Plan, Runner
     from hierdraft.generation import load
-    from hierdraft.registry import make_method
     from hierdraft.settings import load_settings
     from hierdraft.verify.sampling import Sampling
 
     names = _with_draft(split_methods(methods), draft)
-    for name in names:
-        make_method(name)
     settings = load_settings(
         model=model, engine=engine, dtype=dtype, exact=exact, threads=threads, budget=budget, packs=pack or None
     )
     every = load_questions(dataset, None, settings.cache_dir)
-    given: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
-    Sampling(**given, seed=seed).check(vocab_size=1)
+    tell_unused(temperature, {"top_k": top_k, "top_p": top_p, "min_p": min_p, "seed": seed})
+    given: dict[str, Any] = {
+        "temperature": temperature or 0.0, "top_k": top_k or 0, "top_p": 1.0 if top_p is None else top_p,
+        "min_p": min_p or 0.0,
+    }  # fmt: skip
+    Sampling(**given, seed=seed or 0).check(vocab_size=1)
+    check(names, settings)
     loaded = load(
         settings.model, engine=settings.engine, dtype=settings.dtype, threads=settings.threads, exact=settings.exact,
         packs=settings.packs, learn=False, generation_config=False,
     )  # fmt: skip
     about = {"model": settings.model, "dataset": dataset, "questions": questions_digest(every), **made_with(loaded)}
-    plan = Plan(names, max_new_tokens, settings.budget, given if temperature else {}, seed, about, skip_long)
+    plan = Plan(names, max_new_tokens, settings.budget, given if temperature else {}, seed or 0, about, skip_long)
     with Runner(loaded, plan, out) as runner:
         found, audits = _compared(runner, spread(every, limit), loaded.engine, out)
     _report(found, audits, out, as_json=as_json)
@@ -151,9 +155,13 @@ def _report(found: dict[str, Any], audits: dict[str, Audit], out: Path, *, as_js
 
 def _with_draft(methods: Sequence[str], draft: str | None) -> list[str]:
     """Methods with the model that drafts for those that need one. Raises UsageError where none does."""
-    needing = [name for name in methods if name.split(":")[0] in ("draft-model", options.BESIDE)]
+    from hierdraft.registry import check_name
+
+    for name in methods:
+        check_name(name.split(":")[0], [BESIDE])
+    needing = [name for name in methods if name.split(":")[0] in ("draft-model", BESIDE)]
     if draft is not None and not needing:
-        raise UsageError(f"--draft goes with draft-model and {options.BESIDE}: name one among --methods.")
+        raise UsageError(f"--draft goes with draft-model and {BESIDE}: name one among --methods.")
     return [options.drafting(name, draft) if name in needing else name for name in methods]
 
 

@@ -34,7 +34,7 @@ def serve(
     temperature: options.Temperature = None,
     method: Annotated[
         str | None,
-        typer.Option(help="How our server is to draft; none: plainly.", autocompletion=complete.methods),
+        typer.Option(help="How our server is to draft; none: plainly.", autocompletion=complete.served_methods),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write what was measured, as JSON.")] = None,
     as_json: options.AsJson = False,

@@ -7,6 +7,8 @@ from typing import Any
 
 from rich.table import Table
 
+from hierdraft.cli.render import times_asked
+
 _SHOWN = 5
 
 
@@ -56,6 +58,9 @@ def remarks(found: Mapping[str, Any]) -> Iterator[str]:
     )
     if found.get("drawn"):
         yield f"{', '.join(found['drawn'])}: drafts were drawn, so answers are other samples of the same distribution."
+    for method, row in found["methods"].items():
+        if row.get("draft_forwards") is not None:
+            yield f"{method}: its small model was {times_asked(row['draft_forwards'])}."
     for ids, sentence in (
         ([one["id"] for one in found["skipped"]], "left out, too long for the model"),
         (found.get("left_out", []), "left out, which not every method has"),

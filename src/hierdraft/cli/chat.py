@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from hierdraft.cli import options
+from hierdraft.cli.beforehand import ready, tell_unused
 from hierdraft.cli.stopping import unhurried
 from hierdraft.errors import HierdraftError, MissingDependencyError, UsageError
 
@@ -50,17 +51,17 @@ def chat(
     as_json: options.AsJson = False,
 ) -> None:
     """Talk with a model or a server; /help shows what can be changed, Ctrl-C ends an answer, Ctrl-D the chat."""
-    from hierdraft.registry import make_method
     from hierdraft.settings import load_settings
 
     settings = load_settings(
         model=model, engine=engine, method=method, dtype=dtype, exact=exact, threads=threads, packs=pack or None,
         max_new_tokens=max_new_tokens, learn=False if no_learn else None,
     )  # fmt: skip
-    method = options.drafting(settings.method, draft)
-    make_method(method)
     if key_file is not None and server is None:
         raise UsageError("--key-file goes with --server.")
+    if server is None:
+        tell_unused(temperature, {"seed": seed}, "--temperature or /temperature")
+    method = ready(settings, draft, here=server is None)
     asked: dict[str, Any] = {"method": method}
     if "max_new_tokens" in settings.model_fields_set:
         asked["max_new_tokens"] = settings.max_new_tokens

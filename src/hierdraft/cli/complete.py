@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+BESIDE = "hierarchy+draft"
+"""On the command line the name of `hierarchy` with the model that --draft names."""
+
 
 def models(incomplete: str) -> list[str]:
     """Named models and drafters, then folders."""
@@ -25,6 +28,13 @@ def methods(incomplete: str) -> list[str]:
     """Drafting methods, those of plug-ins too."""
     from hierdraft.registry import method_names
 
+    return _beginning(incomplete, [*method_names(), BESIDE])
+
+
+def served_methods(incomplete: str) -> list[str]:
+    """Drafting methods that a server can be told."""
+    from hierdraft.registry import method_names
+
     return _beginning(incomplete, method_names())
 
 
@@ -34,7 +44,7 @@ def several_methods(incomplete: str) -> list[str]:
 
     before, comma, last = incomplete.rpartition(",")
     there = before.split(",")
-    return [f"{before}{comma}{name}" for name in _beginning(last, method_names()) if name not in there]
+    return [f"{before}{comma}{name}" for name in _beginning(last, [*method_names(), BESIDE]) if name not in there]
 
 
 def engines(incomplete: str) -> list[str]:

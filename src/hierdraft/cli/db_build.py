@@ -113,8 +113,8 @@ def build(
     elif kind == "ids":
         info, documents = _from_ids(info, tokenizer, vocab_size, files[0], field)
     else:
-        found = named(info, tokenizer, vocab_size)
         chosen = _files(kind, files, glob, exclude)
+        found = named(info, tokenizer, vocab_size)
         if kind == "text":
             info, documents = found[0], _from_text(found, chosen, reading, lines=lines)
         else:

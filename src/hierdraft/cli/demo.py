@@ -61,6 +61,7 @@ def _record(kind: str, plain: Generation, drafted: Generation) -> dict[str, Any]
         "kind": kind,
         "new_tokens": len(drafted.token_ids),
         "accepted_length": round(drafted.accepted_length, 3),
+        "draft_forwards": drafted.draft_forwards,
         "speedup": round(plain.seconds / drafted.seconds, 3),
         "identical": plain.token_ids == drafted.token_ids,
     }

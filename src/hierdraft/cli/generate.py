@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hierdraft.cli import options
+from hierdraft.cli.beforehand import ready, tell_unused
 from hierdraft.cli.messages import check_together, conversation
-from hierdraft.cli.options import drafting
 from hierdraft.cli.standard_input import read_prompt
-from hierdraft.errors import GenerationConfigWarning, SchemaError, UsageError
+from hierdraft.errors import SchemaError, UsageError
 
 if TYPE_CHECKING:
     from hierdraft.databases.said import SaidBefore
@@ -82,7 +81,6 @@ def generate(
     as_json: options.AsJson = False,
 ) -> None:
     """Generate an answer with drafts; the output is that of plain decoding, with the same seed where it samples."""
-    from hierdraft.registry import make_method
     from hierdraft.settings import load_settings
 
     check_together(prompt, system, messages, template, demo=demo, raw=raw)
@@ -92,8 +90,7 @@ def generate(
     )  # fmt: skip
     text = "" if demo or (prompt is None and messages is not None) else read_prompt(prompt)
     asked = conversation(text, system, messages)
-    method = drafting(settings.method, draft)
-    make_method(method)
+    tell_unused(temperature, {"top_k": top_k, "top_p": top_p, "min_p": min_p, "seed": seed})
     options = {
         **_limit(settings), "budget": settings.budget, "stop": stop or (),
         "chat": template or not raw, "namespace": namespace, "reference": [_text_of(path) for path in reference or []],
@@ -101,6 +98,7 @@ def generate(
         **_sampling(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
                     repetition_penalty=repetition_penalty, seed=seed),
     }  # fmt: skip
+    method = ready(settings, draft)
     with closing(_load(settings, not no_generation_config)) as loaded:
         if demo:
             from hierdraft.cli.demo import run_demo
@@ -154,14 +152,11 @@ def _load(settings: Any, generation_config: bool) -> LanguageModel:
     from hierdraft.models.named import is_base
 
     console = stderr_console()
-    with warnings.catch_warnings(), console.status(f"loading {settings.model}") if console.is_terminal else _Quiet():
-        warnings.simplefilter("ignore", GenerationConfigWarning)
+    with console.status(f"loading {settings.model}") if console.is_terminal else _Quiet():
         loaded = load(
             settings.model, engine=settings.engine, dtype=settings.dtype, threads=settings.threads,
             exact=settings.exact, packs=settings.packs, learn=settings.learn, generation_config=generation_config,
         )  # fmt: skip
-    if told := loaded.defaults.told(settings.model):
-        typer.echo(f"hierdraft: {told}", err=True)
     if is_base(settings.model, loaded.tokenizer):
         typer.echo(f"hierdraft: {settings.model} is a base model: it continues a text instead of answering.", err=True)
     return loaded
@@ -243,6 +238,7 @@ def as_record(run: Generation, plain: Generation | None, *, learned_before: bool
         "rest_seconds": round(run.rest_seconds, 6),
         "levels": run.by_level,
         "token_levels": run.levels,
+        "draft_forwards": run.draft_forwards,
         "seed": run.seed,
         "learned_before": learned_before,
     }

@@ -9,6 +9,7 @@ import typer
 
 from hierdraft.choices import engine_names, listed, number_types
 from hierdraft.cli import complete
+from hierdraft.cli.complete import BESIDE
 from hierdraft.errors import UsageError
 
 Model = Annotated[
@@ -95,16 +96,15 @@ SkipLong = Annotated[bool, typer.Option("--skip-long", help="Leave out turns tha
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
 
 
-BESIDE = "hierarchy+draft"
-"""`hierarchy` with the model that drafts, where several methods are named."""
-
-
 def drafting(method: str, draft: str | None) -> str:
     """A method's name with the model that drafts, where one was given; `hierarchy+draft` is a name for that.
 
     Raises UsageError.
     """
+    from hierdraft.registry import check_name
+
     name, *given = method.split(":")
+    check_name(name, [BESIDE])
     if name == BESIDE:
         if draft is None:
             raise UsageError(f"{BESIDE} needs a model: add --draft NAME.")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any, TextIO
 
@@ -25,6 +26,19 @@ def guard_output() -> None:
             os.open(os.devnull, os.O_RDWR)  # the lowest free one: this one
     sys.stdout = _guarded(sys.stdout, _fail)
     sys.stderr = _guarded(sys.stderr, lambda _: None)
+
+
+def shorten_warnings() -> None:
+    """From now on a warning is one line on standard error, and is shown once, wherever it comes from."""
+    told: set[str] = set()
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        text = " ".join(str(message).split())
+        if text not in told:
+            told.add(text)
+            sys.stderr.write(f"warning: {text}\n")
+
+    warnings.showwarning = show
 
 
 def _fail(error: OSError) -> None:

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hierdraft.errors import ServerError, UsageError
@@ -20,24 +20,37 @@ Message = dict[str, Any]
 
 @dataclass(slots=True)
 class Figures:
-    """What an answer took; None for what a server does not tell.
+    """What an answer took, by the names that `generate --json` has; None for what a server does not tell.
 
-    seconds   from the question to the end
-    counts    level -> {"proposed": tokens, "accepted": tokens}
+    seconds         from the question to the end
+    levels          level -> {"proposed": tokens, "accepted": tokens}
+    draft_forwards  of the model that a local method drafts with, None where it has none
     """
 
-    tokens: int | None = None
+    token_ids: list[int] | None = None
+    new_tokens: int | None = None
+    finish: str | None = None
     steps: int | None = None
     seconds: float = 0.0
+    levels: dict[str, dict[str, int]] = field(default_factory=dict)
+    draft_forwards: int | None = None
     seed: int | None = None
-    finish: str | None = None
-    ids: list[int] | None = None
-    counts: dict[str, dict[str, int]] = field(default_factory=dict)
 
     @property
     def accepted_length(self) -> float | None:
         """Tokens per forward after the first token."""
-        return (self.tokens - 1) / self.steps if self.steps and self.tokens else None
+        return (self.new_tokens - 1) / self.steps if self.steps and self.new_tokens else None
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """New tokens over all seconds."""
+        return self.new_tokens / self.seconds if self.new_tokens is not None and self.seconds else None
+
+    def as_record(self) -> dict[str, Any]:
+        """What `chat --json` tells of it."""
+        rates = {"accepted_length": self.accepted_length, "tokens_per_second": self.tokens_per_second}
+        rounded = {name: None if rate is None else round(rate, 4) for name, rate in rates.items()}
+        return {**asdict(self), "seconds": round(self.seconds, 4), **rounded}
 
 
 class Partner(Protocol):
@@ -74,8 +87,9 @@ class Local:
         finally:
             stream.close()
             run = stream.result
-            figures.tokens, figures.steps, figures.seed = len(run.token_ids), run.steps, run.seed
-            figures.ids, figures.finish, figures.counts = run.token_ids, run.finish, run.by_level
+            figures.new_tokens, figures.steps, figures.seed = len(run.token_ids), run.steps, run.seed
+            figures.token_ids, figures.finish, figures.levels = run.token_ids, run.finish, run.by_level
+            figures.draft_forwards = run.draft_forwards
             figures.seconds = time.perf_counter() - began
 
 
@@ -175,7 +189,7 @@ def _pieces_of(event: dict[str, Any], figures: Figures) -> list[Piece]:
     for choice in event.get("choices") or ():
         told = choice.get("hierdraft")
         if told is not None:
-            figures.ids = [*(figures.ids or ()), *(token for token, _ in told["tokens"])]
+            figures.token_ids = [*(figures.token_ids or ()), *(token for token, _ in told["tokens"])]
             found += [Piece(text, level) for text, level in told["pieces"]]
         elif text := (choice.get("delta") or {}).get("content"):
             found.append(Piece(text, "target"))
@@ -187,9 +201,9 @@ def _take(event: dict[str, Any], figures: Figures) -> None:
     for choice in event.get("choices") or ():
         figures.finish = choice.get("finish_reason") or figures.finish
     if event.get("usage"):
-        figures.tokens = event["usage"].get("completion_tokens")
+        figures.new_tokens = event["usage"].get("completion_tokens")
     for told in (event.get("metrics") or {}).get("speculative_decoding", ()):
-        figures.steps, figures.counts, figures.seed = told["num_drafts"], told["by_level"], told["seed"]
+        figures.steps, figures.levels, figures.seed = told["num_drafts"], told["by_level"], told["seed"]
 
 
 def _reason(status: int, said: str) -> str:

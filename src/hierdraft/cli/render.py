@@ -66,8 +66,17 @@ def summary(run: Generation, *, learned_before: bool = False) -> Table:
     )
     for level, counts in run.by_level.items():
         table.add_row(level, f"{counts['accepted']} accepted of {counts['proposed']} proposed")
+    if run.draft_forwards is not None:
+        table.add_row("small model", times_asked(run.draft_forwards))
     if run.seed is not None:
         table.add_row("seed", f"{run.seed} (--seed {run.seed} gives this sample again)")
     if learned_before:
         table.add_row("note", "this answer was learned before: a new one takes longer")
     return table
+
+
+def times_asked(forwards: int) -> str:
+    """How often the model that drafts was asked, in words."""
+    if not forwards:
+        return "never asked: drafting with it did not pay"
+    return f"asked {'once' if forwards == 1 else f'{forwards} times'}"

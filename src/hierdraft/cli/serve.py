@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hierdraft.cli import options
+from hierdraft.cli.beforehand import ready
 from hierdraft.cli.stopping import unhurried
 from hierdraft.errors import MissingDependencyError, UsageError
 
@@ -70,7 +71,6 @@ def serve(
     """Serve a model to OpenAI's and Anthropic's clients, many requests at a time, and a page for a browser."""
     from hierdraft.databases.namespace import check_name
     from hierdraft.models.named import known_as
-    from hierdraft.registry import make_method
     from hierdraft.settings import load_settings
 
     started = time.perf_counter()
@@ -81,8 +81,7 @@ def serve(
         model=model, engine=engine, method=method, dtype=dtype, exact=exact, threads=threads, packs=pack or None,
         max_new_tokens=max_new_tokens, max_requests=max_requests, learn=False if no_learn else None,
     )  # fmt: skip
-    method = options.drafting(settings.method, draft)
-    make_method(method)
+    method = ready(settings, draft)
     check_name(namespace)
     try:
         from hierdraft.server.keys import Keys

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from rich.text import Text
 
 from hierdraft.cli.messages import read_messages
 from hierdraft.cli.partners import Figures, Message, Partner
-from hierdraft.cli.render import colour_of, legend
+from hierdraft.cli.render import colour_of, legend, times_asked
 from hierdraft.databases.disk import replace_file
 from hierdraft.errors import HierdraftError, OutputError, UsageError
 from hierdraft.registry import make_method
@@ -127,7 +127,7 @@ class Chat:
         except KeyboardInterrupt:
             stopped = True
         if self.as_json:
-            self._print({"content": "".join(said), "stopped": stopped, **asdict(figures)})
+            self._print({"text": "".join(said), **figures.as_record(), "stopped": stopped})
             return "".join(said)
         self.answers.print()
         if levels - {"target"} and not self.answers.no_color:
@@ -166,14 +166,15 @@ class Chat:
             self.messages.append(answer)
         if figures.finish is None:
             return
-        same = drafted.ids == figures.ids if drafted.ids and figures.ids else text == answer["content"]
+        ids = drafted.token_ids, figures.token_ids
+        same = ids[0] == ids[1] if all(ids) else text == answer["content"]
         times = figures.seconds / drafted.seconds if drafted.seconds else 1.0
-        told = "the same" if same else "another answer"
         if self.as_json:
-            self._print({"same": same, "times_as_fast": round(times, 3)})
+            told = {"identical": same, "speedup": round(times, 3), "baseline_seconds": round(figures.seconds, 4)}
+            self._print({"compare": told})
             return
-        self.told.print(f"Plain decoding: {told}; with drafts {times:.2f} times as fast." if same else
-                        f"Plain decoding gives {told}.")  # fmt: skip
+        self.told.print(f"Plain decoding: the same; with drafts {times:.2f} times as fast." if same else
+                        "Plain decoding gives another answer.")  # fmt: skip
 
     def _save(self, name: str) -> None:
         if not name:
@@ -235,18 +236,19 @@ def _number(text: str, kind: Callable[[str], Any], wanted: str, least: float) ->
 def _line(figures: Figures) -> str:
     """What an answer took, in one line."""
     parts = []
-    if figures.tokens is not None:
-        rate = figures.tokens / figures.seconds if figures.seconds else 0.0
-        parts.append(f"{figures.tokens} tokens, {rate:.1f} a second")
+    if figures.new_tokens is not None:
+        parts.append(f"{figures.new_tokens} tokens, {figures.tokens_per_second or 0.0:.1f} a second")
     parts.append(f"{figures.seconds:.2f} s")
     if figures.accepted_length is not None:
         parts.append(f"accepted length {figures.accepted_length:.2f}")
-    if figures.tokens and figures.counts:
+    if figures.new_tokens and figures.levels:
         drafted = [
-            f"{level} {100 * counts['accepted'] / figures.tokens:.0f} %"
-            for level, counts in figures.counts.items() if counts["accepted"]
+            f"{level} {100 * counts['accepted'] / figures.new_tokens:.0f} %"
+            for level, counts in figures.levels.items() if counts["accepted"]
         ]  # fmt: skip
         parts.append("drafted by " + ", ".join(drafted) if drafted else "nothing drafted was accepted")
+    if figures.draft_forwards is not None:
+        parts.append(f"small model {times_asked(figures.draft_forwards)}")
     if figures.seed is not None:
         parts.append(f"seed {figures.seed}")
     return "; ".join(parts)

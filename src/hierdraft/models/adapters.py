@@ -57,7 +57,7 @@ def merged(folder: Path, base: Path, cache_dir: Path) -> Path:
         target = parent / _key(folder, base)
         parent.mkdir(parents=True, exist_ok=True)
         with FileLock(parent / f".{target.name}.lock"):
-            if not _is_complete(target):
+            if not files.is_whole(target):
                 _merge(folder, base, target)
     return target
 
@@ -70,14 +70,6 @@ def _key(folder: Path, base: Path) -> str:
             about = file.stat()
             found.update(repr((str(file.resolve()), about.st_size, about.st_mtime_ns)).encode())
     return f"{folder.name}-{found.hexdigest()[:16]}"
-
-
-def _is_complete(target: Path) -> bool:
-    try:
-        files.check_folder(target)
-    except ModelError:
-        return False
-    return True
 
 
 def _merge(folder: Path, base: Path, target: Path) -> None:

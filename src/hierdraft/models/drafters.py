@@ -52,7 +52,7 @@ def composed(folder: Path, target: Path, cache_dir: Path, *, trimmed: bool = Fal
         made = parent / f"{folder.name[:80]}-{_key(folder, target)}{_TRIMMED if trimmed else ''}"
         parent.mkdir(parents=True, exist_ok=True)
         with FileLock(parent / f".{made.name}.lock"):
-            if not _is_complete(made):
+            if not files.is_whole(made):
                 _compose(folder, config, shared, target, made, trimmed=trimmed)
     return made
 
@@ -77,14 +77,6 @@ def _key(folder: Path, target: Path) -> str:
             about = file.stat()
             found.update(repr((str(file.resolve()), about.st_size, about.st_mtime_ns)).encode())
     return found.hexdigest()[:16]
-
-
-def _is_complete(made: Path) -> bool:
-    try:
-        files.check_folder(made)
-    except ModelError:
-        return False
-    return True
 
 
 def _compose(folder: Path, config: dict[str, Any], shared: Shared, target: Path, made: Path, *, trimmed: bool) -> None:

@@ -86,6 +86,15 @@ def check_folder(folder: Path) -> None:
         _check_safetensors(path)
 
 
+def is_whole(folder: Path) -> bool:
+    """Whether a transformers folder is there and can be complete."""
+    try:
+        check_folder(folder)
+    except ModelError:
+        return False
+    return True
+
+
 def _check_safetensors(path: Path) -> None:
     """Compares a file's size with its header: 8 bytes little-endian length, JSON, then the tensors."""
     try:

@@ -19,11 +19,11 @@ from hierdraft.corpus.files import read_texts
 from hierdraft.corpus.kept import Float16, unpack_top
 from hierdraft.corpus.records import read_records, read_values
 from hierdraft.corpus.rendering import documents_of
-from hierdraft.corpus.streams import PACKED_NAMES, Reading
+from hierdraft.corpus.streams import PACKED_NAMES, Reading, starts_with
 from hierdraft.corpus.tokens import tokenize
 from hierdraft.databases.levels import LEAD
 from hierdraft.databases.pack import SUFFIX, Pack
-from hierdraft.errors import CorpusError, TrainingError
+from hierdraft.errors import CorpusError, PackError, TrainingError
 from hierdraft.text import tokenizer_fingerprint
 from hierdraft.tree import Int32
 
@@ -98,6 +98,18 @@ def kind_of(path: Path) -> str:
         return "text"
     first = next((value for _, value in read_values(path, Reading())), None)
     return "records" if isinstance(first, dict) and ("output_ids" in first or "run" in first) else "chats"
+
+
+def check_files(files: Sequence[Path]) -> None:
+    """Raises CorpusError or PackError for a file that cannot be read, before anything larger is."""
+    for path in files:
+        if kind_of(path) == "pack":
+            try:
+                path.open("rb").close()
+            except OSError as error:
+                raise PackError(f"The pack {path} cannot be read: {error.strerror or error}.") from error
+        else:
+            starts_with(path, Reading())
 
 
 def _pack(path: Path, tokenizer: Any, vocab_size: int) -> Pack:

@@ -69,9 +69,11 @@ def train_drafter(job: Job, cache_dir: Path, ears: Ears | None = None) -> dict[s
     Raises UsageError, ModelError, MissingDependencyError, CorpusError, PackError or TrainingError.
     """
     from hierdraft.engines.hf.load import check_torch
+    from hierdraft.training.documents import check_files
 
     job.training.check()
     job.limits.check()
+    check_files(job.data)
     check_torch()
     from hierdraft.engines.hf.facts import using_threads
 

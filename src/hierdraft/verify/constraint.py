@@ -126,11 +126,5 @@ class _Growing:
 
     def sorted(self, nodes: int) -> DraftTree:
         """At most `nodes` nodes, the likeliest first; parents were added before their children and stay so."""
-        order = sorted(range(len(self._prob)), key=lambda node: -self._prob[node])[:nodes]
-        place = {-1: -1} | {node: new for new, node in enumerate(order)}
-        return DraftTree.build(
-            [self._tokens[node] for node in order],
-            [place[self._parents[node]] for node in order],
-            prob=[self._prob[node] for node in order],
-            level=[self._level[node] for node in order],
-        )
+        grown = DraftTree.build(self._tokens, self._parents, prob=self._prob, level=self._level)
+        return grown.likeliest(nodes)

@@ -90,13 +90,7 @@ class Made:
 
     def likeliest(self, nodes: int) -> DraftTree:
         """At most `nodes` nodes, best first; no node is likelier than its parent, which comes before it."""
-        order = sorted(range(len(self.tokens)), key=lambda node: -self.prob[node])[:nodes]
-        place = {-1: -1} | {node: new for new, node in enumerate(order)}
-        return DraftTree.build(
-            [self.tokens[node] for node in order],
-            [place[self.parents[node]] for node in order],
-            prob=[self.prob[node] for node in order],
-        )
+        return DraftTree.build(self.tokens, self.parents, prob=self.prob).likeliest(nodes)
 
 
 class ModelSession:
