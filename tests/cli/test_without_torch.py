@@ -122,3 +122,17 @@ def test_a_transformers_folder_says_what_is_missing(home: Path) -> None:
     assert done.returncode != 0
     assert len(done.stderr.strip().splitlines()) == 1
     assert "pip install 'hierdraft[convert]'" in done.stderr
+
+
+def test_a_transformers_script_says_what_is_missing(home: Path) -> None:
+    code = (
+        "import hierdraft\nfrom hierdraft.errors import MissingDependencyError\n"
+        "for name in hierdraft.hf.__all__:\n"
+        "    try:\n        getattr(hierdraft.hf, name)\n"
+        "    except MissingDependencyError as error:\n        print(error)\n"
+        "from hierdraft.hf import decode"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=light(home), capture_output=True, text=True, check=False)
+    told = "Models need torch, transformers, not installed here: run pip install 'hierdraft[hf]'."
+    assert done.stdout.splitlines() == [told] * 3
+    assert done.stderr.strip().endswith(f"MissingDependencyError: {told}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -120,3 +121,20 @@ def test_the_demo_on_the_command_line(smollm2: Path) -> None:
     record = json.loads(command(*asked, "--json").stdout)
     assert record["identical"] is True
     assert len(record["prompts"]) == 6
+
+
+def test_the_script_of_the_readme(
+    smollm2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As it stands there, but for the number of tokens; the model is found below the folder in which it runs."""
+    page = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    code = page.partition("```python\n")[2].partition("```")[0]
+    (name,) = re.findall(r'name = "(.*)"', code)
+    (tmp_path / name).parent.mkdir()
+    (tmp_path / name).symlink_to(smollm2)
+    monkeypatch.chdir(tmp_path)
+    given: dict[str, Any] = {}
+    exec(compile(code.replace("=200", "=12"), "README.md", "exec"), given)  # noqa: S102 - our own page
+    plain = given["model"].generate(**given["inputs"], max_new_tokens=12)
+    assert given["output"].tolist() == plain.tolist()
+    assert capsys.readouterr().out.startswith("The sky is blue because")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import importlib
 import re
 import subprocess
@@ -329,6 +330,50 @@ def test_figures_are_those_of_the_recorded_files(path: Path) -> None:
     assert not loose_figures(text, ROOT)
     if figure_blocks(text):
         assert not stale_figures(text, ROOT, _renderer()), "run benchmarks/render.py and paste its output"
+
+
+# Code on a page runs as it stands, after the page's earlier code, or the text before it says what it continues.
+
+
+def unknown_names(code: str) -> set[str]:
+    """Names that code reads and neither it nor Python defines."""
+    tree = ast.parse(code)
+    known = set(dir(builtins))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.alias):
+            known.add((node.asname or node.name).partition(".")[0])
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            known.add(node.name)
+        elif isinstance(node, ast.arg):
+            known.add(node.arg)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            known.add(node.id)
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} - known
+
+
+def unexplained_names(page: str) -> list[str]:
+    """Of each block of Python on a page the names that it does not say where they come from."""
+    found, before = [], ""
+    for block in re.finditer(r"(?ms)^```python\n(.*?)^```", page):
+        above = page[: block.start()].rstrip().rpartition("\n\n")[2]
+        found += sorted(unknown_names(before + block[1]) - set(re.findall(r"`(\w+)`", above)))
+        before += block[1]
+    return found
+
+
+@pytest.mark.parametrize("path", [page for page in PAGES if page.name != "extending.md"], ids=lambda path: path.name)
+def test_code_on_pages_says_what_it_continues(path: Path) -> None:
+    """Those of extending.md are parts of files, which its own tests run."""
+    assert not unexplained_names(path.read_text(encoding="utf-8"))
+
+
+def test_names_that_code_does_not_explain_are_found() -> None:
+    block = "```python\n{}\n```\n"
+    fine = "import a.b\n\n\ndef f(x, *y):\n    return [z + x for z in y]\n\n\nwith f(a) as g:\n    print(g)"
+    assert not unexplained_names(block.format(fine))
+    assert unexplained_names(block.format("print(model, **inputs)")) == ["inputs", "model"]
+    assert unexplained_names("A `model` of yours.\n\n" + block.format("print(model, **inputs)")) == ["inputs"]
+    assert not unexplained_names(block.format("x = 1") + "Then\n" + block.format("print(x)"))
 
 
 SAMPLE = """
