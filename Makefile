@@ -15,6 +15,8 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check
 TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 MODEL := smollm2-135m
 BOUNDS := build/bounds
+KERNELS := $(BIN)/python -c "from hierdraft.drafting.warming import warm_up; warm_up()"
+TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -44,11 +46,16 @@ model: $(READY) ## fetch the small model that the demo and the tests use
 demo: model ## generate with and without drafts, and compare
 	$(BIN)/hierdraft generate --demo
 
-test: model lint types fast ## all checks and all tests
-	$(BIN)/python -m pytest -m model
+# While styles and types are checked, which keeps one core busy, the drafting kernels are compiled: two tests at a time
+# would compile each of them twice, and the first ones wait for minutes.
+test: model ## all checks and all tests
+	@$(KERNELS) & $(MAKE) --no-print-directory lint types; code=$$?; wait; exit $$code
+	@$(MAKE) --no-print-directory fast
+	$(TESTS) -m model
 
 fast: $(READY) ## the tests that need no model
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not model"
+	@$(KERNELS)
+	$(TESTS) -m "not model"
 
 bounds: $(READY) ## the tests of compiled code with every index checked (minutes)
 	@rm -rf $(BOUNDS)

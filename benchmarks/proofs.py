@@ -4,7 +4,8 @@
 
 Every drafter on the toy engine over all settings, two million tokens against plain decoding; half a million of requests
 that come, end and are cancelled beside each other; twenty thousand damaged HTTP requests; two hundred requests of
-SmolLM2 through the server, and two hundred samples of it; fifty thousand tokens of models with recurrent states. Writes
+SmolLM2 through the server, and two hundred samples of it; fifty thousand tokens of models with recurrent states; every
+family of models in batches and in forwards of fixed sizes; signals at every moment of a command. Writes
 benchmarks/proofs.json: what passed, what failed, how long it took. Ends with 1 where anything failed.
 """
 
@@ -22,6 +23,7 @@ from common import machine, write
 PROOFS = (
     "tests/lossless/test_toy.py", "tests/lossless/test_together.py", "tests/server/test_fuzz.py",
     "tests/server/test_model.py", "tests/lossless/test_sampled.py", "tests/lossless/test_recurrent.py",
+    "tests/lossless/test_graphs.py", "tests/lossless/test_batches.py", "tests/cli/test_endings.py",
 )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from hierdraft.protocols import Budget, Part
 from hierdraft.tree import DraftTree
 from tests.lossless.drafters import HARMLESS
 from tests.lossless.harness import fresh
-from tests.lossless.tiny import CONFIGS, VOCABULARY, WINDOW, assert_same, reference, tiny
+from tests.lossless.tiny import CONFIGS, SEVERAL, VOCABULARY, WINDOW, assert_same, reference, tiny
 
 LONGEST = 4 * WINDOW
 
@@ -85,7 +85,7 @@ def test_a_batch_is_scored_as_its_parts_alone(name: str) -> None:
     assert random_steps(name, tiny(name), 25)._scores_together
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", SEVERAL)
 def test_lean_and_eager_models_too(name: str) -> None:
     lean, eager = tiny(name, dtype=torch.float32), tiny(name)
     assert make_lean(lean)
@@ -257,7 +257,7 @@ def held() -> int:
 
 
 @pytest.mark.parametrize("most", [1, 3, 8])
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", SEVERAL)
 def test_requests_come_end_and_are_cancelled_beside_each_other(name: str, most: int) -> None:
     model, rng = tiny(name), np.random.default_rng(most)
     prompts = [rng.integers(3, VOCABULARY, int(rng.integers(1, 3 * WINDOW))).tolist() for _ in range(5)]

@@ -28,7 +28,7 @@ from tests.lossless.drafters import HARMLESS
 from tests.lossless.harness import check_every_drafter, fresh, run
 from tests.lossless.test_batches import LONGEST, random_steps, tree_of
 from tests.lossless.test_transformers import LIMIT, PROMPT, check_cache
-from tests.lossless.tiny import CONFIGS, VOCABULARY, WINDOW, assert_same, reference, tiny
+from tests.lossless.tiny import CONFIGS, SEVERAL, VOCABULARY, WINDOW, assert_same, reference, tiny
 
 NOTHING = DraftTree.empty()
 LAST, ELEVEN = (np.array([token], dtype=np.int32) for token in (5, 11))
@@ -63,7 +63,7 @@ def test_every_family_with_every_drafter(name: str) -> None:
     assert len({size.width for size in captured(engine)}) > 1
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", SEVERAL)
 def test_other_attentions_in_float32(name: str) -> None:
     truth = reference(tiny(name, dtype=torch.float32), PROMPT, LIMIT)
     lean, eager = tiny(name, dtype=torch.float32), tiny(name, dtype=torch.float32)
@@ -77,7 +77,7 @@ def test_other_attentions_in_float32(name: str) -> None:
         assert captured(engine)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", SEVERAL)
 def test_the_slot_holds_what_a_fresh_prefill_holds_after_every_step(name: str) -> None:
     model = tiny(name)
     truth = reference(model, PROMPT, LIMIT)
@@ -86,7 +86,7 @@ def test_the_slot_holds_what_a_fresh_prefill_holds_after_every_step(name: str) -
     assert captured(engine)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", SEVERAL)
 def test_steps_of_all_kinds_alone_and_together(name: str) -> None:
     """Chunks of prompts, trees, commits and rewinds of several texts, against an engine that captures nothing."""
     engine = HFEngine(tiny(name), graphs=again)

@@ -27,7 +27,7 @@ from hierdraft.tree import DraftTree
 from hierdraft.verify.sampling import Sampler, Sampling
 from tests.lossless.drafters import HARMLESS, REAL
 from tests.lossless.harness import check_every_drafter, check_steps, fresh, opened, run
-from tests.lossless.tiny import RECURRENT, VOCABULARY, reference, tiny
+from tests.lossless.tiny import RECURRENT, SEVERAL_RECURRENT, VOCABULARY, reference, tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*keeps recurrent states:RuntimeWarning")
 
@@ -86,7 +86,7 @@ def sampler(engine: HFEngine, seed: int | None) -> dict[str, Any]:
     return {"verifier": Sampler(engine.values, sampling.filters(), seed)}
 
 
-@pytest.mark.parametrize("name", RECURRENT)
+@pytest.mark.parametrize("name", SEVERAL_RECURRENT)
 def test_random_prompts_drafters_and_seeds(name: str) -> None:
     """Past the boundaries of chunks and windows, greedy against `generate`, sampled against the same seed undrafted."""
     engine, rng, compared = engine_of(name), np.random.default_rng(3), 0
@@ -107,7 +107,7 @@ def test_random_prompts_drafters_and_seeds(name: str) -> None:
             compared += len(truth)
 
 
-@pytest.mark.parametrize("name", RECURRENT)
+@pytest.mark.parametrize("name", SEVERAL_RECURRENT)
 def test_sequences_are_told_anything_in_any_order(name: str) -> None:
     """Random texts, chains, acceptances and rewinds: every row is that of its text read from the beginning."""
     engine, rng = engine_of(name), np.random.default_rng(5)
@@ -161,7 +161,7 @@ class Interrupted(Exception):  # noqa: N818
     """Of a forward that fails."""
 
 
-@pytest.mark.parametrize("name", RECURRENT)
+@pytest.mark.parametrize("name", SEVERAL_RECURRENT)
 @pytest.mark.parametrize("begun", [False, True])
 def test_a_forward_that_raises_leaves_everything_as_it_was(name: str, begun: bool) -> None:
     engine = HFEngine(tiny(name))
@@ -258,7 +258,7 @@ def test_plain_steps_come_sooner_where_rows_are_dear() -> None:
     assert len([count for count in rows if count == 0]) > len(rows) / 8
 
 
-@pytest.mark.parametrize("name", RECURRENT)
+@pytest.mark.parametrize("name", SEVERAL_RECURRENT)
 def test_float32_and_packed_weights_say_the_same(name: str) -> None:
     model, limit = tiny(name, dtype=torch.float32), 12 if name in ALONE else 30
     truth = reference(model, PROMPT, limit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -84,6 +85,14 @@ RECURRENT: dict[str, Callable[[], Any]] = {
     ),
 }  # fmt: skip
 """Models that keep recurrent states, with chunks far shorter than the texts (those of the delta rule have 64 rows)."""
+
+
+SEVERAL = [*CONFIGS] if os.environ.get("PROOFS") else ["llama", "gemma3", "gpt2", "gpt-oss", "qwen2-sliding"]
+"""All families in `make proofs`; otherwise one of each kind of positions, windows and attention: for what stands on the
+engine's rows, of which other tests show for every family that they are right."""
+
+SEVERAL_RECURRENT = [*RECURRENT] if os.environ.get("PROOFS") else ["qwen3.5", "lfm2", "falcon-h1", "mamba2", "mamba"]
+"""Likewise: one of each kind of states."""
 
 
 TOLERANCE = {"gemma2": 1e-5, "gpt-oss": 1e-4}

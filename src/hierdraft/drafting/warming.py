@@ -14,7 +14,7 @@ from hierdraft.protocols import Budget, Request, Step
 @contextmanager
 def warming() -> Iterator[Callable[[], None]]:
     """Kernels are loaded in a thread once what this gives is called; it must not run on while the interpreter ends."""
-    thread = threading.Thread(target=_warm_up, name="hierdraft-warm-up", daemon=True)
+    thread = threading.Thread(target=warm_up, name="hierdraft-warm-up", daemon=True)
 
     def begin() -> None:
         if thread.ident is None:
@@ -30,8 +30,8 @@ def warming() -> Iterator[Callable[[], None]]:
     thread.join()  # but not before Ctrl-C is heard
 
 
-def _warm_up() -> None:
-    """A request of the default method, with all that it calls, and then two at a time."""
+def warm_up() -> None:
+    """Load them, or compile them: a request of the default method, with all that it calls, and then two at a time."""
     from hierdraft.drafting.hierarchy.method import HierarchyMethod
 
     method = HierarchyMethod(calibration="none")
