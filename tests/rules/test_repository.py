@@ -353,10 +353,11 @@ def unknown_names(code: str) -> set[str]:
 
 def unexplained_names(page: str) -> list[str]:
     """Of each block of Python on a page the names that it does not say where they come from."""
-    found, before = [], ""
+    found, before, told = [], "", set[str]()
     for block in re.finditer(r"(?ms)^```python\n(.*?)^```", page):
         above = page[: block.start()].rstrip().rpartition("\n\n")[2]
-        found += sorted(unknown_names(before + block[1]) - set(re.findall(r"`(\w+)`", above)))
+        told |= set(re.findall(r"`(\w+)`", above))
+        found += sorted(unknown_names(before + block[1]) - told)
         before += block[1]
     return found
 

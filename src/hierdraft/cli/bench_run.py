@@ -71,12 +71,12 @@ def run(
         model=model, engine=engine, dtype=dtype, exact=exact, threads=threads, budget=budget, packs=pack or None
     )
     every = load_questions(dataset, None, settings.cache_dir)
-    tell_unused(temperature, {"top_k": top_k, "top_p": top_p, "min_p": min_p, "seed": seed})
     given: dict[str, Any] = {
         "temperature": temperature or 0.0, "top_k": top_k or 0, "top_p": 1.0 if top_p is None else top_p,
         "min_p": min_p or 0.0,
     }  # fmt: skip
     Sampling(**given, seed=seed or 0).check(vocab_size=1)
+    tell_unused(temperature, {"top_k": top_k, "top_p": top_p, "min_p": min_p, "seed": seed})
     check(names, settings)
     loaded = load(
         settings.model, engine=settings.engine, dtype=settings.dtype, threads=settings.threads, exact=settings.exact,

@@ -90,7 +90,6 @@ def generate(
     )  # fmt: skip
     text = "" if demo or (prompt is None and messages is not None) else read_prompt(prompt)
     asked = conversation(text, system, messages)
-    tell_unused(temperature, {"top_k": top_k, "top_p": top_p, "min_p": min_p, "seed": seed})
     options = {
         **_limit(settings), "budget": settings.budget, "stop": stop or (),
         "chat": template or not raw, "namespace": namespace, "reference": [_text_of(path) for path in reference or []],
@@ -98,6 +97,7 @@ def generate(
         **_sampling(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
                     repetition_penalty=repetition_penalty, seed=seed),
     }  # fmt: skip
+    tell_unused(temperature, {"top_k": top_k, "top_p": top_p, "min_p": min_p, "seed": seed})
     method = ready(settings, draft)
     with closing(_load(settings, not no_generation_config)) as loaded:
         if demo:
