@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from hierdraft.decoding.loop import Options, decode, open_request
 from hierdraft.decoding.scheduler import Scheduler, Ticket
 from hierdraft.drafting.budget import AutoBudget, FixedBudget
 from hierdraft.drafting.hierarchy.method import HierarchyMethod
-from hierdraft.drafting.hierarchy.second import OpinionWorth, best_size
+from hierdraft.drafting.hierarchy.second import OpinionWorth, best_size, joined
 from hierdraft.drafting.models.tail import Tail
 from hierdraft.drafting.plain import PlainMethod
 from hierdraft.engines.toy import ToyEngine
@@ -84,18 +85,46 @@ def test_a_tail_scores_nothing_twice_and_every_row_as_its_own_text(monkeypatch: 
         for _ in range(10):
             size = chance.randint(0, 6)
             parents = [chance.randint(-1, i - 1) for i in range(size)]
-            tree = DraftTree.build([chance.randrange(12) for _ in range(size)], parents)
+            fresh_ids = chance.sample(range(12), 12)
+            tree = DraftTree.build(fresh_ids[:size], parents)
             part = tail.part(np.array(text, dtype=np.int32), tree)
             logits = engine.forward([part])[0].logits
             for node in range(-1, size):
                 path = tree.tokens[tree.path(node)].tolist()
                 np.testing.assert_array_equal(logits[node + 1], fresh(ToyEngine(trial, 12), [*text, *path])[-1])
             assert engine.rows == known + len(text) - held + size
+            if chance.random() < 0.5:  # the tree goes on
+                more = [chance.randint(-1, size + i - 1) for i in range(chance.randint(1, 4))]
+                tree = DraftTree.build(fresh_ids[: size + len(more)], [*parents, *more])
+                logits = engine.forward([tail.further(tree)])[0].logits
+                assert len(logits) == len(more)
+                for row, node in enumerate(range(size, len(tree))):
+                    path = tree.tokens[tree.path(node)].tolist()
+                    np.testing.assert_array_equal(logits[row], fresh(ToyEngine(trial, 12), [*text, *path])[-1])
+                size = len(tree)
             known = engine.rows
             path = tree.tokens[tree.path(chance.randint(-1, size - 1))].tolist() if size else []
             held = len(text) + len(path)
             text += [*path, chance.randrange(12)]
         tail.close()
+
+
+def test_joined_trees_have_the_nodes_of_both_and_the_first_in_their_places() -> None:
+    chance = random.Random(5)
+
+    def made() -> DraftTree:
+        branches = [[chance.randrange(3) for _ in range(chance.randint(1, 4))] for _ in range(chance.randint(0, 5))]
+        return DraftTree.merge([(0, branch) for branch in branches], 20, 9)
+
+    def texts(tree: DraftTree) -> list[tuple[int, ...]]:
+        return [tuple(tree.tokens[tree.path(node)].tolist()) for node in range(len(tree))]
+
+    for _ in range(100):
+        first, second = made(), made()
+        both = texts(joined(first, second))
+        assert both[: len(first)] == texts(first)
+        assert len(both) == len(set(both))
+        assert set(both) == {*texts(first), *texts(second)}
 
 
 def hybrid(drafter: Any, **settings: Any) -> tuple[HierarchyMethod, list[str]]:
@@ -126,6 +155,30 @@ def test_a_model_that_knows_the_target_makes_drafts_longer_and_changes_nothing(a
         assert sum((step.tree.level == code_of("draft")).sum() for step in fewer) > 0
     method.close()
     assert told == ["opened small", "closed"]
+
+
+def test_further_rounds_make_drafts_longer() -> None:
+    target, lengths = ToyEngine(3, 32, memory=5), []
+    truth, _ = run(target, PlainMethod(), PROMPT, Options(200))
+    for rounds in (1, 2, 3):
+        method, _ = hybrid(ToyEngine(3, 32, memory=5), ask="always", rounds=rounds)
+        got, steps = run(target, method, PROMPT, Options(200, budget=FixedBudget(40)))
+        assert got == truth
+        lengths.append(len(steps))
+        asked = method.second.asked if method.second is not None else 0
+        assert 0 < asked <= rounds * len(steps)
+        method.close()
+    assert lengths[0] > lengths[1] > lengths[2]
+
+
+def test_an_engine_that_does_not_go_on_with_a_tree_is_asked_once() -> None:
+    target, drafter = ToyEngine(3, 32, memory=5), ToyEngine(3, 32, memory=5)
+    drafter.offers = replace(drafter.offers, extends=False)
+    method, _ = hybrid(drafter, ask="always", rounds=3)
+    truth, _ = run(target, PlainMethod(), PROMPT, Options(60))
+    assert run(target, method, PROMPT, Options(60, budget=FixedBudget(8)))[0] == truth
+    assert method.second is not None
+    assert method.second.rounds == 1
 
 
 def test_several_requests_are_asked_about_in_one_forward() -> None:

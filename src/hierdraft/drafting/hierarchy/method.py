@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import RLock
 from typing import Literal, TypeAlias
@@ -15,7 +15,7 @@ from hierdraft.databases.recycled import TOP, RecycledLevel, make_successors
 from hierdraft.drafting.hierarchy.calibration import Calibration, file_of
 from hierdraft.drafting.hierarchy.further import FurtherLevels
 from hierdraft.drafting.hierarchy.opinions import put_opinions
-from hierdraft.drafting.hierarchy.second import SecondOpinion
+from hierdraft.drafting.hierarchy.second import Hearing, SecondOpinion
 from hierdraft.drafting.hierarchy.serve import Asks, Manner, Shared
 from hierdraft.drafting.hierarchy.session import HierarchySession, note_runner_ups
 from hierdraft.drafting.hierarchy.slots import Slots
@@ -48,7 +48,7 @@ class HierarchyMethod:
 
     def __init__(
         self, levels: tuple[str, ...] = _ALL, least: float = 0.002, calibration: str = "default", threads: int = 2,
-        draft: str | None = None, ask: Literal["pays", "always"] = "pays",
+        draft: str | None = None, ask: Literal["pays", "always"] = "pays", rounds: int = 2,
     ) -> None:  # fmt: skip
         """Raises UsageError for unknown levels.
 
@@ -58,6 +58,7 @@ class HierarchyMethod:
         threads       how many draft at once, where there are enough requests
         draft         a small model with the target's vocabulary that has an opinion about the trees: level `draft`
         ask           when it is asked: where that `pays`, or `always`
+        rounds        how often at most for one proposal: again about what has grown out of its opinions
         """
         if "default" in levels:
             levels = tuple(dict.fromkeys((*_ALL, *(level for level in levels if level != "default"))))
@@ -67,11 +68,13 @@ class HierarchyMethod:
             raise UsageError(f"The calibration is 'default' or 'none', not {calibration!r}.")
         if ask != "pays" and draft is None:
             raise UsageError("ask goes with draft: name a model, hierarchy:draft=NAME.")
+        if rounds < 1:
+            raise UsageError(f"The number of rounds must be at least 1, not {rounds}.")
         if threads < 1:
             raise UsageError(f"The number of threads must be at least 1, not {threads}.")
         asked = levels if draft is None else (*levels, "draft")
         self.levels = frozenset(asked)
-        self.draft, self._always = draft, ask == "always"
+        self.draft, self._always, self._rounds = draft, ask == "always", rounds
         self._opened: Opened | None = None
         self.second: SecondOpinion | None = None  # where there is a small model
         self.least = least
@@ -112,7 +115,7 @@ class HierarchyMethod:
             self.calibration.read(self._stored)
         if self.draft is not None:
             self._opened = open_drafter(self.draft, setup)
-            self.second = SecondOpinion(self._opened, setup.vocab_size, always=self._always)
+            self.second = SecondOpinion(self._opened, setup.vocab_size, always=self._always, rounds=self._rounds)
 
     def open(self, request: Request) -> HierarchySession:
         """Index the prompt and the reference. Raises UsageError for an invalid namespace name."""
@@ -126,30 +129,38 @@ class HierarchyMethod:
             return trees if self.second is None else self._heard(self.second, asks, trees)
 
     def _heard(self, second: SecondOpinion, asks: Sequence[Ask], trees: list[DraftTree]) -> list[DraftTree]:
-        """The trees, those about which the model is asked grown again."""
-        found = {place: session.tail for place, (session, _, budget) in enumerate(asks) if budget.nodes > 0}
-        able = [place for place, tail in found.items() if tail is not None and second.can_read(asks[place][1])]
-        wanted = second.wanted([trees[place] for place in able], [asks[place][2] for place in able])
-        chosen = [able[place] for place in wanted]
-        if not chosen:
-            return trees
-        tails = [tail for tail in map(found.get, chosen) if tail is not None]
-        before = [trees[place] for place in chosen]
+        """The trees, those about which the model is asked grown again after each of its forwards."""
+        hearings = {
+            place: Hearing(session.tail, tokens, budget, trees[place])
+            for place, (session, tokens, budget) in enumerate(asks)
+            if session.tail is not None and budget.nodes > 0 and second.can_read(tokens)
+        }
+        slots = {place: asks[place][0].slot for place in hearings}
+        chosen = [*hearings]
+        for number in range(second.rounds):
+            chosen = [chosen[n] for n in second.wanted(number, [hearings[place] for place in chosen])]
+            if not chosen or not self._ask(second, {slots[place]: hearings[place] for place in chosen}):
+                break
+            for place, tree in zip(chosen, self.serve([asks[place] for place in chosen]), strict=True):
+                second.learn(number, hearings[place], tree)
+                trees[place] = tree
+        for slot in slots.values():
+            self.slots.opinions(slot).scored[0] = 0
+        return trees
+
+    def _ask(self, second: SecondOpinion, hearings: Mapping[int, Hearing]) -> bool:
+        """One forward of the model; what it thinks is put where the trees of these slots are grown."""
         try:
-            told = second.ask(tails, [asks[place][1] for place in chosen], before)
+            told = second.ask([*hearings.values()])
         except Exception as error:  # noqa: BLE001 - whatever the model's engine raises, the look-ups are there
             what = f"The model {self.draft!r} failed and is not asked any more: {failed_at(error)}."
             warnings.warn(what, DraftWarning, stacklevel=2)
             self.second = None
-            return trees
-        for place, (tree, ids, bucket) in zip(chosen, told, strict=True):
-            put_opinions(self.slots.opinions(asks[place][0].slot), tree.tokens, tree.parents, ids, bucket)
-        after = self.serve([asks[place] for place in chosen])
-        for place, old, new in zip(chosen, before, after, strict=True):
-            self.slots.opinions(asks[place][0].slot).scored[0] = 0
-            second.learn(old, new, asks[place][2])
-            trees[place] = new
-        return trees
+            return False
+        self.slots.reserve(nodes=max(len(one.coming) for one in hearings.values()))
+        for (slot, one), opinion in zip(hearings.items(), told, strict=True):
+            put_opinions(self.slots.opinions(slot), one.coming, *opinion)
+        return True
 
     def close(self) -> None:
         """Store what was learned about drafting, where there is a place for it; a failure is a warning."""

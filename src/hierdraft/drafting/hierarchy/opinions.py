@@ -16,6 +16,7 @@ from hierdraft.drafting.hierarchy.cells import opinion_cell
 from hierdraft.drafting.hierarchy.evidence import Evidence, Weights, note
 from hierdraft.kernels import njit
 from hierdraft.levels import code_of
+from hierdraft.tree import DraftTree, Int32
 
 CHOICES = ORDERS
 """Continuations of one row that a model has an opinion about: its likeliest."""
@@ -67,10 +68,13 @@ def ask_opinions(opinions: Opinions, heard: int, row: int, evidence: Evidence, w
         note(evidence, weights, row, token, opinion_cell(_DRAFT, rank, opinions.bucket[heard, rank]), 0)
 
 
-def put_opinions(opinions: Any, tokens: Any, parents: Any, ids: Any, bucket: Any) -> None:
-    """Opinions about a tree of n nodes, ids and buckets of [1 + n, <= CHOICES], in the place of those before."""
-    n, k = len(tokens), ids.shape[1]
-    opinions.tokens[:n], opinions.parents[:n] = tokens, parents
-    opinions.ids[: n + 1, :k], opinions.bucket[: n + 1, :k] = ids, bucket
-    opinions.ids[: n + 1, k:] = -1
+def put_opinions(opinions: Any, tree: DraftTree, first: int, ids: Int32, bucket: NDArray[np.uint8]) -> None:
+    """Opinions about a tree of n nodes: those of rows `first` to n; the others have been put before.
+
+    ids, bucket  [1 + n - first, <= CHOICES]
+    """
+    n, k = len(tree), ids.shape[1]
+    opinions.tokens[:n], opinions.parents[:n] = tree.tokens, tree.parents
+    opinions.ids[first : n + 1, :k], opinions.bucket[first : n + 1, :k] = ids, bucket
+    opinions.ids[first : n + 1, k:] = -1
     opinions.scored[0] = n + 1

@@ -1,9 +1,13 @@
-"""A second opinion: a small model scores the trees of look-ups, where that pays, before they are grown again."""
+"""A second opinion: a small model scores the trees of look-ups, where that pays, before they are grown again.
+
+That may go on: what has grown out of its opinions is scored in a further round, if that pays too.
+"""
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from time import perf_counter
 
 import numpy as np
@@ -77,79 +81,147 @@ class OpinionWorth:
             self._patience[kind] = _SOON
 
 
-class SecondOpinion:
-    """The model, and what asking it is worth."""
+@dataclass(slots=True)
+class Hearing:
+    """One tree about which a model is asked, over several rounds.
 
-    def __init__(self, opened: Opened, vocab_size: int | None, *, always: bool = False) -> None:
+    tail     the text in the model's engine
+    text     int32[L], below which the tree is
+    budget   its bounds
+    tree     as it is now
+    scored   what the model has seen so far, in the order in which it came; None: nothing
+    coming   what it will have seen if it is asked now
+    """
+
+    tail: Tail
+    text: Int32
+    budget: Budget
+    tree: DraftTree
+    scored: DraftTree | None = None
+    coming: DraftTree = field(default_factory=DraftTree.empty)
+
+    @property
+    def first(self) -> int:
+        """Number of the first row that the model has not seen: row 0 is that of the last committed token."""
+        return 0 if self.scored is None else 1 + len(self.scored)
+
+    @property
+    def rows(self) -> int:
+        """How many rows the model has not seen."""
+        return 1 + len(self.coming) - self.first
+
+
+def joined(first: DraftTree, second: DraftTree) -> DraftTree:
+    """A tree of all nodes of two, those of the first in their places."""
+    places = {(parent, token): node for node, (parent, token) in enumerate(_keys(first))}
+    tokens, parents = first.tokens.tolist(), first.parents.tolist()
+    here: list[int] = []
+    for parent, token in _keys(second):
+        above = here[parent] if parent >= 0 else -1
+        node = places.setdefault((above, token), len(tokens))
+        if node == len(tokens):
+            tokens.append(token)
+            parents.append(above)
+        here.append(node)
+    return DraftTree.build(tokens, parents)
+
+
+def _keys(tree: DraftTree) -> list[tuple[int, int]]:
+    return [*zip(tree.parents.tolist(), tree.tokens.tolist(), strict=True)]
+
+
+class SecondOpinion:
+    """The model, and what asking it is worth in each round.
+
+    rounds   most forwards of it for one proposal; one where its engine does not go on with a tree that it has scored
+    asked    how often it was asked about a tree
+    """
+
+    def __init__(self, opened: Opened, vocab_size: int | None, *, always: bool = False, rounds: int = 1) -> None:
         """For a target of so many ids, None: of as many. `always`: also where it does not pay."""
         engine = opened.engine
         self._engine, self._ids, self._always = engine, opened.ids, always
         self._vocab_size = min(vocab_size or engine.vocab_size, engine.vocab_size)
-        self._worth = OpinionWorth()
+        self.rounds = rounds if engine.offers.extends else 1
+        self._worth = [OpinionWorth() for _ in range(self.rounds)]
         self._slower = 1.0
+        self.asked = 0
 
     def open(self, namespace: str) -> Tail:
         """A text that is going to be asked about."""
         return Tail(self._engine, namespace)
 
-    def wanted(self, trees: Sequence[DraftTree], budgets: Sequence[Budget]) -> list[int]:
-        """Which of these trees the model should be asked about, all in one forward."""
-        rows = sum(1 + len(tree) for tree in trees)
-        price = self._slower * self._engine.cost(rows, rows) / max(1, len(trees))
-        return [n for n, of in enumerate(zip(trees, budgets, strict=True)) if self._always or self._pays(*of, price)]
+    def wanted(self, number: int, hearings: Sequence[Hearing]) -> list[int]:
+        """About which of these the model should be asked in round `number`, from 0; all in one forward."""
+        for hearing in hearings:
+            hearing.coming = self._coming(hearing)
+        rows = sum(hearing.rows for hearing in hearings)
+        price = self._slower * self._engine.cost(rows, rows) / max(1, len(hearings))
+        return [
+            place for place, hearing in enumerate(hearings)
+            if hearing.rows > 0 and (self._always or self._pays(number, hearing, price))
+        ]  # fmt: skip
 
-    def _pays(self, tree: DraftTree, budget: Budget, price: float) -> bool:
-        if budget.cost is None:  # all nodes are wanted, whatever they cost
+    def _coming(self, hearing: Hearing) -> DraftTree:
+        """What the model can read of a tree, after what it has read."""
+        tree = hearing.tree.limited(self._engine.max_length - len(hearing.text))
+        keep = tree.tokens < self._engine.vocab_size
+        for node, parent in enumerate(tree.parents.tolist()):
+            keep[node] &= parent < 0 or keep[parent]
+        tree = tree.only(keep)
+        return tree if hearing.scored is None else joined(hearing.scored, tree)
+
+    def _pays(self, number: int, hearing: Hearing, price: float) -> bool:
+        if hearing.budget.cost is None:  # all nodes are wanted, whatever they cost
             return True
-        tokens, seconds, _ = best_size(tree.prob, budget.cost)
-        return self._worth.pays(tokens, seconds, price)
+        tokens, seconds, _ = best_size(hearing.tree.prob, hearing.budget.cost)
+        return self._worth[number].pays(tokens, seconds, price)
 
     def can_read(self, text: Int32) -> bool:
         """Whether a text is not too long for the model, which has all of its ids: it may have fewer than the target."""
         return len(text) <= self._engine.max_length and int(text.max()) < self._engine.vocab_size
 
-    def ask(
-        self, tails: Sequence[Tail], texts: Sequence[Int32], trees: Sequence[DraftTree]
-    ) -> list[tuple[DraftTree, Int32, NDArray[np.uint8]]]:
-        """For each tree what was scored of it, the nodes that the model has ids for; int32[1+n, CHOICES] and
-        uint8[1+n, CHOICES]: what it thinks comes after each row, and how likely that is.
+    def ask(self, hearings: Sequence[Hearing]) -> list[tuple[int, Int32, NDArray[np.uint8]]]:
+        """One forward for those that are wanted; what was `coming` of each is `scored` then.
+
+        For each: its first new row; int32[rows, CHOICES] and uint8[rows, CHOICES]: what the model thinks comes after
+        each of these rows, and how likely that is.
         """
         started = perf_counter()
-        most = self._engine.max_length
-        trees = [self._readable(tree.limited(most - len(text))) for tree, text in zip(trees, texts, strict=True)]
-        parts = [tail.part(text, tree) for tail, text, tree in zip(tails, texts, trees, strict=True)]
+        self.asked += len(hearings)
+        parts = [
+            one.tail.part(one.text, one.coming) if one.scored is None else one.tail.further(one.coming)
+            for one in hearings
+        ]
         few = [len(part.tokens) <= _FEW for part in parts]
-        rows = sum(len(part.tokens) + len(part.tree) for part in parts)
+        rows = sum(len(part.tokens) + one.rows - (one.first == 0) for one, part in zip(hearings, parts, strict=True))
         scored = self._engine.forward(parts)
-        found = [(tree, *self._opinions(one.logits)) for tree, one in zip(trees, scored, strict=True)]
+        found = [(one.first, *self._opinions(of.logits)) for one, of in zip(hearings, scored, strict=True)]
         seconds, expected = perf_counter() - started, self._engine.cost(rows, rows)
         if all(few):
             self._engine.record(rows, seconds, rows)
             if expected > 0.0:
                 self._slower += _RATE * (seconds / expected - self._slower)
-        for tail, short in zip(tails, few, strict=True):
-            tail.reading = 0.0 if short else seconds / few.count(False)
+        for hearing, short in zip(hearings, few, strict=True):
+            if hearing.scored is None:
+                hearing.tail.reading = 0.0 if short else seconds / few.count(False)
+            hearing.scored = hearing.coming
         return found
-
-    def _readable(self, tree: DraftTree) -> DraftTree:
-        keep = tree.tokens < self._engine.vocab_size
-        if keep.all():
-            return tree
-        for node, parent in enumerate(tree.parents.tolist()):
-            keep[node] &= parent < 0 or keep[parent]
-        return tree.only(keep)
 
     def _opinions(self, logits: Array) -> tuple[Int32, NDArray[np.uint8]]:
         ids = self._engine.top_ids(logits, CHOICES)
-        values = np.stack([self._engine.values(logits, row)[ids[row]] for row in range(len(ids))]).astype(np.float64)
-        logprobs = values - np.log(np.exp(values - values[:, :1]).sum(axis=1, keepdims=True)) - values[:, :1]
+        logprobs = np.empty(ids.shape, dtype=np.float32)
+        for row, best in enumerate(ids):
+            values = self._engine.values(logits, row)
+            highest = values[best[0]]
+            logprobs[row] = values[best] - highest - np.log(np.exp(values - highest).sum())
         if self._ids is not None:
             ids = self._ids[ids]
         return np.where(ids < self._vocab_size, ids, np.int32(-1)), opinion_buckets(logprobs)
 
-    def learn(self, before: DraftTree, after: DraftTree, budget: Budget) -> None:
-        """What the opinion has made of a tree."""
-        if budget.cost is None:
-            return
-        tokens, _, rate = best_size(before.prob, budget.cost)
-        self._worth.learn(tokens, rate, best_size(after.prob, budget.cost)[2])
+    def learn(self, number: int, hearing: Hearing, after: DraftTree) -> None:
+        """What round `number` has made of a tree, which is `after` now."""
+        if hearing.budget.cost is not None:
+            tokens, _, rate = best_size(hearing.tree.prob, hearing.budget.cost)
+            self._worth[number].learn(tokens, rate, best_size(after.prob, hearing.budget.cost)[2])
+        hearing.tree = after

@@ -45,6 +45,11 @@ class Tail:
         self._tree = tree
         return Part(sequence, np.array(tokens[sequence.length :]), tree)
 
+    def further(self, tree: DraftTree) -> Part:
+        """What is to be scored of a tree that goes on from the one before, whose nodes are its first."""
+        self._tree = tree
+        return Part(self._sequence, np.empty(0, dtype=np.int32), tree, 0)
+
     def _came(self, tokens: Int32) -> list[int]:
         """The nodes of the last tree that these tokens go through."""
         path, node = list[int](), -1
