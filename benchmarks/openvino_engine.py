@@ -71,7 +71,7 @@ def for_genai(path: Path, dtype: str, folder: Path) -> None:
     )  # fmt: skip
     with quiet():
         graph = with_cache(WithPlainMask(model), inputs, example, cache_shapes(model), "beam_idx")
-        graph = compressor()(graph) if dtype == "int8" else graph
+        graph = compressor("int8")(graph) if dtype == "int8" else graph
         openvino.save_model(
             graph, folder / "openvino_model.xml", compress_to_fp16=number_type(dtype).weights == "float16"
         )

@@ -1,37 +1,50 @@
 """Learn what comes with hierdraft as the default calibration: what each kind of evidence is worth before any use.
 
-python packs/calibrate.py [--out src/hierdraft/data/calibration.safetensors]
+python packs/calibrate.py [--out FOLDER]
+python packs/calibrate.py --draft smollm2-tiny [--out FOLDER]
 
 First in replay: the answers of the pack that comes with smollm2-135m are cut into three parts, which take turns as
 the model level, the statistics level, and the requests; every third request gets a damaged copy of its own answer as
 the reference. Then with real forwards of the model, for the recycled level. No benchmark is involved.
+
+With a small model beside it, it goes on from the default with answers that this model was not trained on, and makes the
+file of those who draft with one.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
 
 import numpy as np
-from hierdraft.drafting.hierarchy.drafter import HierarchyDrafter
 from smollm2_prompts import prompts
 
 import hierdraft
 from hierdraft.databases.levels import LEAD, Databases
-from hierdraft.databases.pack import Pack, PackInfo, join
+from hierdraft.databases.pack import Pack, PackInfo, join, write_pack
 from hierdraft.databases.suffixsort import build
 from hierdraft.decoding.loop import Options, decode
 from hierdraft.drafting.budget import FixedBudget
+from hierdraft.drafting.hierarchy.calibration import Calibration, file_of
+from hierdraft.drafting.hierarchy.method import HierarchyMethod
 from hierdraft.engines.replay import ReplayEngine
 from hierdraft.holdings import embedded_pack
+from hierdraft.language_model import LanguageModel
+from hierdraft.protocols import Setup
 from hierdraft.text import encode_prompt
+from hierdraft.training.documents import read_documents, split
+from hierdraft.training.settings import Training
+from hierdraft.tree import Int32
 
+MODEL = "smollm2-135m"
 NODES = 60
 PARTS = 3
 REAL = 120
 REAL_TOKENS = 96
+REAL_NODES = 28
 
 
 def damaged(ids: list[int], chance: random.Random, vocab: int) -> list[int]:
@@ -43,58 +56,79 @@ def damaged(ids: list[int], chance: random.Random, vocab: int) -> list[int]:
     return copy
 
 
-def fresh(calibration: Any) -> HierarchyDrafter:
-    """A drafter that starts from the prior, or continues with a calibration."""
-    drafter = HierarchyDrafter(calibration="none")
-    drafter.calibration = calibration or drafter.calibration
-    return drafter
-
-
-def in_replay(documents: list[np.ndarray], asked: list[list[int]], vocab: int) -> Any:
-    """Three passes over the answers; returns the calibration."""
+def in_replay(calibration: Calibration, documents: list[Int32], asked: list[list[int]], vocab: int) -> None:
+    """Three passes over the answers."""
     chance = random.Random(0)
     engine = ReplayEngine(vocab)
-    calibration = None
     for part in range(PARTS):
         packs = []
         for shift, level in ((1, "model"), (2, "statistics")):
             index = build(join(documents[(part + shift) % PARTS :: PARTS]), vocab)
             packs.append(Pack(Path(level), PackInfo(level, vocab), index))  # type: ignore[arg-type]
-        drafter = fresh(calibration)
-        drafter.text_only()
-        drafter.attach(Databases(packs))
+        method = HierarchyMethod(calibration="none")
+        method.calibration = calibration
+        method.attach(Setup(Databases(packs), engine.offers, vocab))
         for number, (document, prompt) in enumerate(zip(documents[part::PARTS], asked[part::PARTS], strict=True)):
             output = document[LEAD:].tolist()
             engine.play(output)
             reference = [np.array(damaged(output, chance, vocab), dtype=np.int32)] if number % 3 == 0 else []
             options = Options(len(output), FixedBudget(NODES), reference=reference)
-            steps = sum(1 for _ in decode(engine, drafter, prompt, options))
+            steps = sum(1 for _ in decode(engine, method, prompt, options))
             if number % 100 == 0:
                 print(f"part {part}, answer {number}: {len(output)} tokens in {steps} steps", flush=True)
-        calibration = drafter.calibration
-    return calibration
+        method.close()
+
+
+def with_forwards(method: HierarchyMethod, said: list[Int32], asked: Iterable[list[int]], vocab: int) -> None:
+    """Answers to these prompts, with what was said before as the model level."""
+    with TemporaryDirectory() as folder:
+        info = PackInfo("model", vocab)
+        pack = write_pack(Path(folder) / "said.safetensors", build(join(said), vocab), info)
+        model = hierdraft.load(MODEL, packs=[pack.path], learn=False)
+        for number, prompt in enumerate(asked):
+            run = model.generate(prompt, method=method, max_new_tokens=REAL_TOKENS, budget=REAL_NODES)
+            print(f"real answer {number}: accepted length {run.accepted_length:.2f}", flush=True)
+        model.close()
+
+
+def from_nothing(model: LanguageModel, path: Path) -> Calibration:
+    """The default."""
+    asked = [encode_prompt(model.tokenizer, text, chat=True) for _, text in dict.fromkeys(prompts())]
+    documents = [*Pack.open(path).documents()][: len(asked)]  # what follows are answers in conversations
+    method = HierarchyMethod(calibration="none")
+    in_replay(method.calibration, documents, asked, model.engine.vocab_size)
+    chosen = random.Random(1).sample(range(1, len(asked), 2), REAL)  # not those of the model level
+    with_forwards(method, documents[::2], [asked[number] for number in chosen], model.engine.vocab_size)
+    return method.calibration
+
+
+def with_draft(model: LanguageModel, path: Path, draft: str) -> Calibration:
+    """The default, and what a small model's opinions are worth: it has not seen the answers that are held out."""
+    learned, held_out = split(
+        read_documents([path], model.tokenizer, model.engine.vocab_size)[0], Training.held_out, Training.seed
+    )
+    unseen = {one.ids.tobytes() for one in held_out}
+    asked = [encode_prompt(model.tokenizer, text, chat=True) for _, text in dict.fromkeys(prompts())]
+    documents = [np.array(one, dtype=np.int32).tobytes() for one in Pack.open(path).documents()]
+    chosen = [prompt for prompt, said in zip(asked, documents, strict=False) if said in unseen]
+    method = HierarchyMethod(calibration="none", draft=draft, ask="always")
+    method.calibration.read_default()
+    with_forwards(method, [one.ids for one in learned], chosen, model.engine.vocab_size)
+    return method.calibration
 
 
 def main() -> None:
     """Write the file."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--out", type=Path, default=Path("src/hierdraft/data/calibration.safetensors"))
+    parser.add_argument("--draft")
+    parser.add_argument("--out", type=Path, default=Path("src/hierdraft/data"))
     arguments = parser.parse_args()
-    path = embedded_pack("smollm2-135m")
+    path = embedded_pack(MODEL)
     if path is None:
         raise SystemExit("The pack is missing: make pack.")
-    model = hierdraft.load("smollm2-135m", engine="hf", packs=[], learn=False)
-    texts = list(dict.fromkeys(prompts()))
-    asked = [encode_prompt(model.tokenizer, text, chat=True) for _, text in texts]
-    documents = list(Pack.open(path).documents())[: len(asked)]  # what follows are answers in conversations
-    calibration = in_replay(documents, asked, model.engine.vocab_size)
-    half = build(join(documents[::2]), model.engine.vocab_size)
-    drafter = fresh(calibration)
-    drafter.attach(Databases([Pack(path, PackInfo("model", model.engine.vocab_size), half)]))
-    for number in random.Random(1).sample(range(1, len(asked), 2), REAL):  # not those of the model level
-        run = model.generate(asked[number], method=drafter, max_new_tokens=REAL_TOKENS, budget=28)
-        print(f"real answer {number}: accepted length {run.accepted_length:.2f}", flush=True)
-    drafter.calibration.write(arguments.out)
+    model = hierdraft.load(MODEL, engine="hf", packs=[], learn=False)
+    calibration = with_draft(model, path, arguments.draft) if arguments.draft else from_nothing(model, path)
+    calibration.write(file_of(arguments.out / "calibration.safetensors", calibration.levels))
 
 
 if __name__ == "__main__":

@@ -181,6 +181,33 @@ def test_data_files_keep_to_the_words() -> None:
     assert not [path.name for path in data if list(forbidden_word(path.read_text(encoding="utf-8")))]
 
 
+def missing_names(source: str) -> Iterator[str]:
+    """What is imported of the package and is not there."""
+    for node in ast.walk(ast.parse(source)):
+        module = node.module or "" if isinstance(node, ast.ImportFrom) else ""
+        if not module.startswith("hierdraft") or not isinstance(node, ast.ImportFrom):
+            continue
+        try:
+            found = importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if (error.name or "").startswith("hierdraft"):  # what else is missing is optional
+                yield f"line {node.lineno}: {module}"
+            continue
+        for name in node.names:
+            if not hasattr(found, name.name) and not (Path(found.__file__ or "").parent / f"{name.name}.py").is_file():
+                yield f"line {node.lineno}: {module} has no {name.name}"
+
+
+def test_scripts_import_what_there_is() -> None:
+    """Scripts are run rarely, so that nobody sees them break."""
+    assert [*missing_names("from hierdraft.nowhere import x")] == ["line 1: hierdraft.nowhere"]
+    assert [*missing_names("from hierdraft.tree import Tree")] == ["line 1: hierdraft.tree has no Tree"]
+    scripts = [path for folder in ("benchmarks", "packs", "examples") for path in (ROOT / folder).rglob("*.py")]
+    assert len(scripts) > 40
+    broken = {str(path.relative_to(ROOT)): [*missing_names(path.read_text(encoding="utf-8"))] for path in scripts}
+    assert {name: lines for name, lines in broken.items() if lines} == {}
+
+
 def test_the_rules_saw_the_package() -> None:
     assert PACKAGE / "tree.py" in SOURCES
     assert len(SOURCES) >= 20

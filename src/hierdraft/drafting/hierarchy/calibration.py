@@ -52,11 +52,14 @@ _MOST = 200.0
 
 
 class Calibration:
-    """Counters of cells, weights of looks: shared by all requests of a drafter."""
+    """Counters of cells, weights of looks: shared by all requests of a drafter.
+
+    levels   those that files have parts for
+    """
 
     def __init__(self, levels: Sequence[str] = ()) -> None:
-        """Start from the prior. `levels`: further ones that files have parts for, beside those always asked."""
-        self._levels = (*asked_levels(), *(level for level in levels if level not in asked_levels()))
+        """Start from the prior. `levels`: further ones, beside those that are always asked."""
+        self.levels = (*asked_levels(), *(level for level in levels if level not in asked_levels()))
         fresh = self._fresh()
         self.tried, self.accepted = fresh.pop("tried"), fresh.pop("accepted")
         self._mixing = fresh
@@ -97,7 +100,7 @@ class Calibration:
                 stored = self._stored(path)
                 learned = {name: stored[name] + (array - self._kept[name]) for name, array in learned.items()}
                 learned["accepted"] = np.clip(learned["accepted"], 0.0, learned["tried"])
-            _write(path, _narrowed(learned, self._levels), self._levels)
+            _write(path, _narrowed(learned, self.levels), self.levels)
         except OSError as error:
             _warn(f"The calibration is not stored: {error}.")
             return
@@ -105,7 +108,7 @@ class Calibration:
 
     def write(self, path: Path) -> None:
         """Store what was learned, complete or not at all, in place of what was there. Raises OSError."""
-        _write(path, _narrowed(self._arrays(), self._levels), self._levels)
+        _write(path, _narrowed(self._arrays(), self.levels), self.levels)
 
     def read(self, path: Path) -> bool:
         """Continue from a file that `write` made; one that is not usable is left alone with a warning."""
@@ -142,8 +145,10 @@ class Calibration:
         return fresh
 
     def read_default(self) -> bool:
-        """Continue from what comes with hierdraft: learned in replay of text that is part of it."""
-        return self.read(Path(str(files("hierdraft.data") / "calibration.safetensors")))
+        """Continue from what comes with hierdraft, for these levels if there is one: learned from text that is ours."""
+        shipped = Path(str(files("hierdraft.data") / "calibration.safetensors"))
+        own = file_of(shipped, self.levels)
+        return self.read(own if own.is_file() else shipped)
 
 
 def file_of(path: Path, levels: Collection[str]) -> Path:

@@ -1,0 +1,234 @@
+"""A small model beside the databases: what it costs, how often it is right, what trees from both are worth.
+
+    python benchmarks/drafters.py --questions question.jsonl [--draft smollm2-tiny] [--only cost accepted ...]
+
+SmolLM2-135M on the first turns of ten questions of each of Spec-Bench's tasks; `--questions` is its own file.
+benchmarks/drafters.json is the result; with `--name` another one. A run continues where it was stopped.
+
+- cost       milliseconds of forwards by rows, at the same length of text: the target, the drafter with all output rows,
+             and with those that it was trained with
+- accepted   tokens per forward of the target with fixed numbers of nodes, greedy and at temperature 1
+- agreement  of the drafter with the target's greedy answers, by depth
+- speed      tokens a second with `auto`, the methods taking turns; needs an idle machine
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+import hierdraft
+from common import RESULTS, ROOT, machine, spread, write
+from hierdraft.bench.datasets import Question, load_questions
+from hierdraft.models.drafter_files import read_own
+from hierdraft.models.drafters import composed, shipped
+from hierdraft.models.load import open_beside
+from hierdraft.models.named import resolve
+from hierdraft.protocols import Engine, Part
+from hierdraft.settings import load_settings
+from hierdraft.training.agreement import measure
+from hierdraft.training.documents import Document
+from hierdraft.training.drafter import new_drafter
+from hierdraft.training.settings import Training
+from hierdraft.training.target import read_target
+from hierdraft.tree import DraftTree
+
+MODEL = "smollm2-135m"
+NODES = (8, 16, 28, 60)
+TEMPERATURES = (0.0, 1.0)
+ROWS = (1, 2, 4, 8, 16, 28)
+PARTS = ("cost", "accepted", "agreement", "speed")
+SHARED = ("hierarchy", "hierarchy+draft", "draft-model")
+
+
+class Bench:
+    """The model, the drafter in both forms, the questions, and the answers so far."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
+        self.model = hierdraft.load(MODEL, engine=args.engine, threads=args.threads, learn=False, dtype="float32")
+        self.folder = shipped().get(args.draft, Path(args.draft))
+        self.target = resolve(MODEL, load_settings().cache_dir, full=True).path
+        self.whole = composed(self.folder, self.target, load_settings().cache_dir)
+        self.questions = load_questions(f"spec-bench:{args.questions}", args.limit)
+        self.kept = ROOT / "build" / "drafters" / f"{args.name}.jsonl"
+        self.kept.parent.mkdir(parents=True, exist_ok=True)
+        lines = self.kept.read_text(encoding="utf-8").splitlines() if self.kept.exists() else []
+        self.answers = {tuple(row["key"]): row for row in map(json.loads, lines)}
+
+    def method(self, name: str) -> str:
+        """What is written for a method of the tables."""
+        return {
+            "hierarchy+draft": f"hierarchy:draft={self.args.draft}",
+            "draft-model": f"draft-model:draft={self.args.draft}",
+            "chain": f"draft-model:draft={self.args.draft}:width=1:depth=5",
+            "draft-model, all rows": f"draft-model:draft={self.whole}",
+            "chain, all rows": f"draft-model:draft={self.whole}:width=1:depth=5",
+        }.get(name, name)
+
+    def answer(self, part: str, number: int, name: str, nodes: int | str, temperature: float) -> dict[str, Any]:
+        """What came of one question; asked again only if that is not known."""
+        question = self.questions[number]
+        key = part, question.id, name, str(nodes), temperature
+        if key not in self.answers:
+            sampled = {"temperature": temperature, "seed": number} if temperature else {}
+            run = self.model.generate(
+                self.prompt(question), method=self.method(name), budget=nodes,
+                max_new_tokens=self.args.tokens, **sampled,
+            )  # fmt: skip
+            row = {
+                "key": key, "task": question.task, "tokens": len(run.token_ids) - 1, "steps": run.steps,
+                "seconds": run.seconds - run.prefill_seconds, "ids": [] if temperature else run.token_ids,
+            }  # fmt: skip
+            self.answers[key] = row
+            with self.kept.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        return self.answers[key]
+
+    def prompt(self, question: Question) -> list[int]:
+        """The first turn."""
+        return self.model.encode(question.turns[0])
+
+
+def cost(bench: Bench) -> dict[str, dict[str, Any]]:
+    """Milliseconds by rows, all models and sizes taking turns."""
+    engines: dict[str, Engine] = {
+        "target": bench.model.engine,
+        "drafter, all rows": open_beside(str(bench.whole), bench.model.engine).engine,
+        "drafter": open_beside(bench.args.draft, bench.model.engine).engine,
+    }
+    text = np.arange(bench.args.context, dtype=np.int32) % 1000
+    times: dict[str, dict[int, list[float]]] = {name: {rows: [] for rows in ROWS} for name in engines}
+    sequences = {name: engine.open(reuse=None) for name, engine in engines.items()}
+    for name, engine in engines.items():
+        engine.forward([Part(sequences[name], text, DraftTree.empty(), 0)])
+    for turn in range(bench.args.repeats + 1):
+        for rows in ROWS:
+            for name, engine in engines.items():
+                tree = DraftTree.chain(list(range(1, rows)))
+                sequences[name].rewind(len(text))
+                started = perf_counter()
+                engine.choices(engine.forward([Part(sequences[name], np.array([5], dtype=np.int32), tree)])[0].logits)
+                if turn:
+                    times[name][rows].append((perf_counter() - started) * 1e3)
+    for sequence in sequences.values():
+        sequence.close()
+    return {name: {str(rows): spread(found) for rows, found in sizes.items()} for name, sizes in times.items()}
+
+
+def wanted() -> Iterator[tuple[str, int, float]]:
+    """Method, nodes, temperature of what is asked for the accepted lengths."""
+    for temperature in TEMPERATURES:
+        yield "chain", 5, temperature
+        for nodes in NODES:
+            for name in SHARED:
+                yield name, nodes, temperature
+    yield "chain, all rows", 5, 0.0
+    yield "draft-model, all rows", 16, 0.0
+
+
+def accepted(bench: Bench) -> list[dict[str, Any]]:
+    """Tokens per forward, of all and of each task."""
+    found = []
+    for name, nodes, temperature in wanted():
+        rows = [bench.answer("accepted", n, name, nodes, temperature) for n in range(len(bench.questions))]
+        tasks = {row["task"]: [one for one in rows if one["task"] == row["task"]] for row in rows}
+        length = {task: _length(some) for task, some in {"all": rows, **tasks}.items()}
+        found.append({"method": name, "nodes": nodes, "temperature": temperature, "accepted_length": length})
+        print(found[-1], flush=True)
+    _same([bench.answers[key] for key in bench.answers if key[0] == "accepted" and key[4] == 0.0])
+    return found
+
+
+def _length(rows: list[dict[str, Any]]) -> float:
+    return round(sum(row["tokens"] for row in rows) / max(1, sum(row["steps"] for row in rows)), 3)
+
+
+def _same(rows: list[dict[str, Any]]) -> None:
+    """Greedy answers do not depend on the method."""
+    said: dict[str, list[int]] = {}
+    differ = [row["key"] for row in rows if said.setdefault(row["key"][1], row["ids"]) != row["ids"]]
+    if differ:
+        print(f"{len(differ)} greedy answers differ from the first method's, such as {differ[0]}", flush=True)
+
+
+def agreement(bench: Bench) -> dict[str, Any]:
+    """By depth, on greedy answers."""
+    documents = []
+    for number, question in enumerate(bench.questions):
+        prompt, said = bench.prompt(question), bench.answer("accepted", number, "hierarchy", NODES[-1], 0.0)["ids"]
+        documents.append(Document(np.array([*prompt, *said], dtype=np.int32), len(prompt)))
+    own, kept = read_own(bench.folder)
+    layers = len({name.split(".")[2] for name in own if name.startswith("model.layers.")})
+    drafter, _ = new_drafter(read_target(MODEL, bench.target), Training(layers=layers, init="random"), kept)
+    drafter.take(own)
+    said = np.concatenate([one.ids[one.start :] for one in documents])
+    rows = len(drafter.kept)
+    asked = [np.isin(one.ids[one.start :], one.ids[: one.start]) for one in documents]
+    has = np.isin(said, drafter.kept.numpy())
+    covered = {"rows": rows, "share": round(float(has.mean()), 4)}
+    covered["with_prompt"] = round(float((has | np.concatenate(asked)).mean()), 4)
+    return {"covered": covered, **measure(drafter.eval(), documents, 1024, 0).record()}
+
+
+def speed(bench: Bench) -> list[dict[str, Any]]:
+    """Tokens a second of whole answers but for reading the prompt, over those of `none` and of `hierarchy`."""
+    names = ("none", *SHARED)
+    found = []
+    for temperature in TEMPERATURES:
+        for name in names:
+            bench.model.warm_up(bench.method(name))
+        rows = []
+        for number in range(len(bench.questions)):
+            turn = names[number % len(names) :] + names[: number % len(names)]
+            rows.append({name: bench.answer("speed", number, name, "auto", temperature) for name in turn})
+        for name in names[1:]:
+            for base in dict.fromkeys(("none", "hierarchy")) if name != "hierarchy" else ("none",):
+                ratios = [(row[name]["task"], _pace(row[name]) / _pace(row[base])) for row in rows]
+                tasks = {task: [ratio for other, ratio in ratios if other == task] for task, _ in ratios}
+                found.append({
+                    "method": name, "over": base, "temperature": temperature,
+                    "all": spread([ratio for _, ratio in ratios]),
+                    "tasks": {task: round(statistics.median(some), 3) for task, some in tasks.items()},
+                })  # fmt: skip
+                print(found[-1], flush=True)
+    return found
+
+
+def _pace(row: dict[str, Any]) -> float:
+    return float(row["tokens"]) / float(row["seconds"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--questions", required=True)
+    parser.add_argument("--draft", default="smollm2-tiny")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--name", default="drafters")
+    parser.add_argument("--engine", default="openvino")
+    parser.add_argument("--limit", type=int, default=10, help="questions of each task")
+    parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--context", type=int, default=300)
+    parser.add_argument("--repeats", type=int, default=40)
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    bench = Bench(args)
+    stored = RESULTS / f"{args.name}.json"
+    parts = json.loads(stored.read_text(encoding="utf-8"))["parts"] if stored.exists() else {}
+    settings = {key: value for key, value in vars(args).items() if key not in ("questions", "draft", "only", "name")}
+    for part in PARTS:
+        if part in args.only:
+            made = {"cost": cost, "accepted": accepted, "agreement": agreement, "speed": speed}[part](bench)
+            parts[part] = {"machine": machine(), "settings": settings, "found": made}
+            write(args.name, {"draft": bench.folder.name, "parts": parts})
+
+
+if __name__ == "__main__":
+    main()
