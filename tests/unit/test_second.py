@@ -34,10 +34,11 @@ def test_the_best_size_is_that_of_trying_all() -> None:
         dear = float(chance.uniform(0.0, 0.3))
         rates = [(1 + float(prob[:n].astype(np.float64).sum())) / (1 + dear * n) for n in range(len(prob) + 1)]
         best = int(np.argmax(rates))
-        tokens, seconds, rate = best_size(prob, lambda rows, dear=dear: 1 + dear * (rows - 1))
-        assert (seconds, rate) == pytest.approx((1 + dear * best, rates[best]))
-        assert tokens == pytest.approx(rates[best] * seconds)
-    assert best_size(np.array([0.5, 0.25], dtype=np.float32), lambda _: 0.0) == (1.75, 0.0, 0.0)
+        found = best_size(prob, lambda rows, dear=dear: 1 + dear * (rows - 1))
+        assert (found.seconds, found.rate) == pytest.approx((1 + dear * best, rates[best]))
+        assert found.tokens == pytest.approx(rates[best] * found.seconds)
+        assert found.nodes == best
+    assert best_size(np.array([0.5, 0.25], dtype=np.float32), lambda _: 0.0) == (2, 1.75, 0.0, 0.0)
 
 
 def test_what_never_helps_is_asked_ever_more_rarely_and_what_helps_always() -> None:

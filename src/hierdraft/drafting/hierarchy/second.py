@@ -9,6 +9,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,18 +29,27 @@ _SOON, _RARELY = 16, 512
 _FEW = 8
 
 
-def best_size(prob: NDArray[np.float32], cost: Callable[[int], float]) -> tuple[float, float, float]:
-    """(tokens, seconds, tokens a second) of the best first nodes of a tree.
+class Best(NamedTuple):
+    """The best first nodes of a tree: how many, and tokens, seconds and tokens a second of a forward with them."""
+
+    nodes: int
+    tokens: float
+    seconds: float
+    rate: float
+
+
+def best_size(prob: NDArray[np.float32], cost: Callable[[int], float]) -> Best:
+    """How much of a tree pays.
 
     prob  float32[n]: path probabilities, falling
-    cost  rows -> seconds of a forward; 0.0: not known, and all of them are best, at no seconds
+    cost  rows -> seconds of a forward; 0.0: not known, and all nodes are best, at no seconds
     """
     tokens = 1.0 + np.concatenate(([0.0], np.cumsum(prob, dtype=np.float64)))
     seconds = np.array([cost(1 + n) for n in range(len(tokens))])
     if seconds.min() <= 0.0:
-        return float(tokens[-1]), 0.0, 0.0
+        return Best(len(prob), float(tokens[-1]), 0.0, 0.0)
     best = int(np.argmax(tokens / seconds))
-    return float(tokens[best]), float(seconds[best]), float(tokens[best] / seconds[best])
+    return Best(best, float(tokens[best]), float(seconds[best]), float(tokens[best] / seconds[best]))
 
 
 class OpinionWorth:
@@ -101,6 +111,11 @@ class Hearing:
     coming: DraftTree = field(default_factory=DraftTree.empty)
 
     @property
+    def best(self) -> Best | None:
+        """What of the tree pays; None: all nodes are wanted, whatever they cost."""
+        return None if self.budget.cost is None else best_size(self.tree.prob, self.budget.cost)
+
+    @property
     def first(self) -> int:
         """Number of the first row that the model has not seen: row 0 is that of the last committed token."""
         return 0 if self.scored is None else 1 + len(self.scored)
@@ -153,29 +168,25 @@ class SecondOpinion:
 
     def wanted(self, number: int, hearings: Sequence[Hearing]) -> list[int]:
         """About which of these the model should be asked in round `number`, from 0; all in one forward."""
-        for hearing in hearings:
-            hearing.coming = self._coming(hearing)
+        bests = [hearing.best for hearing in hearings]
+        for hearing, best in zip(hearings, bests, strict=True):
+            hearing.coming = self._coming(hearing, len(hearing.tree) if best is None else best.nodes)
         rows = sum(hearing.rows for hearing in hearings)
         price = self._slower * self._engine.cost(rows, rows) / max(1, len(hearings))
         return [
-            place for place, hearing in enumerate(hearings)
-            if hearing.rows > 0 and (self._always or self._pays(number, hearing, price))
+            place for place, (hearing, best) in enumerate(zip(hearings, bests, strict=True))
+            if hearing.rows > 0
+            and (self._always or best is None or self._worth[number].pays(best.tokens, best.seconds, price))
         ]  # fmt: skip
 
-    def _coming(self, hearing: Hearing) -> DraftTree:
-        """What the model can read of a tree, after what it has read."""
-        tree = hearing.tree.limited(self._engine.max_length - len(hearing.text))
+    def _coming(self, hearing: Hearing, nodes: int) -> DraftTree:
+        """What the model can read of the best nodes of a tree, after what it has read: below others nothing pays."""
+        tree = hearing.tree.prefix(nodes).limited(self._engine.max_length - len(hearing.text))
         keep = tree.tokens < self._engine.vocab_size
         for node, parent in enumerate(tree.parents.tolist()):
             keep[node] &= parent < 0 or keep[parent]
         tree = tree.only(keep)
         return tree if hearing.scored is None else joined(hearing.scored, tree)
-
-    def _pays(self, number: int, hearing: Hearing, price: float) -> bool:
-        if hearing.budget.cost is None:  # all nodes are wanted, whatever they cost
-            return True
-        tokens, seconds, _ = best_size(hearing.tree.prob, hearing.budget.cost)
-        return self._worth[number].pays(tokens, seconds, price)
 
     def can_read(self, text: Int32) -> bool:
         """Whether a text is not too long for the model, which has all of its ids: it may have fewer than the target."""
@@ -221,7 +232,6 @@ class SecondOpinion:
 
     def learn(self, number: int, hearing: Hearing, after: DraftTree) -> None:
         """What round `number` has made of a tree, which is `after` now."""
-        if hearing.budget.cost is not None:
-            tokens, _, rate = best_size(hearing.tree.prob, hearing.budget.cost)
-            self._worth[number].learn(tokens, rate, best_size(after.prob, hearing.budget.cost)[2])
-        hearing.tree = after
+        before, hearing.tree = hearing.best, after
+        if before is not None and (now := hearing.best) is not None:
+            self._worth[number].learn(before.tokens, before.rate, now.rate)
