@@ -31,6 +31,7 @@ from tables import (
     vllm,
 )
 from tables_contexts import contexts
+from tables_drafters import drafters
 from tables_gguf import gguf_rivals, gguf_startup
 from tables_models import installed, real_sizes
 from tables_serving import guidellm, rivals, server_load, serving, tenants
@@ -282,6 +283,7 @@ TABLES = {
     "against": against,
     "arctic-suffix": arctic,
     "batch-drafting": batch,
+    "drafters": drafters,
     "big-contexts": contexts,
     "flashspec": peers,
     "openvino-genai": peers,

@@ -16,15 +16,15 @@ from __future__ import annotations
 import argparse
 import random
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 from smollm2_prompts import prompts
 
 import hierdraft
 from hierdraft.databases.levels import LEAD, Databases
-from hierdraft.databases.pack import Pack, PackInfo, join, write_pack
+from hierdraft.databases.pack import Pack, PackInfo, join
 from hierdraft.databases.suffixsort import build
 from hierdraft.decoding.loop import Options, decode
 from hierdraft.drafting.budget import FixedBudget
@@ -33,6 +33,7 @@ from hierdraft.drafting.hierarchy.method import HierarchyMethod
 from hierdraft.engines.replay import ReplayEngine
 from hierdraft.holdings import embedded_pack
 from hierdraft.language_model import LanguageModel
+from hierdraft.models.load import open_beside
 from hierdraft.protocols import Setup
 from hierdraft.text import encode_prompt
 from hierdraft.training.documents import read_documents, split
@@ -79,16 +80,18 @@ def in_replay(calibration: Calibration, documents: list[Int32], asked: list[list
         method.close()
 
 
-def with_forwards(method: HierarchyMethod, said: list[Int32], asked: Iterable[list[int]], vocab: int) -> None:
-    """Answers to these prompts, with what was said before as the model level."""
-    with TemporaryDirectory() as folder:
-        info = PackInfo("model", vocab)
-        pack = write_pack(Path(folder) / "said.safetensors", build(join(said), vocab), info)
-        model = hierdraft.load(MODEL, packs=[pack.path], learn=False)
-        for number, prompt in enumerate(asked):
-            run = model.generate(prompt, method=method, max_new_tokens=REAL_TOKENS, budget=REAL_NODES)
-            print(f"real answer {number}: accepted length {run.accepted_length:.2f}", flush=True)
-        model.close()
+def with_forwards(model: LanguageModel, method: HierarchyMethod, said: list[Int32], asked: Iterable[list[int]]) -> None:
+    """Answers to these prompts, with what was said before as the only pack."""
+    engine = model.engine
+    info = PackInfo("model", engine.vocab_size)
+    pack = Pack(Path("said"), info, build(join(said), engine.vocab_size))  # type: ignore[arg-type]
+    told = engine.offers, engine.vocab_size, model.databases.tokenizer, partial(open_beside, target=engine)
+    method.attach(Setup(Databases([pack]), *told))
+    for number, prompt in enumerate(asked):
+        steps = [*decode(engine, method, prompt, Options(REAL_TOKENS, FixedBudget(REAL_NODES)))][1:]
+        length = sum(len(step.tokens) for step in steps) / max(1, len(steps))
+        print(f"real answer {number}: accepted length {length:.2f}", flush=True)
+    method.close()
 
 
 def from_nothing(model: LanguageModel, path: Path) -> Calibration:
@@ -98,7 +101,7 @@ def from_nothing(model: LanguageModel, path: Path) -> Calibration:
     method = HierarchyMethod(calibration="none")
     in_replay(method.calibration, documents, asked, model.engine.vocab_size)
     chosen = random.Random(1).sample(range(1, len(asked), 2), REAL)  # not those of the model level
-    with_forwards(method, documents[::2], [asked[number] for number in chosen], model.engine.vocab_size)
+    with_forwards(model, method, documents[::2], [asked[number] for number in chosen])
     return method.calibration
 
 
@@ -113,7 +116,7 @@ def with_draft(model: LanguageModel, path: Path, draft: str) -> Calibration:
     chosen = [prompt for prompt, said in zip(asked, documents, strict=False) if said in unseen]
     method = HierarchyMethod(calibration="none", draft=draft, ask="always")
     method.calibration.read_default()
-    with_forwards(method, [one.ids for one in learned], chosen, model.engine.vocab_size)
+    with_forwards(model, method, [one.ids for one in learned], chosen)
     return method.calibration
 
 
@@ -126,7 +129,7 @@ def main() -> None:
     path = embedded_pack(MODEL)
     if path is None:
         raise SystemExit("The pack is missing: make pack.")
-    model = hierdraft.load(MODEL, engine="hf", packs=[], learn=False)
+    model = hierdraft.load(MODEL, packs=[], learn=False)
     calibration = with_draft(model, path, arguments.draft) if arguments.draft else from_nothing(model, path)
     calibration.write(file_of(arguments.out / "calibration.safetensors", calibration.levels))
 
