@@ -100,7 +100,7 @@ def test_version() -> None:
         (["generate", "x", "--method", "hierarchy+drat", "--draft", "a"], 2, "did you mean 'hierarchy+draft'"),
         (["bench", "run", "--out", "x", "--methods", "hierarchy+drat", "--draft", "a"], 2, "mean 'hierarchy+draft'"),
         (["bench", "replay", "--records", "x", "--methods", "hierachy"], 2, "did you mean 'hierarchy'"),
-        (["generate", "x", "--method", "hierarchy:ask=always"], 2, "ask goes with draft"),
+        (["generate", "x", "--method", "hierarchy:ask=always"], 2, "ask and rounds go with draft"),
         (["generate", "x", "--method", "hd", "--draft", "small"], 2, "not with 'hd'"),
         (["generate", "x", "--method", "draft-model"], 2, "add --draft NAME"),
         (["generate", "x", "--method", "draft-model:draft=a", "--draft", "b"], 2, "given twice"),

@@ -30,7 +30,7 @@ Ask: TypeAlias = tuple[HierarchySession, Int32, Budget]
 
 _ALL = asked_levels()
 
-_NODES = 64
+_NODES, _ROUNDS = 64, 2
 
 PROMPT_ROWS = 128
 """How many of the last prompt positions teach the recycled level."""
@@ -48,7 +48,7 @@ class HierarchyMethod:
 
     def __init__(
         self, levels: tuple[str, ...] = _ALL, least: float = 0.002, calibration: str = "default", threads: int = 2,
-        draft: str | None = None, ask: Literal["pays", "always"] = "pays", rounds: int = 2,
+        draft: str | None = None, ask: Literal["pays", "always"] = "pays", rounds: int = _ROUNDS,
     ) -> None:  # fmt: skip
         """Raises UsageError for unknown levels.
 
@@ -66,21 +66,18 @@ class HierarchyMethod:
             raise UsageError(f"The levels are {', '.join(askable_levels())}, not {'+'.join(levels)}.")
         if calibration not in ("default", "none"):
             raise UsageError(f"The calibration is 'default' or 'none', not {calibration!r}.")
-        if ask != "pays" and draft is None:
-            raise UsageError("ask goes with draft: name a model, hierarchy:draft=NAME.")
-        if rounds < 1:
-            raise UsageError(f"The number of rounds must be at least 1, not {rounds}.")
-        if threads < 1:
-            raise UsageError(f"The number of threads must be at least 1, not {threads}.")
+        if draft is None and (ask, rounds) != ("pays", _ROUNDS):
+            raise UsageError("ask and rounds go with draft: name a model, hierarchy:draft=NAME.")
+        for what, number in (("rounds", rounds), ("threads", threads)):
+            if number < 1:
+                raise UsageError(f"The number of {what} must be at least 1, not {number}.")
         asked = levels if draft is None else (*levels, "draft")
         self.levels = frozenset(asked)
-        self.draft, self._always, self._rounds = draft, ask == "always", rounds
+        self.draft, self.least, self._always, self._rounds = draft, least, ask == "always", rounds
         self._opened: Opened | None = None
         self.second: SecondOpinion | None = None  # where there is a small model
-        self.least = least
         self.calibration = Calibration(asked)
-        self.databases = Databases()
-        self.recycled = RecycledLevel()
+        self.databases, self.recycled = Databases(), RecycledLevel()
         self._nothing = make_successors(0)
         self.slots = Slots(_NODES, threads)
         """Where the state of its requests is."""

@@ -149,7 +149,6 @@ class SecondOpinion:
     """The model, and what asking it is worth in each round.
 
     rounds   most forwards of it for one proposal; one where its engine does not go on with a tree that it has scored
-    asked    how often it was asked about a tree
     """
 
     def __init__(self, opened: Opened, vocab_size: int | None, *, always: bool = False, rounds: int = 1) -> None:
@@ -160,7 +159,6 @@ class SecondOpinion:
         self.rounds = rounds if engine.offers.extends else 1
         self._worth = [OpinionWorth() for _ in range(self.rounds)]
         self._slower = 1.0
-        self.asked = 0
 
     def open(self, namespace: str) -> Tail:
         """A text that is going to be asked about."""
@@ -199,7 +197,6 @@ class SecondOpinion:
         each of these rows, and how likely that is.
         """
         started = perf_counter()
-        self.asked += len(hearings)
         parts = [
             one.tail.part(one.text, one.coming) if one.scored is None else one.tail.further(one.coming)
             for one in hearings

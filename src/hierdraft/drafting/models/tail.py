@@ -47,6 +47,8 @@ class Tail:
 
     def further(self, tree: DraftTree) -> Part:
         """What is to be scored of a tree that goes on from the one before, whose nodes are its first."""
+        if self._sequence is None:
+            raise ValueError("a tree goes on only after a part")
         self._tree = tree
         return Part(self._sequence, np.empty(0, dtype=np.int32), tree, 0)
 
