@@ -44,7 +44,8 @@ def machine() -> dict[str, Any]:
 
 def _shown(argument: str) -> str:
     """Folders of a machine are nobody's business: of a full path only the name."""
-    return Path(argument).name if os.path.isabs(argument) else argument
+    before, colon, path = argument.rpartition(":")
+    return f"{before}{colon}{Path(path).name}" if os.path.isabs(path) else argument
 
 
 def prompts(limit: int | None = None) -> list[dict[str, str]]:

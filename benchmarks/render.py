@@ -33,7 +33,7 @@ from tables import (
 from tables_contexts import contexts
 from tables_drafters import drafters
 from tables_gguf import gguf_rivals, gguf_startup
-from tables_models import installed, real_sizes
+from tables_models import installed, policies, real_sizes
 from tables_serving import guidellm, rivals, server_load, serving, tenants
 from tables_together import exactness, many, throughput
 
@@ -305,6 +305,7 @@ TABLES = {
     "gguf-rivals": gguf_rivals,
     "gguf-startup": gguf_startup,
     "packs": packs,
+    "policies": policies,
     "installed": installed,
     "real-sizes": real_sizes,
     "law": law,

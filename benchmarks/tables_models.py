@@ -1,10 +1,10 @@
-"""Tables of the models that people have: sizes, files, rivals on them."""
+"""Tables of the models that people have: sizes, files, rivals on them, policies of drafting with one."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from tables import table
+from tables import between, table
 
 
 def real_sizes(record: dict[str, Any]) -> str:
@@ -59,3 +59,39 @@ def installed(record: dict[str, Any]) -> str:
     return f"Python {m['python']}, Linux, commit {m['commit'][:8]}.\n\n" + table(
         ["extras", "on disk", "most of it"], rows
     )
+
+
+def policies(record: dict[str, Any]) -> str:
+    """TETRIS, MCSD, TABED and HVT, each beside what it is measured against."""
+    m, s, shared = record["machine"], record["settings"], record["tetris"]
+    batches = [
+        [k, law, f"{row['drafts']:.2f}", f"{row['accepted_share']:.3f}", f"{row['tokens_per_forward']:.2f}"]
+        for k, laws in shared["capacity"].items()
+        for law, row in laws.items()
+        if law != "different"
+    ]
+    drawn, views = (
+        [[way, f"{row['accepted_length']:.2f}", f"{row['drafts']:.1f}"] for way, row in record[part].items()]
+        for part in ("mcsd", "tabed")
+    )
+    parts = [
+        [f"`{name}`", way, f"{row[way]['rows_per_token']:.2f}", f"{1 / row[way]['accepted_length']:.3f}",
+         *(["1", ""] if way == "at once" else [f"{row['time']['median']:.2f}", between(row["time"])])]
+        for name, row in record["hvt"].items()
+        for way in ("at once", "parts")
+    ]  # fmt: skip
+    apart = sum(row["different"] for row in (*shared["capacity"].values(), *record["hvt"].values()))
+    saved = ", ".join(f"`{name}` {row['rows_saved']:.0%}" for name, row in record["hvt"].items())
+    return "\n".join([
+        f"{s['model']} with the drafter `{s['draft']}`, {s['dtype']}; {m['cpu']}, {s['threads']} threads, commit "
+        f"{m['commit'][:8]}; {record['answers']} answers of at most {s['tokens']} tokens, {s['dataset']}. Greedy "
+        f"answers of two ways that differ from each other: {apart}.",
+        "", f"TETRIS, {shared['answers']} answers in batches of eight, as many verified drafts a forward either way:",
+        "", table(["drafts a request", "law", "verified a request", "accepted of them", "tokens per forward"], batches),
+        "", "MCSD, temperature 1:", "", table(["candidates, three deep", "accepted length", "nodes"], drawn),
+        "", "TABED, chains of five:", "", table(["views", "accepted length", "nodes"], views),
+        "", f"HVT, trees of {s['nodes']} nodes, parts of {s['first']}; of the rows of whole trees were not scored: "
+        f"{saved}:",
+        "", table(["method", "verified", "rows per token", "forwards per token", "time, at once 1", "95 % interval"],
+                  parts),
+    ])  # fmt: skip

@@ -2,6 +2,7 @@
 
 A package can add methods of its own through the entry point group `hierdraft.drafters`. A method may be named with
 settings, which its class takes as arguments: `hd:window=0:order=model+context`. Each is read as its annotation says.
+A setting `of` is a method's name with its own settings, so it comes last: `hvt:first=8:of=hd:window=0`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ METHODS = {
     "draft-model": "hierdraft.drafting.models.draft_model:DraftModelMethod",
     "hd": "hierdraft.drafting.hd.method:HdMethod",
     "hierarchy": "hierdraft.drafting.hierarchy.method:HierarchyMethod",
+    "hvt": "hierdraft.drafting.hvt:HvtMethod",
     "logitspec": "hierdraft.drafting.rivals.logitspec:LogitSpecMethod",
     "lookahead": "hierdraft.drafting.rivals.lookahead:LookaheadMethod",
     "none": "hierdraft.drafting.plain:PlainMethod",
@@ -33,6 +35,7 @@ METHODS = {
     "rest": "hierdraft.drafting.rivals.rest:RestMethod",
     "sam": "hierdraft.drafting.rivals.sam:SamMethod",
     "suffix": "hierdraft.drafting.rivals.suffix:SuffixMethod",
+    "tabed": "hierdraft.drafting.models.tabed:TabedMethod",
     "token-recycling": "hierdraft.drafting.rivals.token_recycling:TokenRecyclingMethod",
 }
 
@@ -62,7 +65,9 @@ def make_method(name: str) -> Method:
     Raises UsageError for an unknown name, an unknown or missing setting or one that cannot be read, and
     MissingDependencyError for a plug-in that cannot be imported.
     """
-    method, *settings = name.split(":")
+    own, of, inner = name.partition(":of=")
+    method, *settings = own.split(":")
+    settings += [f"of={inner}"] if of else []
     kind = _kind(method)
     arguments = read_arguments(method, kind, settings)
     try:

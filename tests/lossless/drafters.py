@@ -18,6 +18,7 @@ from hierdraft.databases.suffixsort import build
 from hierdraft.drafting.hd.method import HdMethod
 from hierdraft.drafting.hierarchy.method import HierarchyMethod
 from hierdraft.drafting.models.draft_model import DraftModelMethod
+from hierdraft.drafting.models.tabed import TabedMethod
 from hierdraft.drafting.plain import PlainMethod
 from hierdraft.drafting.rivals.aded import AdedMethod
 from hierdraft.drafting.rivals.rest import RestMethod
@@ -267,9 +268,12 @@ def _named(name: str) -> Callable[[], Method]:
 
 
 REAL: dict[str, Callable[[], Method]] = {
-    **{name: _named(name) for name in METHODS if name not in ("aded", "draft-model")},
+    **{name: _named(name) for name in METHODS if name not in ("aded", "draft-model", "tabed")},
     "draft-model": lambda: with_model(ToyEngine(1, 32, 2)),
     "hierarchy with a model": lambda: with_model(ToyEngine(1, 32, 2), HierarchyMethod, ask="always"),
+    "tabed": lambda: with_model(ToyEngine(1, 32, 2), TabedMethod, views=("full", "4", "ngram")),
+    "hvt of token-recycling": _named("hvt:first=5:of=token-recycling"),
+    "hvt of hd": _named("hvt:first=3:of=hd"),
     "draft-model with chains": lambda: with_model(Chains(1, 32, 2), width=(3, 2), depth=6),
     "hierarchy with every level": _named(f"hierarchy:levels={'+'.join(askable_levels())}"),
     "hierarchy with databases": lambda: with_databases(False),

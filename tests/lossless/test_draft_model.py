@@ -454,22 +454,22 @@ def test_the_law_of_what_is_said_exactly(
 
 
 def counted(
-    engine: Engine, drafter: Method, prompt: list[int], sampling: Sampling, draws: int, law: Any
+    engine: Engine, drafter: Method, prompt: list[int], sampling: Sampling, draws: int, law: Any, length: int = 3
 ) -> tuple[Counter[tuple[int, ...]], int]:
-    """How often each three tokens were said, and how many drafts were accepted."""
+    """How often each `length` tokens were said, and how many drafts were accepted."""
     counts: Counter[tuple[int, ...]] = Counter()
     accepted = 0
     for seed in range(draws):
-        got, steps = run(engine, drafter, prompt, chosen(engine, 3, law, replace(sampling, seed=seed), prompt))
+        got, steps = run(engine, drafter, prompt, chosen(engine, length, law, replace(sampling, seed=seed), prompt))
         counts[tuple(got)] += 1
         accepted += sum(step.accepted for step in steps)
     return counts, accepted
 
 
-def law_of(engine: Engine, prompt: list[int], sampling: Sampling) -> dict[tuple[int, ...], float]:
-    """Of three tokens, from the target alone."""
+def law_of(engine: Engine, prompt: list[int], sampling: Sampling, length: int = 3) -> dict[tuple[int, ...], float]:
+    """Of `length` tokens, from the target alone."""
     found = {(): 1.0}
-    for _ in range(3):
+    for _ in range(length):
         longer: dict[tuple[int, ...], float] = {}
         for text, probability in found.items():
             whole = np.array([*prompt, *text], dtype=np.int32)

@@ -185,7 +185,7 @@ def test_a_plug_in_that_cannot_be_imported(plugins: None, name: str) -> None:
         make_method(name)
 
 
-NEEDED = {"draft-model": ["draft=small"]}
+NEEDED = {"draft-model": ["draft=small"], "tabed": ["draft=small"]}
 """What a method cannot be made without."""
 
 
@@ -223,6 +223,18 @@ def test_every_default_can_be_written(method: str, key: str, default: object) ->
     if not isinstance(default, str | tuple) and (method, key) != ("hierarchy", "draft"):  # a text, or none
         with pytest.raises(HierdraftError, match=key):
             make_method(f"{method}:{key}=x")
+
+
+def test_a_method_of_a_method() -> None:
+    """What stands after `of=` are the other method's settings."""
+    made: Any = make_method("hvt:first=3:of=hd:window=0:order=model")
+    assert (made.first, made.inner.order) == (3, ("model",))
+    deep: Any = make_method("hvt:of=hvt:first=2:of=none")
+    assert (deep.first, deep.inner.first) == (8, 2)
+    for name, told in (("hvt:of=hdd", "did you mean 'hd'"), ("hvt:of=hd:first=3", "'hd' has no setting 'first=3'"),
+                       ("hd:of=none", "'hd' has no setting"), ("hvt:first=0", "at least 1")):  # fmt: skip
+        with pytest.raises(UsageError, match=told):
+            make_method(name)
 
 
 def test_some_defaults_were_tried() -> None:

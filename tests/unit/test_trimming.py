@@ -64,6 +64,18 @@ def test_the_best_nodes_of_all_trees(forest: list[DraftTree], steps: list[float]
     assert rate == pytest.approx(best_rate(forest, cost, drafting), rel=1e-5)
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.lists(trees(), min_size=1, max_size=4), st.integers(0, 12))
+def test_at_a_capacity_the_likeliest_of_all_trees(forest: list[DraftTree], most: int) -> None:
+    """A forward that costs the same up to so many drafts, and too much beyond (TETRIS)."""
+    cost = [1.0 if rows <= len(forest) + most else 1e6 for rows in range(24)]
+    drafts = [Draft(AutoBudget(), tree, 0.0) for tree in forest]
+    trim_together(drafts, lambda rows: cost[rows])
+    gain = sum(float(draft.tree.prob.astype(np.float64).sum()) for draft in drafts)
+    assert sum(len(draft.tree) for draft in drafts) == min(most, sum(map(len, forest)))
+    assert len(forest) + gain == pytest.approx(best_rate(forest, cost, 0.0), rel=1e-5)
+
+
 def test_a_node_that_claims_more_than_its_parent_does_not_lose_it() -> None:
     tree = DraftTree.build([1, 2], [-1, 0], prob=[0.1, 0.9])
     draft = Draft(AutoBudget(), tree, 0.0)

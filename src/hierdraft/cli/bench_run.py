@@ -159,9 +159,10 @@ def _with_draft(methods: Sequence[str], draft: str | None) -> list[str]:
 
     for name in methods:
         check_name(name.split(":")[0], [BESIDE])
-    needing = [name for name in methods if name.split(":")[0] in ("draft-model", BESIDE)]
+    needing = [name for name in methods if options.takes_draft(name)]
     if draft is not None and not needing:
-        raise UsageError(f"--draft goes with draft-model and {BESIDE}: name one among --methods.")
+        known = f"{', '.join(options.NEEDING)} and {BESIDE}"
+        raise UsageError(f"--draft goes with {known}: name one among --methods.")
     return [options.drafting(name, draft) if name in needing else name for name in methods]
 
 

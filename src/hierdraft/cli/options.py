@@ -47,13 +47,13 @@ Methods = Annotated[
 Draft = Annotated[
     str | None,
     typer.Option(
-        help="A small model that drafts: beside the databases, or alone with --method draft-model.",
+        help="A small model that drafts: beside the databases, or alone with --method draft-model or tabed.",
         autocompletion=complete.models,
     ),
 ]
 DraftOfMethods = Annotated[
     str | None,
-    typer.Option(help="The small model of draft-model, and of hierarchy+draft.", autocompletion=complete.models),
+    typer.Option(help="The small model of draft-model, tabed and hierarchy+draft.", autocompletion=complete.models),
 ]
 Packs = Annotated[
     list[Path] | None, typer.Option(help="A pack to draft from; may be repeated.", autocompletion=complete.packs)
@@ -96,6 +96,15 @@ SkipLong = Annotated[bool, typer.Option("--skip-long", help="Leave out turns tha
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
 
 
+NEEDING = ("draft-model", "tabed")
+"""Methods that cannot do without a model that drafts."""
+
+
+def takes_draft(method: str) -> bool:
+    """Whether a method, or the one that it is made of, drafts with the model of --draft wherever it is named."""
+    return method.rpartition(":of=")[2].split(":")[0] in (*NEEDING, BESIDE)
+
+
 def drafting(method: str, draft: str | None) -> str:
     """A method's name with the model that drafts, where one was given; `hierarchy+draft` is a name for that.
 
@@ -103,20 +112,21 @@ def drafting(method: str, draft: str | None) -> str:
     """
     from hierdraft.registry import check_name
 
+    before, of, method = method.rpartition(":of=")
     name, *given = method.split(":")
     check_name(name, [BESIDE])
     if name == BESIDE:
         if draft is None:
             raise UsageError(f"{BESIDE} needs a model: add --draft NAME.")
         name = "hierarchy"
-    if draft is None and name == "draft-model" and not any(setting.startswith("draft=") for setting in given):
-        raise UsageError("draft-model needs a model: add --draft NAME.")
+    if draft is None and name in NEEDING and not any(setting.startswith("draft=") for setting in given):
+        raise UsageError(f"{name} needs a model: add --draft NAME.")
     if draft is None:
-        return method
-    if name not in ("hierarchy", "draft-model"):
-        raise UsageError(f"--draft goes with the methods hierarchy and draft-model, not with {name!r}.")
+        return f"{before}{of}{method}"
+    if name not in ("hierarchy", *NEEDING):
+        raise UsageError(f"--draft goes with the methods hierarchy, {' and '.join(NEEDING)}, not with {name!r}.")
     if any(setting.startswith("draft=") for setting in given):
         raise UsageError("The model that drafts is given twice: leave out --draft, or draft= of the method.")
     if not draft or ":" in draft:
         raise UsageError(f"--draft must name a model or a folder without a colon in its name, not {draft!r}.")
-    return ":".join([name, f"draft={draft}", *given])
+    return before + of + ":".join([name, f"draft={draft}", *given])

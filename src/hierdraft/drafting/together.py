@@ -68,7 +68,7 @@ def _likeliest(
     mine = [~tree.probe if gain is not None else np.zeros(len(tree), dtype=np.bool_)
             for tree, gain in zip(trees, gains, strict=True)]  # fmt: skip
     offered = np.concatenate([
-        _falling(gain, tree)[own] for gain, tree, own in zip(gains, trees, mine, strict=True) if gain is not None
+        falling(gain, tree)[own] for gain, tree, own in zip(gains, trees, mine, strict=True) if gain is not None
     ] or [np.zeros(0)])  # fmt: skip
     order = np.argsort(-offered, kind="stable")
     expected = sure + np.concatenate(([0.0], np.cumsum(offered[order])))
@@ -92,10 +92,10 @@ def _losses(tree: DraftTree, gain: NDArray[np.float64] | None, again: int | None
     own = ~tree.probe
     if gain is None or again is None:
         return np.zeros(int(own.sum()))
-    return price * rows_again(_falling(gain, tree)[own], again)
+    return price * rows_again(falling(gain, tree)[own], again)
 
 
-def _falling(gain: NDArray[np.float64], tree: DraftTree) -> NDArray[np.float64]:
+def falling(gain: NDArray[np.float64], tree: DraftTree) -> NDArray[np.float64]:
     """The gains, where a node's is more than its parent's cut to that: else it could be kept without it."""
     below = tree.parents >= 0
     if (gain[below] <= gain[tree.parents[below]]).all():

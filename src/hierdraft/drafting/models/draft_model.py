@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from time import perf_counter
 from typing import Any, Literal
 
-from hierdraft.drafting.models.opened import open_drafter
+from hierdraft.drafting.models.opened import WithDrafter
 from hierdraft.drafting.models.plans import Acceptance, Shape, Trials
 from hierdraft.drafting.models.session import Drafting, ModelSession
 from hierdraft.errors import UsageError
-from hierdraft.protocols import Budget, Engine, Opened, Part, Request, Scores, Session, Setup, Wants
+from hierdraft.protocols import Budget, Part, Request, Scores, Session, Setup, Wants
 from hierdraft.tree import DraftTree, Int32
 
 _WIDTH, _DEPTH, _MOST = 4, 16, 64
@@ -24,7 +24,7 @@ _FEW = 8
 """Tokens that are read before a draft as a rule: forwards with more of them tell nothing of what drafting costs."""
 
 
-class DraftModelMethod:
+class DraftModelMethod(WithDrafter):
     """A method that drafts with a model.
 
     draft        the model's name, folder or file
@@ -35,44 +35,25 @@ class DraftModelMethod:
 
     q_kind: Literal["one_hot", "full"] = "full"
     wants = Wants()
-    uses_databases = False
 
     def __init__(
         self, draft: str, width: tuple[int, ...] | None = None, depth: int | None = None, replacement: bool = False
     ) -> None:
         """Raises UsageError."""
-        if not draft:
-            raise UsageError("draft must name a model: write draft-model:draft=NAME.")
+        super().__init__(draft)
         if width is not None and not (width and all(1 <= one <= _MOST for one in width)):
             raise UsageError(f"width must be numbers from 1 to {_MOST}, such as 4+2+2.")
         if depth is not None and not 1 <= depth <= _MOST:
             raise UsageError(f"depth must be from 1 to {_MOST}, not {depth}.")
-        self.draft, self.replacement = draft, replacement
+        self.replacement = replacement
         levels = depth or (len(width) if width is not None else _DEPTH)
         self.shape = Shape(width or (_WIDTH,), levels)
-        self.vocab_size: int | None = None
-        self._opened: Opened | None = None
         self._learned = {draws: (Acceptance(), Trials()) for draws in (False, True)}
 
     def attach(self, setup: Setup) -> None:
         """Load the model. Raises UsageError for one that cannot draft for this target, and what loading raises."""
-        if self._opened is not None:
-            raise UsageError("This method drafts for another model already: make another method.")
-        opened = open_drafter(self.draft, setup)
-        self._opened, self.vocab_size = opened, setup.vocab_size
-        self.shape = Shape(self.shape.width, self.shape.depth, chain=not opened.engine.offers.extends)
-
-    @property
-    def engine(self) -> Engine:
-        """What runs the model. Raises UsageError where none is loaded."""
-        if self._opened is None:
-            raise UsageError("The method draft-model has no model: it is closed, or was not attached.")
-        return self._opened.engine
-
-    @property
-    def ids(self) -> Int32 | None:
-        """What the columns of its rows are of, None: ids from 0 on."""
-        return self._opened.ids if self._opened is not None else None
+        super().attach(setup)
+        self.shape = Shape(self.shape.width, self.shape.depth, chain=not self.engine.offers.extends)
 
     def learned(self, *, draws: bool) -> tuple[Acceptance, Trials]:
         """What requests have taught that draw their tokens, or that do not."""
@@ -80,9 +61,6 @@ class DraftModelMethod:
 
     def open(self, request: Request) -> Session:
         """A session; its text is read when it drafts first. Raises UsageError for a target of another vocabulary."""
-        if self.vocab_size is None and request.vocab_size not in (None, self.engine.vocab_size):
-            what = f"it has {self.engine.vocab_size} token ids, this one {request.vocab_size}"
-            raise UsageError(f"The model {self.draft!r} cannot draft for this one: {what}.")
         return ModelSession(self, request)
 
     def propose_all(self, asks: Sequence[tuple[Any, Int32, Budget]]) -> list[DraftTree]:
@@ -122,12 +100,6 @@ class DraftModelMethod:
             count = sum(len(part.tokens) + len(part.tree) for part in parts.values()) - known
             engine.record(count, perf_counter() - started, count)
         return found
-
-    def close(self) -> None:
-        """Let go of the model."""
-        opened, self._opened = self._opened, None
-        if opened is not None:
-            opened.close()
 
 
 def _known(part: Part) -> int:

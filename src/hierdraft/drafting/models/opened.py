@@ -3,7 +3,53 @@
 from __future__ import annotations
 
 from hierdraft.errors import UsageError
-from hierdraft.protocols import Opened, Setup
+from hierdraft.protocols import Engine, Opened, Request, Setup
+from hierdraft.tree import Int32
+
+
+class WithDrafter:
+    """What methods have in common that draft with a model: its name, and the model once it is loaded."""
+
+    uses_databases = False
+
+    def __init__(self, draft: str) -> None:
+        """Raises UsageError where no model is named."""
+        if not draft:
+            raise UsageError("draft must name a model: write draft=NAME.")
+        self.draft = draft
+        self.vocab_size: int | None = None
+        self._opened: Opened | None = None
+
+    def attach(self, setup: Setup) -> None:
+        """Load the model. Raises UsageError for one that cannot draft for this target, and what loading raises."""
+        if self._opened is not None:
+            raise UsageError("This method drafts for another model already: make another method.")
+        self._opened, self.vocab_size = open_drafter(self.draft, setup), setup.vocab_size
+
+    @property
+    def engine(self) -> Engine:
+        """What runs the model. Raises UsageError where none is loaded."""
+        if self._opened is None:
+            raise UsageError(f"The method has no model {self.draft!r}: it is closed, or was not attached.")
+        return self._opened.engine
+
+    @property
+    def ids(self) -> Int32 | None:
+        """What the columns of its rows are of, None: ids from 0 on."""
+        return self._opened.ids if self._opened is not None else None
+
+    def target_size(self, request: Request) -> int:
+        """How many ids a request's target has. Raises UsageError for a target of another vocabulary."""
+        if self.vocab_size is None and request.vocab_size not in (None, self.engine.vocab_size):
+            what = f"it has {self.engine.vocab_size} token ids, this one {request.vocab_size}"
+            raise UsageError(f"The model {self.draft!r} cannot draft for this one: {what}.")
+        return request.vocab_size or self.vocab_size or self.engine.vocab_size
+
+    def close(self) -> None:
+        """Let go of the model."""
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.close()
 
 
 def open_drafter(name: str, setup: Setup) -> Opened:

@@ -97,10 +97,10 @@ class ModelSession:
     """See `Session`."""
 
     def __init__(self, method: DraftModelMethod, request: Request) -> None:
-        """Nothing is asked of the engine before the first proposal."""
+        """Nothing is asked of the engine before the first proposal. Raises UsageError: see `WithDrafter`."""
         self._method, self._request = method, request
         self._engine = method.engine
-        size = request.vocab_size or method.vocab_size or self._engine.vocab_size
+        size = method.target_size(request)
         self._shaper = Shaper(request.sampling, size, replacement=method.replacement, ids=method.ids)
         self._draws = self._shaper.sampling.draws
         self._acceptance, self._trials = method.learned(draws=self._draws)

@@ -19,8 +19,8 @@ class Tail:
     reading   seconds of the last forward, if that read a text that is not read again
     """
 
-    def __init__(self, engine: Engine, namespace: str) -> None:
-        """Nothing of it is held yet; texts of one namespace may share what they begin with."""
+    def __init__(self, engine: Engine, namespace: str | None) -> None:
+        """Nothing of it is held yet; texts of one namespace may share what they begin with, None: with no other."""
         self._engine, self._namespace = engine, namespace
         self._sequence: EngineSequence | None = None
         self._tree = _NOTHING
@@ -51,6 +51,11 @@ class Tail:
             raise ValueError("a tree goes on only after a part")
         self._tree = tree
         return Part(self._sequence, np.empty(0, dtype=np.int32), tree, 0)
+
+    def rewind(self, length: int) -> None:
+        """The text is another one after its first `length` tokens."""
+        if self._sequence is not None and self._sequence.length > length:
+            self._sequence.rewind(length)
 
     def _came(self, tokens: Int32) -> list[int]:
         """The nodes of the last tree that these tokens go through."""
