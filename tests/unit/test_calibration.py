@@ -232,6 +232,19 @@ def test_the_default_comes_with_the_package() -> None:
     assert calibration.weights("a").look.std() > 0
 
 
+def test_who_drafts_with_a_model_has_a_default_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    levels = (*asked_levels(), "draft")
+    monkeypatch.setattr("hierdraft.drafting.hierarchy.calibration.files", lambda _: tmp_path)
+    for name, tried in (((), 7.0), (levels, 9.0)):
+        made = Calibration(name)
+        made.tried[:] = tried
+        made.write(file_of(tmp_path / "calibration.safetensors", name or asked_levels()))
+    for name, tried in (((), 7.0), (levels, 9.0), ((*asked_levels(), "grammar"), 7.0)):
+        calibration = Calibration(name)
+        assert calibration.read_default()
+        assert calibration.tried[0] == tried
+
+
 def test_token_weights_stay_in_their_namespace() -> None:
     calibration = Calibration()
     evidence, weights = filled(calibration)

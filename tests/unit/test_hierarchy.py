@@ -133,7 +133,10 @@ def scored_by(opinions: dict[tuple[int, ...], list[tuple[int, int]]], space: Opi
     for path, thoughts in opinions.items():
         for rank, (token, bucket) in enumerate(thoughts):
             ids[number[path] + 1, rank], buckets[number[path] + 1, rank] = token, bucket
-    put_opinions(space, [path[-1] for path in paths], [number[path[:-1]] for path in paths], ids, buckets)
+    tree = DraftTree.build([path[-1] for path in paths], [number[path[:-1]] for path in paths])
+    half = len(paths) // 2 + 1  # some rows first, the others in a further round
+    put_opinions(space, tree.prefix(half - 1), 0, ids[:half], buckets[:half])
+    put_opinions(space, tree, half, ids[half:], buckets[half:])
 
 
 @given(

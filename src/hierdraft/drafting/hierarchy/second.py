@@ -178,8 +178,9 @@ class SecondOpinion:
         ]  # fmt: skip
 
     def _coming(self, hearing: Hearing, nodes: int) -> DraftTree:
-        """What the model can read of the best nodes of a tree, after what it has read: below others nothing pays."""
-        tree = hearing.tree.prefix(nodes).limited(self._engine.max_length - len(hearing.text))
+        """What the model can read of a tree, after what it has read: nodes with room below them for what may pay."""
+        deepest = min(hearing.budget.depth - 1, self._engine.max_length - len(hearing.text))
+        tree = hearing.tree.prefix(nodes).limited(deepest)
         keep = tree.tokens < self._engine.vocab_size
         for node, parent in enumerate(tree.parents.tolist()):
             keep[node] &= parent < 0 or keep[parent]
