@@ -16,7 +16,7 @@ TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 MODEL := smollm2-135m
 BOUNDS := build/bounds
 KERNELS := $(BIN)/python -c "from hierdraft.drafting.warming import warm_up; warm_up()"
-TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --durations 20
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
