@@ -142,12 +142,12 @@ def completed(words: Sequence[str], cwd: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("words", "wanted"),
     [
-        ("generate --method h", ["hd", "hierarchy", "hierarchy+draft"]),
+        ("generate --method h", ["hd", "hierarchy", "hierarchy+draft", "hvt"]),
         ("generate --engine ", ["auto", "hf", "openvino"]),
         ("generate --dtype b", ["bfloat16"]),
         ("generate --model smol", ["smollm2-135m"]),
         ("generate --pack packs/", ["packs/deep/", "packs/one.safetensors"]),
-        ("bench run --methods none,h", ["none,hd", "none,hierarchy", "none,hierarchy+draft"]),
+        ("bench run --methods none,h", ["none,hd", "none,hierarchy", "none,hierarchy+draft", "none,hvt"]),
         ("models path gem", ["gemma3-270m"]),
     ],
 )

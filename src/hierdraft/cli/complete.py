@@ -28,7 +28,7 @@ def methods(incomplete: str) -> list[str]:
     """Drafting methods, those of plug-ins too."""
     from hierdraft.registry import method_names
 
-    return _beginning(incomplete, [*method_names(), BESIDE])
+    return _beginning(incomplete, sorted([*method_names(), BESIDE]))
 
 
 def served_methods(incomplete: str) -> list[str]:
@@ -44,7 +44,7 @@ def several_methods(incomplete: str) -> list[str]:
 
     before, comma, last = incomplete.rpartition(",")
     there = before.split(",")
-    return [f"{before}{comma}{name}" for name in _beginning(last, [*method_names(), BESIDE]) if name not in there]
+    return [f"{before}{comma}{name}" for name in _beginning(last, sorted([*method_names(), BESIDE])) if name not in there]
 
 
 def engines(incomplete: str) -> list[str]:
