@@ -43,8 +43,8 @@ def several_methods(incomplete: str) -> list[str]:
     from hierdraft.registry import method_names
 
     before, comma, last = incomplete.rpartition(",")
-    there = before.split(",")
-    return [f"{before}{comma}{name}" for name in _beginning(last, sorted([*method_names(), BESIDE])) if name not in there]
+    there, found = before.split(","), _beginning(last, sorted([*method_names(), BESIDE]))
+    return [f"{before}{comma}{name}" for name in found if name not in there]
 
 
 def engines(incomplete: str) -> list[str]:
