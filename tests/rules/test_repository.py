@@ -256,7 +256,13 @@ def repository_files() -> list[Path]:
         return [ROOT / path for path in kept if (ROOT / path).is_file()]
     command = "git -c safe.directory=* ls-files -z --cached --others --exclude-standard"
     listed = subprocess.run(command.split(), cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    return [ROOT / name for name in listed.split("\0") if name and (ROOT / name).is_file()]
+    paths = [ROOT / name for name in listed.split("\0") if name]
+    return [path for path in paths if path.is_file() or path.is_symlink()]
+
+
+def test_no_file_is_a_link() -> None:
+    """What it points to is a place on somebody's machine."""
+    assert not [path.name for path in repository_files() if path.is_symlink()]
 
 
 def test_repository_names_no_machine_and_no_registry() -> None:
