@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,21 @@ from hierdraft.drafting.rivals.rest import RestMethod
 from hierdraft.drafting.rivals.sam import SamMethod
 from hierdraft.engines.toy import ToyEngine
 from hierdraft.levels import askable_levels
-from hierdraft.protocols import Budget, Engine, Method, Opened, Request, Setup, Step, Wants
+from hierdraft.protocols import Budget, Engine, Method, Opened, Part, Request, Scored, Setup, Step, Wants
 from hierdraft.registry import METHODS, make_method
 from hierdraft.tree import DraftTree, Int32
+
+
+class FailingModel(ToyEngine):
+    """A model that can do so many forwards."""
+
+    left = 7
+
+    def forward(self, parts: Sequence[Part]) -> list[Scored]:
+        self.left -= 1
+        if self.left < 0:
+            raise RuntimeError("out of memory")
+        return super().forward(parts)
 
 
 class Base(PlainMethod):

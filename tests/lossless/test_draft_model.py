@@ -38,7 +38,7 @@ from hierdraft.verify.rejection import reject
 from hierdraft.verify.sampling import Sampling, softmax
 from tests.distribution.exact import Branching, Law, Target, Text, branches, error, text_at
 from tests.distribution.test_chi_square import BOUND, deviation
-from tests.lossless.drafters import Chains, with_model
+from tests.lossless.drafters import Chains, FailingModel, with_model
 from tests.lossless.harness import check_steps, fresh, run
 from tests.lossless.test_structured import Steps
 from tests.lossless.tiny import VOCABULARY, tiny
@@ -366,18 +366,11 @@ def test_the_model_is_closed_with_the_method() -> None:
 @pytest.mark.parametrize("after", [0, 1, 5, 40])
 @pytest.mark.parametrize("several", [False, True])
 def test_a_drafter_that_fails_leaves_plain_decoding(after: int, several: bool) -> None:
-    class Failing(ToyEngine):
-        left = after
-
-        def forward(self, parts: Sequence[Part]) -> list[Scored]:
-            self.left -= 1
-            if self.left < 0:
-                raise RuntimeError("out of memory")
-            return super().forward(parts)
-
     engine = ToyEngine(3, SIZE)
     expected, _ = run(engine, PlainMethod(), [4, 9], Options(60))
-    drafter = with_model(Failing(4, SIZE), depth=3)
+    model = FailingModel(4, SIZE)
+    model.left = after
+    drafter = with_model(model, depth=3)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         if several:
@@ -395,8 +388,8 @@ def test_a_drafter_that_fails_leaves_plain_decoding(after: int, several: bool) -
             assert got == expected
             check_steps(steps, 60)
             assert [str(one.message) for one in told] == [
-                "The method DraftModelMethod failed (RuntimeError: out of memory, test_draft_model.py line "
-                f"{Failing.forward.__code__.co_firstlineno + 3}). This request continues without drafts."
+                "The method DraftModelMethod failed (RuntimeError: out of memory, drafters.py line "
+                f"{FailingModel.forward.__code__.co_firstlineno + 3}). This request continues without drafts."
             ]
 
 

@@ -22,7 +22,7 @@ from hierdraft.engines.toy import ToyEngine
 from hierdraft.errors import DraftWarning, UsageError
 from hierdraft.protocols import Budget, Opened, Part, Request, Scored, Setup, Step
 from hierdraft.verify.sampling import Sampling
-from tests.lossless.drafters import Chains, with_model
+from tests.lossless.drafters import Chains, FailingModel, with_model
 from tests.lossless.harness import check_steps, run
 from tests.lossless.test_draft_model import PROMPT, SIZE, chosen
 from tests.lossless.tiny import tiny
@@ -125,19 +125,10 @@ def test_ids_and_lengths_that_the_drafter_does_not_have() -> None:
 
 
 def test_a_drafter_that_fails_leaves_plain_decoding() -> None:
-    class Failing(ToyEngine):
-        left = 7
-
-        def forward(self, parts: Sequence[Part]) -> list[Scored]:
-            self.left -= 1
-            if self.left < 0:
-                raise RuntimeError("out of memory")
-            return super().forward(parts)
-
     target = ToyEngine(3, SIZE)
     expected, _ = run(target, PlainMethod(), [4, 9], Options(60))
     with pytest.warns(DraftWarning, match="TabedMethod failed"):
-        got, _ = run(target, with_model(Failing(4, SIZE), TabedMethod), [4, 9], Options(60, FixedBudget(5)))
+        got, _ = run(target, with_model(FailingModel(4, SIZE), TabedMethod), [4, 9], Options(60, FixedBudget(5)))
     assert got == expected
 
 

@@ -20,7 +20,7 @@ from hierdraft.drafting.plain import PlainMethod
 from hierdraft.engines.toy import ToyEngine
 from hierdraft.errors import DraftWarning, UsageError
 from hierdraft.levels import code_of
-from hierdraft.protocols import Opened, Setup
+from hierdraft.protocols import Budget, Opened, Request, Setup
 from hierdraft.tree import DraftTree
 from tests.lossless.harness import fresh, run
 
@@ -222,6 +222,28 @@ def test_a_model_that_fails_leaves_the_look_ups() -> None:
     assert len(calls) == 5
     method.close()
     assert told == ["opened small", "closed"]
+
+
+def test_an_interrupt_between_rounds_leaves_no_opinion_about_the_next_tree() -> None:
+    target, drafter = ToyEngine(3, 32, memory=5), ToyEngine(3, 32, memory=5)
+    method, _ = hybrid(drafter, ask="always")
+    session = method.open(Request(np.array(PROMPT, dtype=np.int32), 20))
+    real, calls = drafter.forward, list[int]()
+
+    def interrupted(parts: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(parts)
+
+    drafter.forward = interrupted  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        session.propose(np.array(PROMPT, dtype=np.int32), Budget(8, 8))
+    assert len(calls) == 2
+    assert method.slots.opinions(session.slot).scored[0] == 0
+    session.finish(np.array(PROMPT, dtype=np.int32))
+    truth, _ = run(target, PlainMethod(), PROMPT, Options(60))
+    assert run(target, method, PROMPT, Options(60, budget=FixedBudget(8)))[0] == truth
 
 
 def test_a_model_with_fewer_ids_is_not_shown_those_that_it_lacks() -> None:

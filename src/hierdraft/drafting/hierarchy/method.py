@@ -132,18 +132,25 @@ class HierarchyMethod:
             for place, (session, tokens, budget) in enumerate(asks)
             if session.tail is not None and budget.nodes > 0 and second.can_read(tokens)
         }
-        slots = {place: asks[place][0].slot for place in hearings}
+        try:
+            self._rounds_of(second, asks, hearings, trees)
+        finally:  # also after an interrupt: what is thought of this tree says nothing about the next one
+            for place in hearings:
+                self.slots.opinions(asks[place][0].slot).scored[0] = 0
+        return trees
+
+    def _rounds_of(
+        self, second: SecondOpinion, asks: Sequence[Ask], hearings: Mapping[int, Hearing], trees: list[DraftTree]
+    ) -> None:
+        """Forwards of the model, and the trees as they are after each."""
         chosen = [*hearings]
         for number in range(second.rounds):
             chosen = [chosen[n] for n in second.wanted(number, [hearings[place] for place in chosen])]
-            if not chosen or not self._ask(second, {slots[place]: hearings[place] for place in chosen}):
-                break
+            if not chosen or not self._ask(second, {asks[place][0].slot: hearings[place] for place in chosen}):
+                return
             for place, tree in zip(chosen, self.serve([asks[place] for place in chosen]), strict=True):
                 second.learn(number, hearings[place], tree)
                 trees[place] = tree
-        for slot in slots.values():
-            self.slots.opinions(slot).scored[0] = 0
-        return trees
 
     def _ask(self, second: SecondOpinion, hearings: Mapping[int, Hearing]) -> bool:
         """One forward of the model; what it thinks is put where the trees of these slots are grown."""
