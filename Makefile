@@ -20,7 +20,7 @@ TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --durat
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup model demo test test-vllm fast bounds proofs lint types pack bench mutants axe clean
+.PHONY: help setup model demo test test-vllm fast bounds proofs lint types pack drafter bench mutants axe clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/\1|\2/p' Makefile | awk -F'|' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -82,6 +82,15 @@ pack: model ## make the pack that comes with the package again (hours; if stoppe
 	  --source "greedy answers to the prompts of packs/smollm2_prompts.py" --out build/$(MODEL).safetensors
 	cp build/$(MODEL).safetensors src/hierdraft/data/packs/
 	$(BIN)/python packs/calibrate.py
+
+drafter: model ## train the drafter that comes with the package again (two hours; if stopped, it continues)
+	mkdir -p build/drafter src/hierdraft/data/drafters/smollm2-tiny
+	$(BIN)/python packs/smollm2_records.py build/drafter/records.jsonl
+	$(BIN)/hierdraft train drafter --model $(MODEL) --data build/drafter/records.jsonl --epochs 3 --weights int8 \
+	  --licence Apache-2.0 --out build/drafter/smollm2-tiny
+	cd build/drafter/smollm2-tiny && cp README.md config.json kept.safetensors model.safetensors training.json \
+	  ../../../src/hierdraft/data/drafters/smollm2-tiny/
+	$(BIN)/python packs/calibrate.py --draft smollm2-tiny --data build/drafter/records.jsonl
 
 test-vllm: model $(VLLM)/.ready ## a real vLLM on this CPU with our proposer (four gigabytes, half an hour)
 	VLLM_CPU_KVCACHE_SPACE=1 $(VLLM)/bin/python -m pytest -m vllm tests/vllm

@@ -8,7 +8,8 @@ benchmarks/drafters.json is the result; with `--name` another one. A run continu
 - cost       milliseconds of forwards by rows, at the same length of text: the target, the drafter with all output rows,
              and with those that it was trained with
 - accepted   tokens per forward of the target with fixed numbers of nodes, greedy and at temperature 1
-- agreement  of the drafter with the target's greedy answers, by depth
+- agreement  of the drafter with the target's greedy answers, by depth; and with other output rows than it was trained
+             with
 - speed      tokens a second with `auto`, the methods taking turns; needs an idle machine
 """
 
@@ -23,6 +24,8 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
 import hierdraft
 from common import RESULTS, ROOT, machine, spread, write
@@ -33,12 +36,12 @@ from hierdraft.models.load import open_beside
 from hierdraft.models.named import resolve
 from hierdraft.protocols import Engine, Part
 from hierdraft.settings import load_settings
-from hierdraft.training.agreement import measure
+from hierdraft.training.agreement import TOPS, measure
 from hierdraft.training.documents import Document
-from hierdraft.training.drafter import new_drafter
+from hierdraft.training.drafter import Drafter, new_drafter
 from hierdraft.training.settings import Training
 from hierdraft.training.target import read_target
-from hierdraft.tree import DraftTree
+from hierdraft.tree import DraftTree, Int32
 
 MODEL = "smollm2-135m"
 NODES = (8, 16, 28, 60)
@@ -169,13 +172,46 @@ def agreement(bench: Bench) -> dict[str, Any]:
     layers = len({name.split(".")[2] for name in own if name.startswith("model.layers.")})
     drafter, _ = new_drafter(read_target(MODEL, bench.target), Training(layers=layers, init="random"), kept)
     drafter.take(own)
-    said = np.concatenate([one.ids[one.start :] for one in documents])
-    rows = len(drafter.kept)
+    drafter.eval()
+    has, own_ids = _covered(drafter.kept.numpy(), documents)
+    covered = {"rows": len(drafter.kept), "share": round(float(has.mean()), 4)}
+    covered["with_prompt"] = round(float((has | own_ids).mean()), 4)
+    whole, _ = new_drafter(read_target(MODEL, bench.target), Training(layers=layers, init="random"), None)
+    whole.take(own)
+    return {
+        "covered": covered, **measure(drafter, documents, 1024, 0).record(),
+        "rows": rows_used(whole.eval(), drafter.kept.numpy(), documents),
+    }  # fmt: skip
+
+
+def _covered(kept: Int32, documents: list[Document]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which tokens of all answers have an output row, and which occur in their prompts."""
+    has = [np.isin(one.ids[one.start :], kept) for one in documents]
     asked = [np.isin(one.ids[one.start :], one.ids[: one.start]) for one in documents]
-    has = np.isin(said, drafter.kept.numpy())
-    covered = {"rows": rows, "share": round(float(has.mean()), 4)}
-    covered["with_prompt"] = round(float((has | np.concatenate(asked)).mean()), 4)
-    return {"covered": covered, **measure(drafter.eval(), documents, 1024, 0).record()}
+    return np.concatenate(has), np.concatenate(asked)
+
+
+@torch.inference_mode()
+def rows_used(whole: Drafter, kept: Int32, documents: list[Document]) -> dict[str, dict[str, float]]:
+    """How often the target's token is the likeliest, or among 3 and 8, of the kept rows, with the prompt's, of all."""
+    found = {name: np.zeros(len(TOPS)) for name in ("kept", "kept and the prompt's", "all")}
+    tokens = 0
+    for one in documents:
+        ids = torch.from_numpy(one.ids).long()
+        seen = torch.ones(len(ids), len(ids)).tril().bool()
+        scores = whole.scores(whole.hidden(ids, torch.arange(len(ids)), seen)[one.start - 1 : -1])
+        wanted = ids[one.start :, None]
+        tokens += len(wanted)
+        for counts, rows in zip(
+            found.values(), (kept, np.union1d(kept, one.ids[: one.start]), np.arange(scores.shape[1])), strict=True
+        ):
+            places = torch.from_numpy(rows).long()
+            best = places[scores[:, places].topk(max(TOPS), dim=1).indices]
+            counts += [int((best[:, :k] == wanted).any(1).sum()) for k in TOPS]
+    return {
+        name: {f"top{k}": round(float(count) / tokens, 4) for k, count in zip(TOPS, counts, strict=True)}
+        for name, counts in found.items()
+    }
 
 
 def speed(bench: Bench) -> list[dict[str, Any]]:

@@ -39,11 +39,15 @@ def _agreement(found: dict[str, Any]) -> str:
         [depth, *(f"{shares[top]:.3f}" for top in tops)] for depth, shares in found["agreement"].items()
     ]  # fmt: skip
     covered = found["covered"]
+    used = [[name, *(f"{shares[top]:.3f}" for top in tops)] for name, shares in found["rows"].items()]
     return (
         "How often the target's own token is among the drafter's likeliest, by depth of its own drafts: "
         f"{found['chains']:,} chains in greedy answers; one is worth {found['accepted_length']:.2f} tokens a forward. "
         f"Its {covered['rows']:,} output rows have {100 * covered['share']:.1f} % of the answers' tokens, with the ids "
-        f"of the prompts {100 * covered['with_prompt']:.1f} %.\n\n" + table(["depth", *tops], rows)
+        f"of the prompts {100 * covered['with_prompt']:.1f} %.\n\n"
+        + table(["depth", *tops], rows)
+        + "\n\nThe same at every token of these answers, with other output rows than it was trained with:\n\n"
+        + table(["output rows", *tops], used)
     )
 
 

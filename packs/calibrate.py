@@ -1,14 +1,14 @@
 """Learn what comes with hierdraft as the default calibration: what each kind of evidence is worth before any use.
 
 python packs/calibrate.py [--out FOLDER]
-python packs/calibrate.py --draft smollm2-tiny [--out FOLDER]
+python packs/calibrate.py --draft smollm2-tiny --data records.jsonl [--out FOLDER]
 
 First in replay: the answers of the pack that comes with smollm2-135m are cut into three parts, which take turns as
 the model level, the statistics level, and the requests; every third request gets a damaged copy of its own answer as
 the reference. Then with real forwards of the model, for the recycled level. No benchmark is involved.
 
-With a small model beside it, it goes on from the default with answers that this model was not trained on, and makes the
-file of those who draft with one.
+With a small model beside it, it goes on from the default, and makes the file of those who draft with one. `--data` is
+what that model was trained on (`smollm2_records.py`): asked are the prompts that were held out of it.
 """
 
 from __future__ import annotations
@@ -105,18 +105,14 @@ def from_nothing(model: LanguageModel, path: Path) -> Calibration:
     return method.calibration
 
 
-def with_draft(model: LanguageModel, path: Path, draft: str) -> Calibration:
-    """The default, and what a small model's opinions are worth: it has not seen the answers that are held out."""
-    learned, held_out = split(
-        read_documents([path], model.tokenizer, model.engine.vocab_size)[0], Training.held_out, Training.seed
-    )
-    unseen = {one.ids.tobytes() for one in held_out}
-    asked = [encode_prompt(model.tokenizer, text, chat=True) for _, text in dict.fromkeys(prompts())]
-    documents = [np.array(one, dtype=np.int32).tobytes() for one in Pack.open(path).documents()]
-    chosen = [prompt for prompt, said in zip(asked, documents, strict=False) if said in unseen]
+def with_draft(model: LanguageModel, data: Path, draft: str) -> Calibration:
+    """The default, and what a small model's opinions are worth after prompts that were held out of its training."""
+    documents, _ = read_documents([data], model.tokenizer, model.engine.vocab_size)
+    learned, held_out = split(documents, Training.held_out, Training.seed)
     method = HierarchyMethod(calibration="none", draft=draft, ask="always")
     method.calibration.read_default()
-    with_forwards(model, method, [one.ids for one in learned], chosen)
+    said = [one.ids[max(0, one.start - LEAD) :] for one in learned]
+    with_forwards(model, method, said, [one.ids[: one.start].tolist() for one in held_out])
     return method.calibration
 
 
@@ -124,13 +120,17 @@ def main() -> None:
     """Write the file."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--draft")
+    parser.add_argument("--data", type=Path)
     parser.add_argument("--out", type=Path, default=Path("src/hierdraft/data"))
     arguments = parser.parse_args()
     path = embedded_pack(MODEL)
     if path is None:
         raise SystemExit("The pack is missing: make pack.")
+    if bool(arguments.draft) != bool(arguments.data):
+        parser.error("--draft and --data belong together")
     model = hierdraft.load(MODEL, packs=[], learn=False)
-    calibration = with_draft(model, path, arguments.draft) if arguments.draft else from_nothing(model, path)
+    data, draft = arguments.data, arguments.draft
+    calibration = with_draft(model, data, draft) if draft else from_nothing(model, path)
     calibration.write(file_of(arguments.out / "calibration.safetensors", calibration.levels))
 
 

@@ -151,6 +151,10 @@ def test_resumed_equals_uninterrupted_and_a_finished_one_is_told_again(
     before = (tmp_path / "pieces" / "model.safetensors").stat().st_mtime_ns
     assert train_drafter(job(target, data, tmp_path / "pieces"), tmp_path) == found
     assert (tmp_path / "pieces" / "model.safetensors").stat().st_mtime_ns == before
+    stored = train_drafter(job(target, data, tmp_path / "pieces", weights="int8"), tmp_path)
+    assert stored is not None
+    assert (stored["steps"], stored["settings"]["weights"]) == (12, "int8")
+    assert weights(tmp_path / "pieces") != weights(tmp_path / "whole")
     longer = train_drafter(job(target, data, tmp_path / "pieces", 14), tmp_path)
     assert longer is not None
     assert longer["steps"] == 14

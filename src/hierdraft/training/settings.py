@@ -103,9 +103,10 @@ class Limits:
 
 
 def identity(training: Training, data: str, target: str) -> str:
-    """What a checkpoint belongs to: the settings, the documents and the target's embeddings.
+    """What a checkpoint belongs to: the settings but for how the end is stored, the documents, the target's embeddings.
 
     data, target   digests of them
     """
     parts: dict[str, Any] = {**asdict(training), "data": data, "target": target}
+    del parts["weights"]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -152,7 +152,8 @@ class _Run:
             found: dict[str, Any] = json.loads((self.job.out / RECORD).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        return found if found.get("steps") == steps else None
+        as_asked = found.get("steps") == steps and found.get("settings") == asdict(self.job.training)
+        return found if as_asked else None
 
     def _finish(self, drafter: Any, init: str, loop: Any, size: int) -> dict[str, Any]:
         """Measure the weights as they will be stored, and write the folder."""
