@@ -22,10 +22,16 @@ from typer.testing import CliRunner
 
 from hierdraft.cli.commands import app
 from hierdraft.corpus.kept import pack_top
+from hierdraft.databases.hashchain import ORDERS
 from hierdraft.databases.pack import PackInfo, join, write_bare
+from hierdraft.drafting.hierarchy.calibration import Calibration
+from hierdraft.drafting.hierarchy.cells import opinion_cell
+from hierdraft.drafting.hierarchy.method import HierarchyMethod
 from hierdraft.errors import CorpusError, HierdraftError, ModelError, PackError, TrainingError, UsageError
+from hierdraft.levels import code_of
 from hierdraft.models import drafters
 from hierdraft.models.cached import belonging_to, cached
+from hierdraft.models.drafter_files import read_config, read_own
 from hierdraft.models.load import load_engine, open_beside
 from hierdraft.models.named import resolve
 from hierdraft.protocols import Likely, Part
@@ -599,3 +605,22 @@ def test_two_trainings_into_one_folder_take_no_turns(target: Path, data: Path, t
         train_drafter(job(target, data, tmp_path / "out"), tmp_path)
     with pytest.raises(UsageError, match="--seed must be from 0"):
         train_drafter(job(target, data, tmp_path / "out", seed=1 << 64), tmp_path)
+
+
+def test_what_comes_with_hierdraft() -> None:
+    """The drafter of the small model, and what its opinions are worth before any use."""
+    folder = drafters.shipped()["smollm2-tiny"]
+    own, kept = read_own(folder)
+    assert kept is not None
+    assert sum(one.size for one in own.values()) < 8e6
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 15e6
+    told = json.loads((folder / "training.json").read_text())
+    assert told["target"] == read_config(folder)[1].target == "smollm2-135m"
+    assert sum(source["tokens"] for source in told["data"]) > 1e6
+    assert told["held_out"]["agreement"]["1"]["top1"] > 0.5
+    calibration = Calibration((*HierarchyMethod().levels, "draft"))
+    plain = Calibration()
+    assert calibration.read_default()
+    assert plain.read_default()
+    of_opinions = [opinion_cell(code_of("draft"), rank, bucket) for rank in range(ORDERS) for bucket in range(16)]
+    assert calibration.tried[of_opinions].sum() > 10 * plain.tried[of_opinions].sum()
