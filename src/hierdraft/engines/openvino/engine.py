@@ -22,11 +22,13 @@ from hierdraft.choices import number_type
 from hierdraft.engines.costs import StepCosts
 from hierdraft.engines.measure import CHECK, attends_as_told, measured_costs
 from hierdraft.engines.openvino.calls import in_calls
+from hierdraft.engines.openvino.compiled import Compiled
 from hierdraft.engines.openvino.files import Facts, graph_file
 from hierdraft.engines.openvino.margin import promise_of
 from hierdraft.engines.openvino.paged import Pool
-from hierdraft.engines.openvino.pagedgraph import LEAST, paged
+from hierdraft.engines.openvino.pagedgraph import LEAST
 from hierdraft.engines.openvino.pagedsequence import PagedSequence
+from hierdraft.engines.openvino.rows import Found
 from hierdraft.engines.openvino.runtime import openvino
 from hierdraft.engines.openvino.variables import Variables, VariablesSequence
 from hierdraft.engines.sequences import check_parts, new_rows
@@ -76,7 +78,7 @@ class OpenVINOEngine:
         options = _options(dtype, threads)
         single = not (self.exact or exact) and options["INFERENCE_PRECISION_HINT"] == "f32"
         self._cache = _cache(graph_file(folder, facts), options, facts.windows, 1 if single else LEAST)
-        self.offers = Offers(extends=isinstance(self._cache, Pool))
+        self.offers = Offers(extends=isinstance(self._cache, Pool), layers=self._cache.layers)
         self._sizes = tuple(size for size in SIZES if size >= self._cache.least)
         self._rows = 0
         self._prices: list[float] = []
@@ -141,20 +143,25 @@ class OpenVINOEngine:
         return self._cache.open(self, ids, reuse)
 
     def forward(self, parts: Sequence[Part]) -> list[Scored]:
-        """Score all parts in one pass (with sliding windows one after another, and see `bound_rows`)."""
+        """Score all parts in one pass (with sliding windows one after another, and see `bound_rows`).
+
+        The first time that hidden states of a layer are asked for, the graph is compiled again, which takes seconds.
+        """
         check_parts(self, parts)
         if self._most == 0:
-            return [self._scored(*one) for one in self._call(parts)]
+            return [self._scored(one) for one in self._call(parts)]
         calls = in_calls(parts, self._most)
         self._several = len(calls) > 1
         found: list[list[Scored]] = [[] for _ in parts]
         for call in calls:
             scored = self._call([part for _, part in call])
-            for (place, _), (plain, logits) in zip(call, scored, strict=True):
-                found[place].append(self._scored(plain, np.array(logits) if self._several else logits))
+            for (place, _), one in zip(call, scored, strict=True):
+                if self._several:
+                    one.logits = np.array(one.logits)
+                found[place].append(self._scored(one))
         return [_joined(pieces) for pieces in found]
 
-    def _call(self, parts: Sequence[Part]) -> list[tuple[NDArray[np.bool_], Logits]]:
+    def _call(self, parts: Sequence[Part]) -> list[Found]:
         """One call of the graph."""
         count = sum(map(new_rows, parts))
         size = self._rows_for(count)
@@ -163,10 +170,9 @@ class OpenVINOEngine:
         self._rows, self._prices = size, []
         return found
 
-    def _scored(self, plain: NDArray[np.bool_], logits: Logits) -> Scored:
-        if self._margin is None or plain.all():
-            return Scored(logits)
-        return Scored(logits, Doubt(plain, self._margin))
+    def _scored(self, found: Found) -> Scored:
+        doubt = None if self._margin is None or found.plain.all() else Doubt(found.plain, self._margin)
+        return Scored(found.logits, doubt, found.hidden)
 
     def _rows_for(self, count: int) -> int:
         """How many rows a forward has that needs `count`."""
@@ -261,12 +267,11 @@ def _cache(file: Path, options: dict[str, Any], windows: Sequence[int | None], l
     least  rows that a call has, see `Pool`: one where what is said is only audited and float32 is computed in, in which
            a row by itself is nearly the same
     """
-    core = openvino.Core()
     try:
-        graph = core.read_model(file)
         if any(windows):
-            return Variables(core.compile_model(graph, "CPU", options), windows)
-        return Pool(core.compile_model(paged(graph), "CPU", options), least)
+            core = openvino.Core()
+            return Variables(core.compile_model(core.read_model(file), "CPU", options), windows)
+        return Pool(Compiled(file, options), least)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise UnsupportedModelError(f"OpenVINO cannot compile {file} ({reason}).") from error
@@ -283,7 +288,8 @@ def _joined(pieces: Sequence[Scored]) -> Scored:
     if len(pieces) == 1:
         return pieces[0]
     logits, doubt = np.concatenate([piece.logits for piece in pieces]), pieces[-1].doubt
-    if doubt is None:
-        return Scored(logits)
-    sure = np.ones(len(logits) - len(doubt.plain), dtype=np.bool_)
-    return Scored(logits, Doubt(np.concatenate([sure, doubt.plain]), doubt.margin))
+    hidden = {layer: np.concatenate([piece.hidden[layer] for piece in pieces]) for layer in pieces[-1].hidden}
+    if doubt is not None:
+        sure = np.ones(len(logits) - len(doubt.plain), dtype=np.bool_)
+        doubt = Doubt(np.concatenate([sure, doubt.plain]), doubt.margin)
+    return Scored(logits, doubt, hidden)

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from hierdraft.engines.openvino.blocks import Blocks
 from hierdraft.engines.openvino.branches import Branch, Grown, branches_of
+from hierdraft.engines.openvino.compiled import Compiled, in_order
 from hierdraft.engines.openvino.pagedgraph import LEAST, inputs
 from hierdraft.engines.openvino.pagedsequence import PagedSequence
-from hierdraft.engines.openvino.rows import Logits, Rows, rows_of
+from hierdraft.engines.openvino.rows import Found, Logits, Rows, rows_of
 from hierdraft.engines.openvino.runtime import openvino
 from hierdraft.engines.sequences import known_rows
 from hierdraft.tree import Int32
@@ -44,14 +45,13 @@ class Pool:
     plain = False
     """Whether only rows are kept that are plain decoding's to the last bit; the others are scored again."""
 
-    def __init__(self, compiled: Any, least: int = LEAST) -> None:
-        """An empty pool for a compiled graph that `paged` made.
+    def __init__(self, compiled: Compiled, least: int = LEAST) -> None:
+        """An empty pool for a graph.
 
         least  rows that a call has, and a sequence in its attention, where a single row comes twice: see `LEAST`
         """
-        self.least = least
-        self._request = compiled.create_infer_request()
-        self.threads = int(compiled.get_property("INFERENCE_NUM_THREADS"))
+        self.least, self._compiled = least, compiled
+        self.threads, self.layers = compiled.threads, compiled.layers
         self._kinds: dict[tuple[Any, ...], list[str]] = {}  # inputs of one shape and type share a buffer
         self._memory: dict[tuple[Any, ...], NDArray[Any]] = {}
         self._buffers: dict[tuple[Any, ...], NDArray[Any]] = {}  # of it, what is in use
@@ -100,7 +100,7 @@ class Pool:
             self._buffers[kind] = self._memory[kind][:, :blocks]
             for name, part in zip(names, self._buffers[kind], strict=True):
                 of = getattr(openvino.Type, kind[-1])
-                self._request.set_tensor(name, openvino.Tensor(part, openvino.Shape(part.shape), of))
+                self._compiled.request.set_tensor(name, openvino.Tensor(part, openvino.Shape(part.shape), of))
         self.blocks.add(blocks - self.blocks.count)
 
     def _set_aside(self, blocks: int) -> None:
@@ -153,16 +153,25 @@ class Pool:
             bound[...] = array
             return
         self._bound[name] = array
-        self._request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
+        self._compiled.request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
 
-    def score(self, parts: Sequence[Part], size: int) -> list[tuple[NDArray[np.bool_], Logits]]:
-        """For each part float32[R, V], the logits of the rows that are wanted, and bool[R]: which of these rows lie
-        where they would without the rest of the tree. The logits hold until the next call.
+    def _show(self, layers: set[int]) -> None:
+        made = self._compiled.made
+        try:
+            self._compiled.show(layers)
+        finally:
+            if self._compiled.made != made:
+                self._bound.clear()
+                self._grow(self.blocks.count)
 
-        The tokens of the parts are committed.
+    def score(self, parts: Sequence[Part], size: int) -> list[Found]:
+        """What the graph says of each part, whose tokens are committed.
 
         size  rows that the call has, at least as many as the parts have
+
+        Raises UnsupportedModelError where hidden states are asked for that cannot be shown.
         """
+        self._show({layer for part in parts for layer in part.hidden})
         branches: list[list[Branch]] = []
         try:
             branches.extend(map(self._branches, parts))
@@ -171,22 +180,22 @@ class Pool:
             for branch in (one for several in branches for one in several):
                 self.blocks.release(branch.table)
 
-    def _score(
-        self, parts: Sequence[Part], branches: Sequence[Sequence[Branch]], size: int
-    ) -> list[tuple[NDArray[np.bool_], Logits]]:
+    def _score(self, parts: Sequence[Part], branches: Sequence[Sequence[Branch]], size: int) -> list[Found]:
         given = [self._rows(part, several) for part, several in zip(parts, branches, strict=True)]
         every = [rows for some in given for rows in some]
         self._reserve(every)
         for name, array in inputs(every, size, self._size, self.least).items():
             self._bind(name, array)
-        self._request.infer(share_inputs=True, share_outputs=True)
-        logits: Logits = self._request.get_output_tensor(0).data
-        found, start = [], 0
+        self._compiled.request.infer(share_inputs=True, share_outputs=True)
+        logits = self._compiled.logits()
+        found, start, begin = list[Found](), 0, 0
         for part, several, some in zip(parts, branches, given, strict=True):
             end = start + sum(len(rows.wanted) for rows in some)
             hold = self._hold_branches if several else self._hold
             found.append(hold(part, several, some, logits[start:end]))
             start = end
+            order, begin = in_order(several, some, begin)
+            found[-1].hidden = {layer: self._compiled.states(layer)[order] for layer in part.hidden}
         return found
 
     def _rows(self, part: Part, branches: Sequence[Branch]) -> list[Rows]:
@@ -196,7 +205,7 @@ class Pool:
 
     def _hold(
         self, part: Part, branches: Sequence[Branch], given: Sequence[Rows], logits: Logits  # noqa: ARG002
-    ) -> tuple[NDArray[np.bool_], Logits]:  # fmt: skip
+    ) -> Found:  # fmt: skip
         """The tokens of a part are committed."""
         sequence: Any = part.sequence
         rows = given[0]
@@ -205,7 +214,7 @@ class Pool:
         sequence.hold(part.tree, Grown.of(rows))
         if rows.text > 1:
             self._remember(sequence)
-        return rows.plain, logits
+        return Found(rows.plain, logits)
 
     def _branches(self, part: Part) -> list[Branch]:
         """What a part without tokens goes on with, each branch in blocks of its own after those of the text."""
@@ -226,9 +235,7 @@ class Pool:
             self._copy(sequence.table, branch.table, length + offsets, length + np.arange(len(offsets)))
         return found
 
-    def _hold_branches(
-        self, part: Part, branches: Sequence[Branch], given: Sequence[Rows], logits: Logits
-    ) -> tuple[NDArray[np.bool_], Logits]:
+    def _hold_branches(self, part: Part, branches: Sequence[Branch], given: Sequence[Rows], logits: Logits) -> Found:
         """The new nodes of a part lie after those that it goes on from."""
         sequence: Any = part.sequence
         known = known_rows(part)
@@ -241,7 +248,7 @@ class Pool:
         if nodes != sorted(nodes):
             logits = logits[np.argsort(nodes)]
         sequence.hold(part.tree, grown)
-        return grown.sure[known:], logits
+        return Found(grown.sure[known:], logits)
 
     def _copy(
         self, table: Sequence[int], to_table: Sequence[int], rows: NDArray[np.int64],

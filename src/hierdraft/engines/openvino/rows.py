@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,20 @@ class Rows:
     text: int
     places: NDArray[np.int64]
     plain: NDArray[np.bool_]
+
+
+@dataclass(slots=True)
+class Found:
+    """What a call of the graph says of one part.
+
+    plain   bool[R]: which of the wanted rows lie where they would without the rest of the tree
+    logits  float32[R, V]: of the wanted rows; they hold until the next call
+    hidden  of each layer that was asked for, float32[m + n, dim]: of every token, then of every new node
+    """
+
+    plain: NDArray[np.bool_]
+    logits: Logits
+    hidden: Mapping[int, NDArray[np.float32]] = field(default_factory=dict)
 
 
 def rows_of(part: Part, useless: int = 0) -> Rows:

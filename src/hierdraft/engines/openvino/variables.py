@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hierdraft.engines.openvino.files import BEAM, IDS, MASK, POSITIONS, ROWS, SLIDING_MASK
-from hierdraft.engines.openvino.rows import Logits, Rows, rows_of
+from hierdraft.engines.openvino.rows import Found, Logits, Rows, rows_of
 from hierdraft.engines.openvino.rowtable import RowTable
 from hierdraft.engines.openvino.runtime import openvino
 from hierdraft.engines.sequences import OneSequence
@@ -92,6 +92,7 @@ class Variables:
     """The graph, and the variables of texts that are over; the methods are those of `Pool`."""
 
     least = 1
+    layers = 0
 
     def __init__(self, compiled: Any, windows: Sequence[int | None]) -> None:
         """Without sequences, for a compiled graph that `convert` made.
@@ -124,8 +125,8 @@ class Variables:
         given |= {SLIDING_MASK: sliding, MASK: full if SLIDING_MASK in self._names else sliding}
         return [given[name] for name in self._names]
 
-    def score(self, parts: Sequence[Part], size: int) -> list[tuple[NDArray[np.bool_], Logits]]:
+    def score(self, parts: Sequence[Part], size: int) -> list[Found]:
         """See `Pool`."""
         spare = size - sum(len(part.tokens) + len(part.tree) for part in parts)
         given = [rows_of(part, spare if part is parts[-1] else 0) for part in parts]
-        return [(rows.plain, rows.sequence.score(rows)) for rows in given]
+        return [Found(rows.plain, rows.sequence.score(rows)) for rows in given]
