@@ -49,6 +49,9 @@ def drafter(
     ] = None,
     rows: Annotated[int, typer.Option(min=0, help="Output rows: the most frequent ids of the data; 0: all.")] = 16384,
     distill: Annotated[float, typer.Option(help="Share of the loss on the target's likeliest ids, if kept.")] = 0.5,
+    logprobs: Annotated[
+        int, typer.Option(min=0, max=64, help="Ask the target for so many likeliest ids where the data has none.")
+    ] = 0,
     window: Annotated[int, typer.Option(min=16, max=8192, help="Most tokens that are trained together.")] = 512,
     batch: Annotated[int, typer.Option(min=1, help="Windows per step.")] = 4,
     learning_rate: Annotated[float, typer.Option(help="At its highest.")] = 1e-3,
@@ -76,7 +79,7 @@ def drafter(
     from hierdraft.training.train import Ears, Job, train_drafter
 
     settings = load_settings(threads=threads)
-    training = Training(layers, init, rows, distill, window, batch, learning_rate, held_out, seed, weights)
+    training = Training(layers, init, rows, distill, window, batch, learning_rate, held_out, seed, weights, logprobs)
     limits = Limits(epochs, minutes, steps) if (epochs, minutes, steps) != (None, None, None) else Limits(epochs=3.0)
     job = Job(
         model, _data(model, [*(data or []), *(more or [])]), out, training, limits, _command(), licence,

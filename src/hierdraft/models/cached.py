@@ -16,7 +16,8 @@ class CacheRow(TypedDict):
     """One thing in the cache, ready for JSON.
 
     kind     `model`, `graph` (converted for OpenVINO), `gguf` (what a GGUF file was converted to), `adapter` (merged),
-             `drafter` (put together with its target), `costs`, `kernels`, `indexes`, `download`, `leftover`
+             `drafter` (put together with its target), `likeliest` (of targets, for trainings), `costs`, `kernels`,
+             `indexes`, `download`, `leftover`
     what     the model it is for, or what it is
     unused   nothing that is installed now would use it again
     """
@@ -101,7 +102,12 @@ def _others(cache_dir: Path) -> Iterator[CacheRow]:
             half = path.name.startswith(".")
             what, used = ("half a composition", False) if half else drafters.made_of(path)
             yield _row("leftover" if half else "drafter", what, path, unused=not used)
-    kept = {"costs": "what a step takes", "kernels": "compiled drafting code", INDEXES: "indexes of packs"}
+    kept = {
+        "likeliest": "what targets find likely in training data",
+        "costs": "what a step takes",
+        "kernels": "compiled drafting code",
+        INDEXES: "indexes of packs",
+    }
     for kind, what in kept.items():
         if (cache_dir / kind).is_dir():
             yield _row(kind, what, cache_dir / kind, unused=False)

@@ -1,4 +1,4 @@
 """Training: small drafters for a target, from what the target says."""
 
-TRAINING, MEASURING = "training", "measuring"
-"""Stages of a training that are told; during the first, a request to stop is answered with a checkpoint."""
+ASKING, TRAINING, MEASURING = "asking the target", "training", "measuring"
+"""Stages of a training that are told; during `TRAINING`, a request to stop is answered with a checkpoint."""

@@ -28,6 +28,8 @@ class Training:
     held_out       share of the documents that it is measured on and not trained on
     seed           of the first weights, the split and the order
     weights        of the stored layers: one of FORMS
+    logprobs       of the target's likeliest ids at every token of the answers, which it is asked for where the data has
+                   them not; 0: it is not asked
     """
 
     layers: int = 2
@@ -40,6 +42,7 @@ class Training:
     held_out: float = 0.03
     seed: int = 0
     weights: str = "float16"
+    logprobs: int = 0
 
     def check(self) -> None:
         """Raises UsageError for what cannot be."""
@@ -51,6 +54,8 @@ class Training:
             raise UsageError(f"--held-out must be between 0 and 1, not {self.held_out}.")
         if not 0.0 < self.learning_rate < 1.0:
             raise UsageError(f"--learning-rate must be between 0 and 1, not {self.learning_rate}.")
+        if self.logprobs and not self.distill:
+            raise UsageError("--logprobs are of no use with --distill 0.")
         if not 0 <= self.seed < 1 << 64:
             raise UsageError(f"--seed must be from 0 to 2^64 - 1, not {self.seed}.")
         self.copied(1 << 30)

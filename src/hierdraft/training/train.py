@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from hierdraft import __version__
 from hierdraft.errors import TrainingError, UsageError
 from hierdraft.models.files import disk_errors
-from hierdraft.training import MEASURING, TRAINING
+from hierdraft.training import ASKING, MEASURING, TRAINING
 from hierdraft.training.settings import Limits, Training, identity
 
 Report = Callable[[int, int], None]
@@ -112,12 +112,25 @@ class _Run:
         self.target = read_target(job.model, path)
         vocab = len(self.target.embedding)
         documents, self.sources = read_documents(job.data, tokenizer, vocab)
-        training = job.training
+        training, digest = job.training, digest_of(documents)
+        if training.logprobs:
+            documents = self._asked(documents, digest, cache_dir)
         self.learned, self.held_out = split(documents, training.held_out, training.seed)
         ends = GenerationDefaults.read(path, eos_only=True).eos_ids(tokenizer, vocab)
         special = [*tokenizer.all_special_ids, *getattr(tokenizer, "added_tokens_decoder", ()), *ends]
         self.kept = worth_a_row(self.learned, special, training.rows, vocab)
-        self.identity = identity(training, digest_of(documents), self.target.shared.sha256)
+        self.identity = identity(training, digest, self.target.shared.sha256)
+
+    def _asked(self, documents: list[Any], digest: str, cache_dir: Path) -> list[Any]:
+        """The documents with what the target finds likely in them."""
+        from hierdraft.models.load import load_engine
+        from hierdraft.training.likeliest import FOLDER, with_likeliest
+
+        job, k = self.job, self.job.training.logprobs
+        of = hashlib.sha256(f"{digest} {self.target.shared.sha256} {k}".encode()).hexdigest()[:24]
+        engine, _ = load_engine(job.model, dtype="float32", threads=job.threads)
+        with disk_errors(cache_dir):
+            return with_likeliest(engine, documents, k, cache_dir / FOLDER / of, self.ears.stages(ASKING))
 
     def run(self) -> dict[str, Any] | None:
         """Train, measure and write."""
