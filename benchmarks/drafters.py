@@ -34,6 +34,7 @@ from hierdraft.models.drafters import composed, shipped
 from hierdraft.models.load import open_beside
 from hierdraft.models.named import resolve
 from hierdraft.protocols import Engine, Part
+from hierdraft.registry import make_method
 from hierdraft.settings import load_settings
 from hierdraft.training.agreement import TOPS, measure
 from hierdraft.training.documents import Document
@@ -64,8 +65,16 @@ class Bench:
         self.kept.parent.mkdir(parents=True, exist_ok=True)
         lines = self.kept.read_text(encoding="utf-8").splitlines() if self.kept.exists() else []
         self.answers = {tuple(row["key"]): row for row in map(json.loads, lines)}
+        self._methods: dict[tuple[str, int | str, float], Any] = {}
 
-    def method(self, name: str) -> str:
+    def method(self, name: str, nodes: int | str, temperature: float) -> Any:
+        """A method of the tables, for each of its rows another: they learn, and all have the same questions."""
+        key = name, nodes, temperature
+        if key not in self._methods:
+            self._methods[key] = make_method(self._spelled(name))
+        return self._methods[key]
+
+    def _spelled(self, name: str) -> str:
         """What is written for a method of the tables."""
         return {
             "hierarchy+draft": f"hierarchy:draft={self.args.draft}",
@@ -82,7 +91,7 @@ class Bench:
         if key not in self.answers:
             sampled = {"temperature": temperature, "seed": number} if temperature else {}
             run = self.model.generate(
-                self.prompt(question), method=self.method(name), budget=nodes,
+                self.prompt(question), method=self.method(name, nodes, temperature), budget=nodes,
                 max_new_tokens=self.args.tokens, **sampled,
             )  # fmt: skip
             row = {
@@ -221,7 +230,7 @@ def speed(bench: Bench) -> list[dict[str, Any]]:
     found = []
     for temperature in TEMPERATURES:
         for name in names:
-            bench.model.warm_up(bench.method(name))
+            bench.model.warm_up(bench.method(name, "auto", temperature))
         rows = []
         for number in range(len(bench.questions)):
             turn = names[number % len(names) :] + names[: number % len(names)]
