@@ -17,10 +17,13 @@ def _where(parts: dict[str, Any]) -> str:
     commits = sorted({part["machine"]["commit"][:8] for part in parts.values()})
     some = next(iter(parts.values()))
     s = some["settings"]
-    threads = sorted({str(part["settings"]["threads"]) for part in parts.values()})
+    about = "; ".join(
+        f"{name}: {part['settings']['tokens']} tokens, {part['settings']['threads']} threads"
+        for name, part in parts.items()
+    )
     return (
-        f"{some['machine']['cpu']}, {s['engine']}, float32, {' and '.join(threads)} threads, answers of at most "
-        f"{s['tokens']} tokens to {s['limit']} questions of each task, first turns, commit {', '.join(commits)}."
+        f"{some['machine']['cpu']}, {s['engine']}, float32, {s['limit']} questions of each task, first turns; most tokens "
+        f"of an answer, and threads ({about}); commit {', '.join(commits)}."
     )
 
 
