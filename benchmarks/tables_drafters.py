@@ -22,8 +22,8 @@ def _where(parts: dict[str, Any]) -> str:
         for name, part in parts.items()
     )
     return (
-        f"{some['machine']['cpu']}, {s['engine']}, float32, {s['limit']} questions of each task, first turns; most tokens "
-        f"of an answer, and threads ({about}); commit {', '.join(commits)}."
+        f"{some['machine']['cpu']}, {s['engine']}, float32, {s['limit']} questions of each task, first turns; most "
+        f"tokens of an answer, and threads ({about}); commit {', '.join(commits)}."
     )
 
 
