@@ -26,7 +26,12 @@ _EDGES = (0.15, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
 
 _HOPE, _RATE = 0.15, 0.05
 _SOON, _RARELY = 16, 512
-_FEW = 8
+_EXPLORED = 0.01
+"""Share of the target's time that is spent on asking where it does not seem to pay."""
+
+_FEW, _MANY = 8, 64
+_ASKS, _FADE = 32.0, 0.98
+"""How often a text that was read is asked about, as long as that is not known; and how soon it is known better."""
 
 
 class Best(NamedTuple):
@@ -61,7 +66,8 @@ class OpinionWorth:
 
     def __init__(self) -> None:
         """Nothing was asked yet."""
-        self._gain = np.full(len(_EDGES) + 1, _HOPE)
+        self._gain, self._learned = np.full(len(_EDGES) + 1, _HOPE), np.ones(len(_EDGES) + 1)
+        self._since = 0.0
         self._left, self._patience = [_SOON] * (len(_EDGES) + 1), [_SOON] * (len(_EDGES) + 1)
 
     def pays(self, tokens: float, seconds: float, price: float) -> bool:
@@ -75,8 +81,10 @@ class OpinionWorth:
         if seconds <= 0.0 or self._gain[kind] * seconds > price:
             return True
         self._left[kind] -= 1
-        if self._left[kind] > 0:
+        self._since += seconds
+        if self._left[kind] > 0 or _EXPLORED * self._since < price:
             return False
+        self._since = 0.0
         self._patience[kind] = min(_RARELY, 2 * self._patience[kind])
         self._left[kind] = self._patience[kind]
         return True
@@ -86,7 +94,8 @@ class OpinionWorth:
         if before <= 0.0:
             return
         kind = bisect_right(_EDGES, tokens - 1.0)
-        self._gain[kind] += _RATE * (after / before - 1.0 - self._gain[kind])
+        self._learned[kind] += 1.0
+        self._gain[kind] += max(_RATE, 1.0 / self._learned[kind]) * (after / before - 1.0 - self._gain[kind])
         if self._gain[kind] > _HOPE:
             self._patience[kind] = _SOON
 
@@ -159,6 +168,7 @@ class SecondOpinion:
         self.rounds = rounds if engine.offers.extends else 1
         self._worth = [OpinionWorth() for _ in range(self.rounds)]
         self._slower = 1.0
+        self._asked, self._texts, self._per_token = _ASKS, 1.0, 0.0
 
     def open(self, namespace: str) -> Tail:
         """A text that is going to be asked about."""
@@ -171,11 +181,20 @@ class SecondOpinion:
             hearing.coming = self._coming(hearing, len(hearing.tree) if best is None else best.nodes)
         rows = sum(hearing.rows for hearing in hearings)
         price = self._slower * self._engine.cost(rows, rows) / max(1, len(hearings))
+        prices = [price + (self._reading(hearing) if number == 0 else 0.0) for hearing in hearings]
         return [
             place for place, (hearing, best) in enumerate(zip(hearings, bests, strict=True))
             if hearing.rows > 0
-            and (self._always or best is None or self._worth[number].pays(best.tokens, best.seconds, price))
+            and (self._always or best is None or self._worth[number].pays(best.tokens, best.seconds, prices[place]))
         ]  # fmt: skip
+
+    def _reading(self, hearing: Hearing) -> float:
+        """Seconds that reading what was not read of a text costs each of the times that it will be asked about."""
+        unread = hearing.tail.unread(hearing.text)
+        if unread <= _FEW:
+            return 0.0
+        each = self._per_token or self._engine.cost(_MANY, _MANY) / _MANY
+        return unread * each * self._texts / self._asked
 
     def _coming(self, hearing: Hearing, nodes: int) -> DraftTree:
         """What the model can read of a tree, after what it has read: nodes with room below them for what may pay."""
@@ -211,9 +230,12 @@ class SecondOpinion:
             self._engine.record(rows, seconds, rows)
             if expected > 0.0:
                 self._slower += _RATE * (seconds / expected - self._slower)
+        else:
+            self._per_token = seconds / rows
         for hearing, short in zip(hearings, few, strict=True):
             if hearing.scored is None:
                 hearing.tail.reading = 0.0 if short else seconds / few.count(False)
+                self._asked, self._texts = _FADE * self._asked + 1.0, _FADE * self._texts + (not short)
             hearing.scored = hearing.coming
         return found
 

@@ -45,6 +45,12 @@ class Tail:
         self._tree = tree
         return Part(sequence, np.array(tokens[sequence.length :]), tree)
 
+    def unread(self, tokens: Int32) -> int:
+        """How many tokens of a text, but for the last, have not been read as text or as a part of the last tree."""
+        if self._sequence is None:
+            return len(tokens) - 1
+        return max(0, len(tokens) - 1 - self._sequence.length - len(self._tree))
+
     def further(self, tree: DraftTree) -> Part:
         """What is to be scored of a tree that goes on from the one before, whose nodes are its first."""
         if self._sequence is None:
