@@ -15,9 +15,23 @@ def pytest_configure() -> None:
     The hub's client reads its variable when imported; a property's first example may compile a kernel.
     """
     os.environ["HF_HUB_OFFLINE"] = "1"
+    _keep_to_a_core()
     # A compiled kernel's first call, or a busy machine, is no reason to fail: what is tested is results.
     settings.register_profile("hierdraft", deadline=None)
     settings.load_profile("hierdraft")
+
+
+def _keep_to_a_core() -> None:
+    """Processes that test side by side have a core each, where there are enough: OpenVINO binds the threads of every
+    process to the first cores that it finds, and two of them to the same ones.
+    """
+    worker, count = os.environ.get("PYTEST_XDIST_WORKER", ""), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if worker and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        if 1 < count <= len(cores):
+            each = len(cores) // count
+            number = int(worker.removeprefix("gw"))
+            os.sched_setaffinity(0, cores[number * each : (number + 1) * each])
 
 
 @pytest.fixture(scope="session")

@@ -80,7 +80,7 @@ def test_to_read_a_text_is_a_part_of_the_price() -> None:
     engine = ToyEngine(3, 32, memory=5)
     engine.cost = lambda rows, plain=1: 1e-3 * rows  # type: ignore[method-assign]
     second = SecondOpinion(Opened(engine, "", lambda: None), 32)
-    budget = Budget(8, 16, lambda rows: 0.1 + 1e-4 * rows)
+    budget = Budget(8, 16, cost=lambda rows: 0.1 + 1e-4 * rows)
     tree = DraftTree.build([4, 5], [-1, 0], prob=[0.5, 0.3])
 
     def asked(tail: Tail, length: int) -> bool:
