@@ -254,6 +254,7 @@ def _options(dtype: str, threads: int | None) -> dict[str, Any]:
     half = dtype == "bfloat16" or (dtype in ("int8", "int4") and has_bfloat16)
     return {
         "PERFORMANCE_HINT": "LATENCY",
+        "ENABLE_CPU_PINNING": False,  # else the threads of every process are bound to the same first cores
         "INFERENCE_PRECISION_HINT": "bf16" if half else "f32",
         "KV_CACHE_PRECISION": "bf16" if half else "f32",
         **({} if half else {"DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}),  # else rows would depend on how many there are
