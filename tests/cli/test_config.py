@@ -145,7 +145,7 @@ def completed(words: Sequence[str], cwd: Path) -> list[str]:
         ("generate --method h", ["hd", "hierarchy", "hierarchy+draft", "hvt"]),
         ("generate --engine ", ["auto", "hf", "openvino"]),
         ("generate --dtype b", ["bfloat16"]),
-        ("generate --model smol", ["smollm2-135m"]),
+        ("generate --model smol", ["smollm2-135m", "smollm2-tiny"]),
         ("generate --pack packs/", ["packs/deep/", "packs/one.safetensors"]),
         ("bench run --methods none,h", ["none,hd", "none,hierarchy", "none,hierarchy+draft", "none,hvt"]),
         ("models path gem", ["gemma3-270m"]),

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hierdraft.cli.stopping import behind
 from hierdraft.databases.disk import write_file
 from hierdraft.databases.namespace import Namespaces
 from hierdraft.databases.pack import join, write_pack
@@ -141,6 +142,27 @@ def test_a_signal_while_nobody_reads_what_is_said(reads: bool, tmp_path: Path) -
     time.sleep(0.2)
     process.send_signal(signal.SIGTERM)
     assert process.wait(LIMIT) == 143
+
+
+MAKES_A_CLASS = """
+import os, signal, time
+from hierdraft.cli import app
+
+class Told:
+    def __set_name__(self, owner, name):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
+app._run = lambda: len(type("Made", (), {"told": Told()}).__name__)
+app.main()
+"""
+
+
+def test_a_signal_while_a_class_is_made_is_a_signal() -> None:
+    """Python makes another error of what `__set_name__` raises."""
+    run = subprocess.run([sys.executable, "-c", MAKES_A_CLASS], capture_output=True, text=True, timeout=60, check=False)
+    assert (run.returncode, run.stderr) == (143, "hierdraft: stopped.\n")
+    assert behind(ValueError("nothing of the kind")) is None
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 
 from hierdraft.cli.output import guard_output, shorten_warnings
-from hierdraft.cli.stopping import Stopped, stoppable
+from hierdraft.cli.stopping import behind, stoppable
 from hierdraft.errors import HierdraftError
 
 
@@ -23,7 +23,10 @@ def main() -> None:
             shorten_warnings()
             code = told(_run)
             code = code or told(_flush)
-    except Stopped as stopped:
+    except BaseException as error:  # a signal may come wrapped in whatever was interrupted by it
+        stopped = behind(error)
+        if stopped is None:
+            raise
         if not stopped.quiet:
             sys.stderr.write("hierdraft: stopped.\n")
         sys.stderr.flush()

@@ -35,6 +35,17 @@ class Stopped(BaseException):
         self.quiet = number == _PIPE
 
 
+def behind(error: BaseException | None) -> Stopped | None:
+    """The signal that an error comes of: Python itself wraps what is raised while it makes a class."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, Stopped):
+            return error
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return None
+
+
 @contextmanager
 def stoppable() -> Iterator[None]:
     """Within the block the first signal raises `Stopped`; those that are ignored (nohup, background jobs) stay so.
