@@ -22,8 +22,8 @@ def pytest_configure() -> None:
 
 
 def _keep_to_a_core() -> None:
-    """Processes that test side by side have a core each, where there are enough: OpenVINO binds the threads of every
-    process to the first cores that it finds, and two of them to the same ones.
+    """Processes that test side by side have a core each, where there are enough: libraries begin as many threads as
+    there are cores, in every process.
     """
     worker, count = os.environ.get("PYTEST_XDIST_WORKER", ""), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     if worker and hasattr(os, "sched_setaffinity"):

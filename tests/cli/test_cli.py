@@ -184,6 +184,7 @@ def test_data_that_is_not_there_is_said_before_the_target_is_read(
     monkeypatch.setattr("hierdraft.training.train._folder", lambda *_: pytest.fail("the target was read"))
     done = hierdraft("train", "drafter", "--model", "smollm2-135m", "--data", named, "--out", "out", cwd=tmp_path)
     one_sentence(done, 11 if named.endswith("tensors") else 13, named)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

@@ -543,6 +543,7 @@ def test_bad_input_is_one_sentence_each(
     refused(["--model", str(openvino), *given[2:]], UsageError, "is an OpenVINO folder")
     monkeypatch.setitem(sys.modules, "torch", None)
     refused(given, HierdraftError, "needs torch and transformers")
+    assert not (tmp_path / "out").exists(), "nothing is made for what is refused"
 
 
 def test_a_folder_of_something_else_is_left_alone(

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
@@ -16,6 +15,7 @@ from safetensors.numpy import load_file, save
 
 from hierdraft.corpus.kept import Float16
 from hierdraft.databases.disk import SharedDisk, write_file
+from hierdraft.drafting.models.laws import likeliest
 from hierdraft.errors import TrainingError
 from hierdraft.protocols import Engine, Part
 from hierdraft.training.documents import Document
@@ -99,20 +99,11 @@ def _scored(engine: Engine, documents: Sequence[Document], k: int) -> list[Top]:
             Part(sequence, one.ids[:-1].copy(), DraftTree.empty(), len(one.ids) - one.start)
             for sequence, one in zip(sequences, documents, strict=True)
         ]
-        return [_top(engine, scored.logits, k) for scored in engine.forward(parts)]
+        found = [likeliest(engine, scored.logits, k) for scored in engine.forward(parts)]
+        return [(ids, logprobs.astype(np.float16)) for ids, logprobs in found]
     finally:
         for sequence in sequences:
             sequence.close()
-
-
-def _top(engine: Engine, logits: Any, k: int) -> Top:
-    ids = engine.top_ids(logits, k)
-    logprobs = np.empty(ids.shape, dtype=np.float16)
-    for row, best in enumerate(ids):
-        values = np.asarray(engine.values(logits, row), dtype=np.float32)
-        highest = values[best[0]]
-        logprobs[row] = values[best] - highest - np.log(np.exp(values - highest).sum())
-    return ids, logprobs
 
 
 def _write(folder: Path, number: int, found: Mapping[int, Top]) -> None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from hierdraft.drafting.hierarchy.cells import opinion_buckets
 from hierdraft.drafting.hierarchy.opinions import CHOICES
+from hierdraft.drafting.models.laws import likeliest
 from hierdraft.drafting.models.tail import Tail
 from hierdraft.protocols import Budget, Opened
 from hierdraft.scoring import Array
@@ -240,12 +241,7 @@ class SecondOpinion:
         return found
 
     def _opinions(self, logits: Array) -> tuple[Int32, NDArray[np.uint8]]:
-        ids = self._engine.top_ids(logits, CHOICES)
-        logprobs = np.empty(ids.shape, dtype=np.float32)
-        for row, best in enumerate(ids):
-            values = self._engine.values(logits, row)
-            highest = values[best[0]]
-            logprobs[row] = values[best] - highest - np.log(np.exp(values - highest).sum())
+        ids, logprobs = likeliest(self._engine, logits, CHOICES)
         if self._ids is not None:
             ids = self._ids[ids]
         return np.where(ids < self._vocab_size, ids, np.int32(-1)), opinion_buckets(logprobs)

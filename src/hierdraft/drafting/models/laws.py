@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from hierdraft.protocols import RequestSampling, Scores
+from hierdraft.protocols import Engine, RequestSampling, Scores
+from hierdraft.scoring import Array
 from hierdraft.tree import DraftLaw, Int32
 
 Probabilities = NDArray[np.float64]
@@ -92,6 +93,17 @@ def draw(law: DraftLaw, count: int, chance: np.random.Generator) -> list[int]:
         places = possible[np.argsort(clocks, kind="stable")[:count]]
     tokens: list[int] = law.ids[places].tolist()
     return tokens
+
+
+def likeliest(engine: Engine, logits: Array, k: int) -> tuple[Int32, NDArray[np.float32]]:
+    """For each of R rows of an engine's logits the k highest ids, best first, and their natural log probabilities."""
+    ids = engine.top_ids(logits, k)
+    logprobs = np.empty(ids.shape, dtype=np.float32)
+    for row, best in enumerate(ids):
+        values = np.asarray(engine.values(logits, row), dtype=np.float32)
+        highest = values[best[0]]
+        logprobs[row] = values[best] - highest - np.log(np.exp(values - highest).sum())
+    return ids, logprobs
 
 
 def _highest(scores: Scores, most: int) -> Int32:
