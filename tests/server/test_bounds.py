@@ -19,6 +19,7 @@ import pytest
 from hierdraft.engines.toy import ToyEngine
 from hierdraft.errors import UsageError
 from hierdraft.language_model import LanguageModel
+from hierdraft.server.app import make_app
 from hierdraft.server.failures import ApiError
 from hierdraft.server.keys import Keys, Tenant
 from hierdraft.server.service import Limits, Service
@@ -313,6 +314,46 @@ def test_the_queue_has_a_bound() -> None:
             assert told.json()["error"]["code"] == "queue_full"
         waiting.join(30)
         assert until(lambda: service.running == {})
+
+
+@pytest.mark.parametrize(
+    ("path", "given"),
+    [("chat/completions", {"n": 2}), ("completions", {"messages": None, "prompt": "abc"}),
+     ("responses", {"messages": None, "input": "abc", "max_tokens": None, "max_output_tokens": 8}), ("messages", {}),
+     ("chat/completions", {"max_tokens": ENDLESS}), ("messages", {"max_tokens": ENDLESS})],
+)  # fmt: skip
+def test_who_has_the_last_event_may_ask_again(path: str, given: dict[str, Any]) -> None:
+    """A client's next request comes with the last event of its first one, before the connection has ended."""
+
+    async def asked(service: Service) -> tuple[bytes, list[dict[str, Any]]]:
+        content = json.dumps(body(stream=True, max_tokens=8) | given).encode()
+        scope = {
+            "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http",
+            "path": f"/v1/{path}", "raw_path": b"", "root_path": "", "query_string": b"", "server": ("127.0.0.1", 80),
+            "headers": [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")], "client": ("127.0.0.1", 1),
+        }  # fmt: skip
+        parts = [{"type": "http.request", "body": content, "more_body": False}]
+        sent, running = list[bytes](), list[dict[str, Any]]()
+
+        async def receive() -> dict[str, Any]:
+            if not parts:
+                await asyncio.sleep(60)
+            return parts.pop()
+
+        async def send(message: Any) -> None:
+            if message.get("body"):
+                sent.append(message["body"])
+                running.append(dict(service.running))
+
+        await make_app(service)(scope, receive, send)
+        return sent[-1], running
+
+    service = Service(slow_model(), "toy", Keys.none("default"), Limits(seconds=1.0))
+    last, running = asyncio.run(asked(service))
+    assert running[0]
+    assert running[-1] == {}
+    ends = (b"[DONE]", b"message_stop", b"response.", b"deadline_exceeded", b"timeout_error")
+    assert any(end in last for end in ends)
 
 
 def test_a_deadline_cuts() -> None:

@@ -118,7 +118,7 @@ def kernels(folder: Path, dtype: str) -> tuple[Counter[str], Counter[str]]:
     """How many kernels of the kinds that take time, and how many constants of every type."""
     engine = OpenVINOEngine(folder, dtype, threads=1)
     assert np.isfinite(forward(engine, engine.open(), [1, 2, 3])).all()
-    graph = engine._cache._request.get_compiled_model().get_runtime_model()
+    graph = engine._cache._compiled.request.get_compiled_model().get_runtime_model()
     told = [[str(op.get_rt_info()[name].value) for name in ("layerType", "primitiveType")] for op in graph.get_ops()]
     slow = Counter(layer for layer, _ in told if layer in SLOW)
     return slow, Counter(kind for layer, kind in told if layer == "Const")

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
-from sse_starlette import EventSourceResponse
-from sse_starlette.sse import SendTimeoutError
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
@@ -21,7 +18,8 @@ from hierdraft.server.anthropic import CountRequest, MessageSpeaker, MessagesReq
 from hierdraft.server.bounds import Bounds
 from hierdraft.server.chat import ChatRequest
 from hierdraft.server.completions import CompletionRequest, CompletionSpeaker
-from hierdraft.server.failures import ApiError, told
+from hierdraft.server.events import Events
+from hierdraft.server.failures import ApiError, note, told
 from hierdraft.server.openapi import described, document
 from hierdraft.server.page import add_page
 from hierdraft.server.responding import ResponseSpeaker
@@ -32,11 +30,7 @@ from hierdraft.server.wire import Asked
 
 Shape = Callable[[ApiError], dict[str, Any]]
 
-PING = 15
-"""Seconds between comments in a stream that has nothing else to say, so that proxies keep it open."""
-
 _GONE = 499
-_log = logging.getLogger("hierdraft.server")
 
 
 def make_app(service: Service, hosts: frozenset[str] | None = None) -> FastAPI:
@@ -151,8 +145,8 @@ async def _answered(
         running = await stack.enter_async_context(service.answering(asked, tenant))
         speaks = speaker(service, running)
         if asked.streamed:
-            sent = _sent(speaks, named=named)
-            return _Events(sent, stack.pop_all(), service.limits.unread)
+            request_ends = stack.pop_all()
+            return Events(speaks, request_ends, service.limits.unread, named=named)
         return JSONResponse(await unless_gone(speaks.whole(), lambda: _gone(request)))
     except (ClientGoneError, ClientDisconnect):
         return Response(status_code=_GONE)
@@ -171,42 +165,6 @@ async def _asked(service: Service, request: Request, form: type[BaseModel]) -> A
     except (ValueError, RecursionError) as error:
         raise ApiError(400, f"{str(error).rstrip('.')}.", code="invalid_value") from error
     return asked
-
-
-async def _sent(speaks: Any, *, named: bool) -> AsyncIterator[bytes]:
-    """The events of a speaker; what fails on the way is the last of them."""
-    try:
-        async for says in speaks.events():
-            yield _event(says, named=named)
-        if not named:
-            yield b"data: [DONE]\n\n"
-    except Exception as error:  # noqa: BLE001 - told to the client in the stream's own form
-        _note(error)
-        yield _event(speaks.failed(told(error)), named=named)
-
-
-def _event(says: dict[str, Any], *, named: bool) -> bytes:
-    """As it is sent: JSON in one line, after the event's name where it has one."""
-    name = f"event: {says['type']}\n" if named else ""
-    return f"{name}data: {json.dumps(says)}\n\n".encode()
-
-
-class _Events(EventSourceResponse):
-    """A stream of events; a client that does not read it is left alone. Whatever ends it, even before it began, ends
-    what makes it."""
-
-    def __init__(self, sent: AsyncIterator[bytes], stack: AsyncExitStack, unread: float) -> None:
-        """`unread`: seconds that a client may leave what was sent to it unread."""
-        super().__init__(sent, ping=PING, send_timeout=unread)
-        self._stack = stack
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        except* SendTimeoutError:
-            _log.info("a client did not read its answer")
-        finally:
-            await self._stack.aclose()
 
 
 async def _gone(request: Request) -> None:
@@ -281,10 +239,5 @@ def _shape_at(path: str) -> Shape:
 
 def _error(error: Exception, shape: Shape = _as_openai) -> JSONResponse:
     shown = told(error)
-    _note(error)
+    note(error)
     return JSONResponse(shape(shown), shown.status, headers=shown.headers)
-
-
-def _note(error: Exception) -> None:
-    if told(error).status >= 500 and not isinstance(error, ApiError):
-        _log.error("a request failed", exc_info=error)

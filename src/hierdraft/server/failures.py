@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -17,6 +18,7 @@ _ANTHROPIC = {
 
 
 _NAME = re.compile("[a-z][a-z0-9_]*")
+_log = logging.getLogger("hierdraft.server")
 
 
 class ApiError(Exception):
@@ -62,6 +64,12 @@ def told(error: Exception) -> ApiError:
     if isinstance(error, HierdraftError):
         return ApiError(500, str(error), "server_error")
     return ApiError(500, "The server failed to answer; its log says why.", "server_error")
+
+
+def note(error: Exception) -> None:
+    """Write an error that a client is told nothing of into the log."""
+    if told(error).status >= 500 and not isinstance(error, ApiError):
+        _log.error("a request failed", exc_info=error)
 
 
 def _invalid(error: ValidationError) -> ApiError:

@@ -63,6 +63,11 @@ class Running:
     why: ApiError | None = None
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
 
+    @property
+    def over(self) -> bool:
+        """Whether the model has ended all of its answers, read or not."""
+        return all(answer.result.finish is not None for answer in self.answers)
+
     def shown(self) -> dict[str, Any]:
         """What may be seen of it: no text."""
         results = [answer.result for answer in self.answers]
