@@ -64,6 +64,7 @@ bounds: $(READY) ## the tests of compiled code with every index checked (minutes
 	  tests/databases/test_hashchain.py tests/databases/test_suffixarray.py tests/databases/test_recycled.py
 
 proofs: $(READY) ## the long sweeps of what must not change the text; writes benchmarks/proofs.json (minutes)
+	@$(KERNELS)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/proofs.py
 
 lint: $(READY) ## style, format and the direction of imports

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
+import numpy as np
 from numpy.typing import NDArray
 
 from hierdraft.scoring import Array, Doubt, Engine, EngineSequence, Layered, Offers, Part, Scored
@@ -28,6 +29,7 @@ __all__ = [
     "Opened",
     "Part",
     "ProposesTogether",
+    "Reads",
     "Request",
     "RequestSampling",
     "Scored",
@@ -64,18 +66,33 @@ class Setup:
 
 
 @dataclass(frozen=True, slots=True)
+class Reads:
+    """What a head reads of its target.
+
+    layers  whose hidden states, as `Part.hidden` names them
+    fuse    those of T tokens, [T, dim] of each of the layers -> float32[T, F]: what goes in beside each token that
+            comes after one of these
+    """
+
+    layers: tuple[int, ...]
+    fuse: Callable[[Sequence[Array]], NDArray[np.float32]]
+
+
+@dataclass(frozen=True, slots=True)
 class Opened:
     """Another model's engine.
 
     tokenizer  fingerprint of its tokenizer, empty where that is not known
     close      to be called when it is not needed any more
     ids        int32[K], the ids that the columns of its logits are of, where it has no others; None: all, in order
+    reads      what it reads of its target, where it is a head; None: it is a model of its own
     """
 
     engine: Engine
     tokenizer: str = ""
     close: Callable[[], None] = lambda: None
     ids: Int32 | None = None
+    reads: Reads | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ class Offers:
     extends  score nodes below others that are not committed: a `Part` without tokens
     partial  run some of its layers by themselves: it is `Layered`
     nodes    how many drafts of one text it scores in a forward; None: any number
+    features  numbers that go in beside each token: see `Part`; 0: none, as in any model that is no head of another
     """
 
     trees: bool = True
@@ -36,6 +37,7 @@ class Offers:
     extends: bool = False
     partial: bool = False
     nodes: int | None = None
+    features: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,8 @@ class Part:
     rows      how many of the last `tokens` have logits, 0 to m; at least 1 where there are tokens and a tree
     hidden    layers whose hidden states are wanted at every row: 0 for what goes into the first, k for what comes out
               of number k (the last one's before the model's final norm)
+    features  float32[m + n, F]: what goes in beside each of `tokens` and beside each new node, where the engine takes
+              that: see `Offers`
     """
 
     sequence: EngineSequence
@@ -58,6 +62,7 @@ class Part:
     tree: DraftTree
     rows: int = 1
     hidden: tuple[int, ...] = ()
+    features: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from hierdraft.levels import askable_levels
 from hierdraft.protocols import Budget, Engine, Method, Opened, Part, Request, Scored, Setup, Step, Wants
 from hierdraft.registry import METHODS, make_method
 from hierdraft.tree import DraftTree, Int32
+from tests.lossless.toyheads import ToyHead
 
 
 class FailingModel(ToyEngine):
@@ -263,8 +264,9 @@ class Chains(ToyEngine):
 
 def with_model(engine: Engine, kind: Callable[..., Any] = DraftModelMethod, **settings: Any) -> Any:
     """A method that drafts with this engine, for targets of as many ids."""
+    reads = engine.reads if isinstance(engine, ToyHead) else None
     drafter = kind(draft="small", **settings)
-    drafter.attach(Setup(Databases(), vocab_size=engine.vocab_size, open_engine=lambda _: Opened(engine)))
+    drafter.attach(Setup(Databases(), vocab_size=engine.vocab_size, open_engine=lambda _: Opened(engine, reads=reads)))
     return drafter
 
 
@@ -283,6 +285,8 @@ REAL: dict[str, Callable[[], Method]] = {
     **{name: _named(name) for name in METHODS if name not in ("aded", "draft-model", "tabed")},
     "draft-model": lambda: with_model(ToyEngine(1, 32, 2)),
     "hierarchy with a model": lambda: with_model(ToyEngine(1, 32, 2), HierarchyMethod, ask="always"),
+    "draft-model with a head": lambda: with_model(ToyHead(1, 32, 2)),
+    "hierarchy with a head": lambda: with_model(ToyHead(1, 32, None), HierarchyMethod, ask="always"),
     "tabed": lambda: with_model(ToyEngine(1, 32, 2), TabedMethod, views=("full", "4", "ngram")),
     "hvt of token-recycling": _named("hvt:first=5:of=token-recycling"),
     "hvt of hd": _named("hvt:first=3:of=hd"),

@@ -17,6 +17,7 @@ from hierdraft.databases.levels import Databases
 from hierdraft.decoding.loop import Options, open_request
 from hierdraft.decoding.scheduler import Scheduler, Ticket
 from hierdraft.drafting.budget import AutoBudget, FixedBudget
+from hierdraft.drafting.models import following
 from hierdraft.drafting.models import session as sessions
 from hierdraft.drafting.models.draft_model import DraftModelMethod
 from hierdraft.drafting.plain import PlainMethod
@@ -152,7 +153,7 @@ def test_what_the_drafter_holds_is_never_scored_again(kind: str, temperature: fl
 
 
 def test_the_prompt_is_read_in_pieces_and_shared_between_requests(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sessions, "CHUNK", 8)
+    monkeypatch.setattr(following, "CHUNK", 8)
     target, engine = ToyEngine(3, SIZE), ToyEngine(4, SIZE)
     read: list[int] = []
     forward = engine.forward

@@ -38,7 +38,8 @@ from hierdraft.protocols import Likely, Part
 from hierdraft.text import tokenizer_fingerprint
 from hierdraft.training import agreement
 from hierdraft.training.documents import Document, kind_of, read_documents, split, worth_a_row
-from hierdraft.training.drafter import Drafter, divergence, new_drafter
+from hierdraft.training.drafter import Drafter, new_drafter
+from hierdraft.training.rows import divergence
 from hierdraft.training.settings import Limits, Training
 from hierdraft.training.target import read_target
 from hierdraft.training.train import Ears, Job, _alone, train_drafter
@@ -381,7 +382,8 @@ def test_held_out_figures_against_a_slow_twin(rows: int, target: Path) -> None:
     for one in documents:
         places = np.arange(8, len(one.ids) - agreement.DEPTH, 3).astype(np.int32)
         slow_nats, slow = twin(drafter, one, places.tolist())
-        found, ranks = agreement.chains_of(drafter, one.ids, one.start, places)
+        found, best = drafter.chains(one.ids, one.start, places, None, agreement.DEPTH, max(agreement.TOPS))
+        ranks = agreement._ranks(best, one.ids, places)
         assert found == pytest.approx(slow_nats, rel=1e-4)
         assert np.minimum(ranks, 8).tolist() == slow
         every += slow

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,6 +20,9 @@ from hierdraft.cli import options
 from hierdraft.cli.stopping import Stopped, unhurried
 from hierdraft.errors import UsageError
 from hierdraft.training import TRAINING
+
+if TYPE_CHECKING:
+    from hierdraft.training.settings import Training
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Train small models that draft for a target.")
 
@@ -29,38 +32,55 @@ def train() -> None:
     """Train small models that draft for a target."""
 
 
+Out = Annotated[Path, typer.Option(help="The drafter's folder; one with a checkpoint is continued.")]
+More = Annotated[list[Path] | None, typer.Argument(help="More files for --data.", show_default=False)]
+Data = Annotated[
+    list[Path] | None,
+    typer.Option(help="Packs, answers of --generate, chat logs, text; default: the pack that comes with the model."),
+]
+Epochs = Annotated[float | None, typer.Option(help="End after so many times all of the data.")]
+Minutes = Annotated[float | None, typer.Option(help="End after so many minutes of training.")]
+Steps = Annotated[int | None, typer.Option(help="End after so many steps.")]
+Rows = Annotated[int, typer.Option(min=0, help="Output rows: the most frequent ids of the data; 0: all.")]
+Distill = Annotated[float, typer.Option(help="Share of the loss on the target's likeliest ids, if kept.")]
+Logprobs = Annotated[
+    int, typer.Option(min=0, max=64, help="Ask the target for so many likeliest ids where the data has none.")
+]
+Window = Annotated[int, typer.Option(min=16, max=8192, help="Most tokens that are trained together.")]
+Batch = Annotated[int, typer.Option(min=1, help="Windows per step.")]
+LearningRate = Annotated[float, typer.Option(help="At its highest.")]
+HeldOut = Annotated[float, typer.Option(help="Share of the documents to measure on.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of the first weights, the split and the order.")]
+Weights = Annotated[str, typer.Option(help="Of the stored layers: float16 or int8.")]
+Every = Annotated[float, typer.Option(min=0.0, help="Time between two checkpoints.")]
+Licence = Annotated[str, typer.Option(help="The drafter's licence, for its card.")]
+
+
 @app.command("drafter")
 def drafter(
-    out: Annotated[Path, typer.Option(help="The drafter's folder; one with a checkpoint is continued.")],
+    out: Out,
     model: options.Target,
-    more: Annotated[list[Path] | None, typer.Argument(help="More files for --data.", show_default=False)] = None,
-    data: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="Packs, answers of --generate, chat logs, text; default: the pack that comes with the model."
-        ),
-    ] = None,
-    epochs: Annotated[float | None, typer.Option(help="End after so many times all of the data.")] = None,
-    minutes: Annotated[float | None, typer.Option(help="End after so many minutes of training.")] = None,
-    steps: Annotated[int | None, typer.Option(help="End after so many steps.")] = None,
+    more: More = None,
+    data: Data = None,
+    epochs: Epochs = None,
+    minutes: Minutes = None,
+    steps: Steps = None,
     layers: Annotated[int, typer.Option(min=1, max=64, help="Layers of its own.")] = 2,
     init: Annotated[
         str | None, typer.Option(help="layers (copies of the target's first and last), layers:0,29, or random.")
     ] = None,
-    rows: Annotated[int, typer.Option(min=0, help="Output rows: the most frequent ids of the data; 0: all.")] = 16384,
-    distill: Annotated[float, typer.Option(help="Share of the loss on the target's likeliest ids, if kept.")] = 0.5,
-    logprobs: Annotated[
-        int, typer.Option(min=0, max=64, help="Ask the target for so many likeliest ids where the data has none.")
-    ] = 0,
-    window: Annotated[int, typer.Option(min=16, max=8192, help="Most tokens that are trained together.")] = 512,
-    batch: Annotated[int, typer.Option(min=1, help="Windows per step.")] = 4,
-    learning_rate: Annotated[float, typer.Option(help="At its highest.")] = 1e-3,
-    held_out: Annotated[float, typer.Option(help="Share of the documents to measure on.")] = 0.03,
-    seed: Annotated[int, typer.Option(min=0, help="Of the first weights, the split and the order.")] = 0,
-    weights: Annotated[str, typer.Option(help="Of the stored layers: float16 or int8.")] = "float16",
-    checkpoint_seconds: Annotated[float, typer.Option(min=0.0, help="Time between two checkpoints.")] = 60.0,
+    rows: Rows = 16384,
+    distill: Distill = 0.5,
+    logprobs: Logprobs = 0,
+    window: Window = 512,
+    batch: Batch = 4,
+    learning_rate: LearningRate = 1e-3,
+    held_out: HeldOut = 0.03,
+    seed: Seed = 0,
+    weights: Weights = "float16",
+    checkpoint_seconds: Every = 60.0,
     threads: options.Threads = None,
-    licence: Annotated[str, typer.Option(help="The drafter's licence, for its card.")] = "",
+    licence: Licence = "",
     as_json: options.AsJson = False,
 ) -> None:
     """Train a drafter for a model: a few layers between the model's own embeddings, from what the model says.
@@ -74,17 +94,84 @@ def drafter(
 
       hierdraft train drafter --model ./my-model --data said.safetensors.answers.jsonl --epochs 5 --out my-drafter
     """
+    from hierdraft.training.settings import Training
+
+    training = Training(layers, init, rows, distill, window, batch, learning_rate, held_out, seed, weights, logprobs)
+    _run(
+        training, (epochs, minutes, steps), [*(data or []), *(more or [])], model=model, out=out, licence=licence,
+        every=checkpoint_seconds, threads=threads, as_json=as_json,
+    )  # fmt: skip
+
+
+@app.command("head")
+def head(
+    out: Out,
+    model: options.Target,
+    more: More = None,
+    data: Data = None,
+    kind: Annotated[str, typer.Option(help="eagle3: one layer that goes on with its own thoughts.")] = "eagle3",
+    states: Annotated[
+        str | None, typer.Option(help="Layers of the target that it reads, such as 2,15,27 (the default for 30).")
+    ] = None,
+    unrolled: Annotated[int, typer.Option(min=1, max=16, help="Steps ahead that it is trained for.")] = 4,
+    epochs: Epochs = None,
+    minutes: Minutes = None,
+    steps: Steps = None,
+    rows: Rows = 16384,
+    distill: Distill = 0.5,
+    logprobs: Logprobs = 8,
+    window: Window = 512,
+    batch: Batch = 4,
+    learning_rate: LearningRate = 1e-3,
+    held_out: HeldOut = 0.03,
+    seed: Seed = 0,
+    weights: Weights = "float16",
+    checkpoint_seconds: Every = 60.0,
+    threads: options.Threads = None,
+    licence: Licence = "",
+    as_json: options.AsJson = False,
+) -> None:
+    """Train a head for a model: it drafts from the model's own hidden states, and is trained on what the model says.
+
+    The model reads the data first; what it thought is kept in the cache folder, about 4 KB a token for a model of the
+    size of SmolLM2. Stopped or killed, the same command continues.
+
+    Examples:
+
+      hierdraft train head --model smollm2-135m --minutes 60 --out eagle
+    """
+    from hierdraft.training.settings import HeadTraining
+
+    training = HeadTraining(
+        1, None, rows, distill, window, batch, learning_rate, held_out, seed, weights, logprobs, kind, _layers(states),
+        unrolled,
+    )  # fmt: skip
+    _run(
+        training, (epochs, minutes, steps), [*(data or []), *(more or [])], model=model, out=out, licence=licence,
+        every=checkpoint_seconds, threads=threads, as_json=as_json,
+    )  # fmt: skip
+
+
+def _layers(given: str | None) -> tuple[int, ...]:
+    """Raises UsageError for what is no list of numbers."""
+    words = given.split(",") if given is not None else []
+    if not all(word.strip().isdecimal() for word in words):
+        raise UsageError(f"--states must be numbers of layers such as 2,15,27, not {given!r}.")
+    return tuple(map(int, words))
+
+
+def _run(
+    training: Training, ends: tuple[float | None, float | None, int | None], data: list[Path], *, model: str, out: Path,
+    licence: str, every: float, threads: int | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Train to one of the ends (epochs, minutes, steps), and tell what came of it."""
     from hierdraft.settings import load_settings
-    from hierdraft.training.settings import Limits, Training
+    from hierdraft.training.settings import Limits
     from hierdraft.training.train import Ears, Job, train_drafter
 
     settings = load_settings(threads=threads)
-    training = Training(layers, init, rows, distill, window, batch, learning_rate, held_out, seed, weights, logprobs)
-    limits = Limits(epochs, minutes, steps) if (epochs, minutes, steps) != (None, None, None) else Limits(epochs=3.0)
-    job = Job(
-        model, _data(model, [*(data or []), *(more or [])]), out, training, limits, _command(), licence,
-        checkpoint_seconds, settings.threads,
-    )  # fmt: skip
+    limits = Limits(*ends) if ends != (None, None, None) else Limits(epochs=3.0)
+    job = Job(model, _data(model, data), out, training, limits, _command(), licence, every, settings.threads)
     with _heard() as signals, _bars(signals) as stages:
         ears = Ears(stages, logging.getLogger(__name__).info, lambda: signals.number > 0)
         found = train_drafter(job, settings.cache_dir, ears)

@@ -50,8 +50,13 @@ def _alone(engine: Engine, prompt: list[int], path: list[int]) -> NDArray[Any]:
 def forward(
     engine: Engine, sequence: EngineSequence, tokens: Sequence[int] | Int32, tree: DraftTree = _NOTHING
 ) -> Array:
-    """A forward of one sequence alone: logits[1+n, V] of the last of `tokens` and of every node below it."""
-    return engine.forward([Part(sequence, np.asarray(tokens, dtype=np.int32), tree)])[0].logits
+    """A forward of one sequence alone: logits[1+n, V] of the last of `tokens` and of every node below it.
+
+    Where features go in beside tokens, they are zeros.
+    """
+    given, width = np.asarray(tokens, dtype=np.int32), engine.offers.features
+    features = np.zeros((len(given) + len(tree), width), dtype=np.float32) if width else None
+    return engine.forward([Part(sequence, given, tree, features=features)])[0].logits
 
 
 def measured_costs(

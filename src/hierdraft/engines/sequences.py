@@ -152,8 +152,19 @@ def check_parts(engine: Engine, parts: Sequence[Part]) -> None:
             )
         if not engine.offers.trees and not part.tree.is_chain:
             raise UsageError("This engine scores chains only: a tree must have one branch.")
+        _check_features(engine, part)
         if part.hidden and not 0 <= min(part.hidden) <= max(part.hidden) <= engine.offers.layers:
             raise UsageError(f"This engine {shown(engine.offers)}, not those of {list(part.hidden)}.")
+
+
+def _check_features(engine: Engine, part: Part) -> None:
+    width, features = engine.offers.features, part.features
+    if width == 0:
+        if features is not None:
+            raise UsageError("This engine runs a whole model: it takes no features.")
+    elif features is None or features.shape != (new_rows(part), width) or features.dtype != np.float32:
+        given = "none are given" if features is None else f"given are {features.dtype}{list(features.shape)}"
+        raise UsageError(f"This engine takes features float32{[new_rows(part), width]} here, and {given}.")
 
 
 def shown(offers: Offers) -> str:

@@ -30,6 +30,7 @@ ABOUT = "hierdraft"
 
 FORM = 1
 FORMS = ("float16", "int8")
+HEADS = ("eagle3",)
 _SCALE = ".scale"
 
 Float32 = NDArray[np.float32]
@@ -51,6 +52,18 @@ class Shared:
     sha256: str
 
 
+@dataclass(frozen=True)
+class Head:
+    """What a drafter is that reads hidden states of its target.
+
+    kind    `eagle3`
+    states  the layers that they come out of
+    """
+
+    kind: str
+    states: tuple[int, ...]
+
+
 def is_drafter(folder: Path) -> bool:
     """Whether a folder holds a drafter's own layers and no whole model."""
     try:
@@ -59,9 +72,9 @@ def is_drafter(folder: Path) -> bool:
         return False
 
 
-def config_of(plain: Mapping[str, Any], shared: Shared) -> dict[str, Any]:
+def config_of(plain: Mapping[str, Any], shared: Shared, head: Head | None = None) -> dict[str, Any]:
     """What config.json holds."""
-    return {**plain, ABOUT: {"form": FORM, **asdict(shared)}}
+    return {**plain, ABOUT: {"form": FORM, **asdict(shared), **(asdict(head) if head is not None else {})}}
 
 
 def read_config(folder: Path) -> tuple[dict[str, Any], Shared]:
@@ -74,6 +87,21 @@ def read_config(folder: Path) -> tuple[dict[str, Any], Shared]:
     if about.get("form") != FORM:
         raise ModelError(f"The drafter in {folder} was written by another version of hierdraft: train it again.")
     return config, Shared(**{name: about[name] for name in fields})
+
+
+def read_head(folder: Path) -> Head | None:
+    """What a drafter's folder says of a head; None: it is a model of its own. Raises ModelError."""
+    about = files.read_json(folder / CONFIG).get(ABOUT)
+    if not isinstance(about, dict) or "kind" not in about:
+        return None
+    kind, states = about["kind"], about.get("states")
+    if kind not in HEADS:
+        raise ModelError(
+            f"The head in {folder} is of the kind {kind!r}, which this version of hierdraft does not know."
+        )
+    if not (isinstance(states, list) and states and all(type(one) is int and one >= 0 for one in states)):
+        raise ModelError(f"{folder / CONFIG} does not say which hidden states the head reads: it is damaged.")
+    return Head(kind, tuple(states))
 
 
 def packed(own: Mapping[str, Float32], form: str) -> dict[str, NDArray[Any]]:

@@ -49,7 +49,7 @@ def composed(folder: Path, target: Path, cache_dir: Path, *, trimmed: bool = Fal
     config, shared = read_config(folder)
     parent = cache_dir.expanduser() / FOLDER
     with files.disk_errors(parent):
-        made = parent / f"{folder.name[:80]}-{_key(folder, target)}{_TRIMMED if trimmed else ''}"
+        made = parent / f"{folder.name[:80]}-{key_of(folder, target)}{_TRIMMED if trimmed else ''}"
         parent.mkdir(parents=True, exist_ok=True)
         with FileLock(parent / f".{made.name}.lock"):
             if not files.is_whole(made):
@@ -57,17 +57,23 @@ def composed(folder: Path, target: Path, cache_dir: Path, *, trimmed: bool = Fal
     return made
 
 
+def write_about(made: Path, folder: Path, target: Path) -> None:
+    """Tell in a composed folder what it is made of."""
+    about = {"drafter": str(folder.resolve()), "target": str(target.resolve())}
+    (made / ABOUT).write_text(json.dumps(about), encoding="utf-8")
+
+
 def made_of(made: Path) -> tuple[str, bool]:
     """What a folder in the cache was put together of, and whether it would be used now."""
     try:
         about = json.loads((made / ABOUT).read_text(encoding="utf-8"))
         folder, target = Path(about["drafter"]), Path(about["target"])
-        return f"{folder}, with {target.name}", made.name.removesuffix(_TRIMMED).endswith(f"-{_key(folder, target)}")
+        return f"{folder}, with {target.name}", made.name.removesuffix(_TRIMMED).endswith(f"-{key_of(folder, target)}")
     except (OSError, ValueError, KeyError, TypeError):
         return "of an earlier version", False
 
 
-def _key(folder: Path, target: Path) -> str:
+def key_of(folder: Path, target: Path) -> str:
     """A name that changes with what the drafter's files hold, and with the files of its target. Raises OSError."""
     found = hashlib.sha256(str(_FORM).encode())
     for name in (CONFIG, WEIGHTS, KEPT):
@@ -100,8 +106,7 @@ def _compose(folder: Path, config: dict[str, Any], shared: Shared, target: Path,
         save_file(tensors, temporary / WEIGHTS, metadata={"format": "pt"})
         if (folder / KEPT).is_file():
             shutil.copyfile(folder / KEPT, temporary / (TRIMMED if trimmed else KEPT))
-        about = {"drafter": str(folder.resolve()), "target": str(target.resolve())}
-        (temporary / ABOUT).write_text(json.dumps(about), encoding="utf-8")
+        write_about(temporary, folder, target)
         files.sync_folder(temporary)
         files.replace_folder(temporary, made, made.with_name(f".{made.name}.tmp-old-{os.getpid()}"))
     finally:

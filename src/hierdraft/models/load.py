@@ -6,6 +6,7 @@ import ctypes
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,11 +16,13 @@ import numpy as np
 from hierdraft.choices import engine_names, listed, number_type, number_types
 from hierdraft.engines.costs import StepCosts
 from hierdraft.engines.generation_config import GenerationDefaults
+from hierdraft.engines.learned_costs import LearnedCosts
+from hierdraft.engines.measure import forward
 from hierdraft.engines.trimmed import trimmed_rows
 from hierdraft.errors import CacheError, MissingDependencyError, UnsupportedModelError, UsageError
-from hierdraft.models.named import resolve
+from hierdraft.models.named import FoundHead, find_head, resolve
 from hierdraft.models.openvino_folders import is_openvino
-from hierdraft.protocols import Engine, Opened, Part
+from hierdraft.protocols import Engine, Opened
 from hierdraft.settings import MOST_THREADS, load_settings
 from hierdraft.tree import DraftTree
 
@@ -64,9 +67,11 @@ def open_beside(name: str, target: Engine | None = None) -> Opened:
 
     Raises what `load_engine` raises.
     """
-    from hierdraft.engines.learned_costs import LearnedCosts
     from hierdraft.text import tokenizer_fingerprint
 
+    head = find_head(name, load_settings().cache_dir)
+    if head is not None:
+        return _open_head(head, target)
     kind, device = getattr(target, "name", "auto"), getattr(target, "device", None)
     loaded, tokenizer = load_engine(
         name, engine=kind if kind in engine_names() else "auto", device=device if kind in engine_names() else None,
@@ -83,15 +88,30 @@ def open_beside(name: str, target: Engine | None = None) -> Opened:
     return Opened(loaded, tokenizer_fingerprint(tokenizer), close, ids)
 
 
+def _open_head(head: FoundHead, target: Engine | None) -> Opened:
+    """A head on OpenVINO, whatever runs its target. Raises as `open_beside`."""
+    from hierdraft.engines.openvino.engine import OpenVINOEngine
+    from hierdraft.models.heads import composed, reads_of
+    from hierdraft.text import tokenizer_fingerprint
+
+    made = composed(head.folder, head.target, load_settings().cache_dir)
+    engine = OpenVINOEngine(made, "int8", getattr(target, "threads", None))
+    costs = engine.measure_costs(stored=made / f"costs-{engine.fingerprint}.json")
+    _warm(engine)
+    fingerprint = tokenizer_fingerprint(_tokenizer(head.target, made))
+
+    def close() -> None:
+        if isinstance(costs, LearnedCosts):
+            costs.keep()
+
+    return Opened(engine, fingerprint, close, trimmed_rows(made), reads_of(head.folder, made))
+
+
 def _warm(engine: Engine) -> None:
     """What an engine makes when it is first used should not be a part of somebody's answer."""
-    sequence = engine.open(reuse=None)
-    try:
+    with closing(engine.open(reuse=None)) as sequence:
         for nodes in (0, 2):
-            tree = DraftTree.chain(np.zeros(nodes, dtype=np.int32))
-            engine.forward([Part(sequence, np.zeros(1, dtype=np.int32), tree)])
-    finally:
-        sequence.close()
+            forward(engine, sequence, [0], DraftTree.chain(np.zeros(nodes, dtype=np.int32)))
 
 
 def load_parts(

@@ -16,7 +16,7 @@ from typing import Any, TypedDict
 
 from hierdraft.errors import ModelError, UnsupportedModelError
 from hierdraft.models import adapters, drafters, files, openvino_folders
-from hierdraft.models.drafter_files import is_drafter, read_config
+from hierdraft.models.drafter_files import is_drafter, read_config, read_head
 from hierdraft.models.gguf import SUFFIX, gguf_in
 from hierdraft.models.gguf import folder_of as folder_of_gguf
 from hierdraft.models.hub import snapshot
@@ -154,6 +154,24 @@ def resolve(
     raise _unknown(name_or_path, table)
 
 
+@dataclass(frozen=True)
+class FoundHead:
+    """A head, and the transformers folder of its target."""
+
+    folder: Path
+    target: Path
+
+
+def find_head(name_or_path: str, cache_dir: Path) -> FoundHead | None:
+    """The head of a name, and its target; None where the name is another drafter's or a model's. Raises ModelError."""
+    folder = drafters.shipped().get(name_or_path) or folder_of(name_or_path)
+    if not folder.is_dir() and HUB_NAME.fullmatch(name_or_path) and name_or_path not in NAMED_MODELS:
+        folder = snapshot(name_or_path, True)
+    if not folder.is_dir() or not is_drafter(folder) or read_head(folder) is None:
+        return None
+    return FoundHead(folder.resolve(), _target_of(folder, cache_dir, True, None).path)
+
+
 def known_as(name_or_path: str, *, table: Mapping[str, NamedModel] = NAMED_MODELS) -> str:
     """What databases know a model by: the name that was given; of a GGUF file the known name, or the file's."""
     file = gguf_in(folder_of(name_or_path)) if name_or_path and name_or_path not in table else None
@@ -186,17 +204,25 @@ def _joined(
 ) -> ResolvedModel:
     """The model that an adapter and its base make together, or a drafter's layers and its target's embeddings."""
     adapter = adapters.is_adapter(folder)
+    if not adapter and read_head(folder) is not None:
+        raise ModelError(f"{folder.name} is a head, which drafts beside its target: --draft, not --model.")
+    found = _target_of(folder, cache_dir, pull_missing, progress)
+    if adapter:
+        return ResolvedModel(adapters.merged(folder, found.path, cache_dir), folder.name)
+    return ResolvedModel(drafters.composed(folder, found.path, cache_dir, trimmed=trimmed), folder.name)
+
+
+def _target_of(folder: Path, cache_dir: Path, pull_missing: bool, progress: Progress | None) -> ResolvedModel:
+    """The model that an adapter or a drafter is for. Raises ModelError."""
+    adapter = adapters.is_adapter(folder)
     kind = "base model of the adapter" if adapter else "target of the drafter"
     other = adapters.base_of(folder) if adapter else read_config(folder)[1].target
     if not adapter and is_drafter(folder_of(other)):
         raise ModelError(f"The target of the drafter in {folder} is a drafter itself ({other}): it is damaged.")
     try:
-        found = resolve(other, cache_dir, pull_missing, progress)
+        return resolve(other, cache_dir, pull_missing, progress)
     except ModelError as error:
         raise ModelError(f"The {kind} in {folder} cannot be used: {error}") from error
-    if adapter:
-        return ResolvedModel(adapters.merged(folder, found.path, cache_dir), folder.name)
-    return ResolvedModel(drafters.composed(folder, found.path, cache_dir, trimmed=trimmed), folder.name)
 
 
 def _pulled(

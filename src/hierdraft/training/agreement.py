@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from hierdraft.models.drafter_files import Float32
 from hierdraft.training.documents import Document
-from hierdraft.training.drafter import Drafter
-from hierdraft.training.windows import shortened
+from hierdraft.training.rows import Loss
+from hierdraft.training.windows import Window, shortened
 from hierdraft.tree import Int32
 
 DEPTH = 6
@@ -25,6 +26,40 @@ _PLACES = 16
 """Chains in each document at most."""
 
 
+class Student(Protocol):
+    """What is trained."""
+
+    @property
+    def body(self) -> torch.nn.Module:
+        """Holds its parameters."""
+
+    def loss(self, window: Window) -> Loss:
+        """Of one window."""
+
+    def chains(self, ids: Int32, start: int, places: Int32, states: Any, depth: int, top: int) -> tuple[float, Tensor]:
+        """(cross-entropy of ids from `start` on, summed; int64[P, depth, k]: likeliest ids of chains, best first).
+
+        ids      int32[L]: a text; places int32[P]: after which of its tokens chains begin, each below L - depth
+        states   float16[L - 1, D]: the target's hidden states, for students that read them
+        top      how many of the likeliest at most: k is less where the student has fewer ids
+        """
+
+    def own(self) -> dict[str, Float32]:
+        """The weights that are trained, by the names that they are stored under."""
+
+    def take(self, own: Mapping[str, Float32]) -> None:
+        """Have these weights instead."""
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
+        """Those of `body`."""
+
+    def train(self, mode: bool = True) -> Any:
+        """As torch's modules."""
+
+    def eval(self) -> Any:
+        """As torch's modules."""
+
+
 @dataclass(frozen=True)
 class Agreement:
     """Counts over held-out documents.
@@ -34,7 +69,7 @@ class Agreement:
     agreed              int64[DEPTH, len(TOPS)]: in how many chains the target's own token is among the likeliest 1, 3
                         and 8 of the drafter, after the text alone (depth 1) and after its own drafts (2 and deeper,
                         whether these agree or not)
-    chains              how many
+    chains              how many, each the drafter's own likeliest tokens
     accepted            tokens of chains before the first that is not the target's, summed
     """
 
@@ -62,7 +97,7 @@ class Agreement:
 
 
 def measure(
-    drafter: Drafter, documents: Sequence[Document], window: int, seed: int,
+    student: Student, documents: Sequence[Document], window: int, seed: int,
     report: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> Agreement:  # fmt: skip
     """Over `_DOCUMENTS` of them, drawn by the seed, with `_PLACES` chains in each; texts are cut to a window."""
@@ -79,7 +114,9 @@ def measure(
             continue
         possible = np.arange(one.start - 1, len(ids) - DEPTH)
         places = np.sort(drawn.permutation(possible)[:_PLACES]).astype(np.int32)
-        found, ranks = chains_of(drafter, ids, one.start, places)
+        states = None if one.states is None else one.states.read(0, len(ids) - 1)
+        found, best = student.chains(ids, one.start, places, states, DEPTH, max(TOPS))
+        ranks = _ranks(best, ids, places)
         nats, tokens, chains = nats + found, tokens + len(ids) - one.start, chains + len(places)
         agreed += np.stack([(ranks < k).sum(axis=0) for k in TOPS], axis=1)
         accepted += int(np.cumprod(ranks == 0, axis=1).sum())
@@ -87,40 +124,11 @@ def measure(
     return Agreement(len(chosen), tokens, nats, agreed, chains, accepted)
 
 
-@torch.inference_mode()
-def chains_of(drafter: Drafter, ids: Int32, start: int, places: Int32) -> tuple[float, Any]:
-    """(cross-entropy of ids from `start` on, summed; int64[P, DEPTH]: at which rank each chain has the target's token).
+def _ranks(best: Tensor, ids: Int32, places: Int32) -> Any:
+    """int64[P, DEPTH]: at which rank chains have the text's own token; `max(TOPS)`, not among them.
 
-    ids      int32[L]: a text; places int32[P]: after which of its tokens chains begin, each below L - DEPTH
-
-    Every chain is the drafter's own likeliest tokens. All are drafted at a time: a row sees the text up to its place,
-    and the rows of its chain. A rank is that among the rows that the drafter has, `max(TOPS)` or more: not among them.
+    best   int64[P, DEPTH, k]: the likeliest of each place, best first
     """
-    from transformers import DynamicCache
-
-    cache = DynamicCache()
-    text = torch.from_numpy(ids).long()
-    length, count = len(text), len(places)
-    mask = torch.ones(length, length).tril().bool()
-    states = drafter.hidden(text, torch.arange(length), mask, cache)
-    scores = drafter.scores(states[start - 1 : -1])
-    nats = -float(drafter.logprobs(scores, drafter.total(scores), text[start:, None]).sum())
-    if not count:
-        return nats, np.zeros((0, DEPTH), dtype=np.int64)
-    where = torch.from_numpy(places).long()
-    seen = torch.arange(length)[None] <= where[:, None]
-    rows = torch.eye(count).bool()
-    states, ranks = states[where], []
-    for depth in range(1, DEPTH + 1):
-        best = drafter.scores(states).topk(min(max(TOPS), len(drafter.kept)), dim=1).indices
-        ranks.append(_ranks(drafter.kept[best], text[where + depth]))
-        if depth < DEPTH:
-            mask = torch.cat([seen, *([rows] * depth)], dim=1)
-            states = drafter.hidden(drafter.kept[best[:, 0]], where + depth, mask, cache)
-    return nats, torch.stack(ranks, dim=1).numpy()
-
-
-def _ranks(best: Tensor, wanted: Tensor) -> Tensor:
-    """int64[P]: where `wanted` int64[P] stands in `best` int64[P, k], k where it does not."""
-    same = best == wanted[:, None]
-    return torch.where(same.any(1), same.long().argmax(1), torch.full((len(best),), max(TOPS)))
+    wanted = torch.from_numpy(ids[places[:, None] + np.arange(1, DEPTH + 1)]).long()
+    same = best == wanted[:, :, None]
+    return torch.where(same.any(2), same.long().argmax(2), torch.full(wanted.shape, max(TOPS))).numpy()

@@ -25,6 +25,7 @@ from hierdraft.databases.levels import LEAD
 from hierdraft.databases.pack import SUFFIX, Pack
 from hierdraft.errors import CorpusError, PackError, TrainingError
 from hierdraft.text import tokenizer_fingerprint
+from hierdraft.training.states import States
 from hierdraft.tree import Int32
 
 _JSON = (".json", ".jsonl", ".ndjson")
@@ -37,12 +38,14 @@ class Document:
     top     the target's likeliest ids int32[L - start, k] in the places of these, and natural log probabilities
             float16[L - start, k]; None where they were not kept
     group   documents of one group are held out together: answers to one prompt
+    states  the target's hidden states at all tokens but the last, where it was asked for them
     """
 
     ids: Int32
     start: int
     top: tuple[Int32, Float16] | None = None
     group: bytes = b""
+    states: States | None = None
 
     def digest(self) -> bytes:
         """Of the answer and the last tokens before it: the same for one answer in a pack and in a record."""

@@ -3,34 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from hierdraft.errors import UsageError
 from hierdraft.models.drafter_files import Float32
+from hierdraft.training.rows import Loss, OutputRows, divergence
 from hierdraft.training.settings import Training
 from hierdraft.training.target import Target
 from hierdraft.training.windows import Window, mask_of
 from hierdraft.tree import Int32
 
 
-class Loss(NamedTuple):
-    """Sums over N tokens, in nats: the cross-entropy, and the divergence from the target's likeliest ids."""
-
-    entropy: Tensor
-    divergence: Tensor
-    rows: int
-    with_top: int
-
-
-class Drafter(nn.Module):
-    """Its parameters are its layers and its norm; embeddings and output rows are the target's and stay.
-
-    Output rows that were left out count as rows of zeros: their logits are 0, so that the law of the next token is one
-    over all ids, and the composed model has the same.
-    """
+class Drafter(OutputRows):
+    """Its parameters are its layers and its norm; embeddings and output rows are the target's and stay."""
 
     def __init__(self, config: Mapping[str, Any], embedding: Tensor, output: Tensor, kept: Int32 | None) -> None:
         """
@@ -38,18 +26,13 @@ class Drafter(nn.Module):
         embedding  float32[V, H]; `output` likewise
         kept       int32[K], rising: the output rows that are used; None: all
         """
-        super().__init__()
+        super().__init__(output, kept)
         from transformers import LlamaConfig, LlamaModel
 
         ids = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
         self.body = LlamaModel(LlamaConfig(**{**config, **ids, "vocab_size": 1, "use_cache": False}))
         self.body.embed_tokens = nn.Identity()  # what goes in is looked up here
         self.embedding = embedding
-        self.kept = torch.arange(len(output)) if kept is None else torch.from_numpy(kept).long()
-        self.output = output if kept is None else output[self.kept].contiguous()
-        self.others = len(output) - len(self.kept)
-        self.places = torch.full((len(output),), -1)
-        self.places[self.kept] = torch.arange(len(self.kept))
 
     def hidden(self, ids: Tensor, positions: Tensor, mask: Tensor, cache: Any = None) -> Tensor:
         """float32[T, H] of tokens int64[T] at these positions; mask bool[T, past + T]: which tokens each one sees.
@@ -62,23 +45,6 @@ class Drafter(nn.Module):
         )  # fmt: skip
         states: Tensor = found.last_hidden_state[0]
         return states
-
-    def scores(self, hidden: Tensor) -> Tensor:
-        """Logits float32[T, K] of the output rows that are used."""
-        return hidden @ self.output.T
-
-    def total(self, scores: Tensor) -> Tensor:
-        """float32[T]: the logarithm of what a softmax over all ids divides by."""
-        found = scores.logsumexp(-1)
-        if not self.others:
-            return found
-        return torch.logaddexp(found, torch.tensor(float(self.others)).log())
-
-    def logprobs(self, scores: Tensor, total: Tensor, ids: Tensor) -> Tensor:
-        """float32[T, k]: the log probabilities of ids int64[T, k]."""
-        places = self.places[ids]
-        found = scores.gather(1, places.clamp(min=0))
-        return torch.where(places >= 0, found, torch.zeros(())) - total[:, None]
 
     def loss(self, window: Window) -> Loss:
         """Of one window."""
@@ -95,6 +61,28 @@ class Drafter(nn.Module):
         ours = self.logprobs(scores[which], total[which], top.long())
         return Loss(entropy, divergence(ours, logprobs.float()).sum(), len(rows), len(which))
 
+    @torch.inference_mode()
+    def chains(self, ids: Int32, start: int, places: Int32, states: Any, depth: int, top: int) -> tuple[float, Tensor]:  # noqa: ARG002
+        """See `Student`. All chains are drafted at a time: a row sees the text up to its place and its chain's rows."""
+        from transformers import DynamicCache
+
+        cache = DynamicCache()
+        text = torch.from_numpy(ids).long()
+        length, count = len(text), len(places)
+        mask = torch.ones(length, length).tril().bool()
+        found = self.hidden(text, torch.arange(length), mask, cache)
+        scores = self.scores(found[start - 1 : -1])
+        nats = -float(self.logprobs(scores, self.total(scores), text[start:, None]).sum())
+        where = torch.from_numpy(places).long()
+        seen, rows = torch.arange(length)[None] <= where[:, None], torch.eye(count).bool()
+        found, best = found[where], list[Tensor]()
+        for step in range(1, depth + 1):
+            best.append(self.kept[self.scores(found).topk(min(top, len(self.kept)), dim=1).indices])
+            if step < depth and count:
+                mask = torch.cat([seen, *([rows] * step)], dim=1)
+                found = self.hidden(best[-1][:, 0], where + step, mask, cache)
+        return nats, torch.stack(best, dim=1)
+
     def own(self) -> dict[str, Float32]:
         """The weights that are trained, under the names that they have in a Llama."""
         return {f"model.{name}": one.detach().numpy().copy() for name, one in self.body.named_parameters()}
@@ -104,19 +92,6 @@ class Drafter(nn.Module):
         with torch.no_grad():
             for name, one in self.body.named_parameters():
                 one.copy_(torch.from_numpy(own[f"model.{name}"]))
-
-
-def divergence(ours: Tensor, theirs: Tensor) -> Tensor:
-    """float32[T]: Kullback-Leibler divergence of a drafter from its target, where k of its log probabilities are known.
-
-    ours, theirs   natural log probabilities [T, k] of the same ids; all other ids are taken as one
-    """
-    tiny = torch.finfo(torch.float32).eps
-    p = theirs.exp()
-    p_rest = (1 - p.sum(-1)).clamp(min=0.0)
-    q_rest = (1 - ours.exp().sum(-1)).clamp(min=tiny)
-    rest = p_rest * (p_rest.clamp(min=tiny).log() - q_rest.log())
-    return (p * (theirs - ours)).sum(-1) + rest
 
 
 def new_drafter(target: Target, training: Training, kept: Int32 | None) -> tuple[Drafter, str]:

@@ -13,7 +13,7 @@ from safetensors.numpy import save
 
 from hierdraft.databases.disk import SharedDisk, write_file
 from hierdraft.errors import TrainingError
-from hierdraft.models.drafter_files import CONFIG, KEPT, TRAINING, WEIGHTS, Float32, Shared, config_of, packed
+from hierdraft.models.drafter_files import CONFIG, KEPT, TRAINING, WEIGHTS, Float32, packed
 from hierdraft.training.checkpoint import NAME, identity_of
 from hierdraft.training.documents import Source
 from hierdraft.tree import Int32
@@ -54,8 +54,7 @@ def check_folder(folder: Path, identity: str, needed: int) -> bool:
 
 
 def write_drafter(
-    folder: Path, config: dict[str, Any], shared: Shared, own: dict[str, Float32], kept: Int32 | None, form: str,
-    record: dict[str, Any],
+    folder: Path, config: dict[str, Any], own: dict[str, Float32], kept: Int32 | None, form: str, record: dict[str, Any]
 ) -> int:  # fmt: skip
     """Write all but the checkpoint, config.json last: before it, this is no drafter. Returns bytes of the weights.
 
@@ -67,7 +66,7 @@ def write_drafter(
         parts[KEPT] = save({"ids": kept})
     parts[TRAINING] = json.dumps(record, indent=2).encode()
     parts[CARD] = card(record).encode()
-    parts[CONFIG] = json.dumps(config_of(config, shared), indent=2).encode()
+    parts[CONFIG] = json.dumps(config, indent=2).encode()
     for name, data in parts.items():
         try:
             write_file(SharedDisk(), folder / name, [data])

@@ -10,8 +10,8 @@ from time import perf_counter
 import numpy as np
 import torch
 
+from hierdraft.training.agreement import Student
 from hierdraft.training.checkpoint import NAME, State, read_checkpoint, write_checkpoint
-from hierdraft.training.drafter import Drafter
 from hierdraft.training.settings import Limits, Training
 from hierdraft.training.windows import Piece, window_of
 
@@ -31,7 +31,7 @@ class Loop:
     """One training, from its first step or from a checkpoint, to its end or until it is told to stop."""
 
     def __init__(
-        self, drafter: Drafter, windows: Sequence[Sequence[Piece]], training: Training, limits: Limits, folder: Path,
+        self, student: Student, windows: Sequence[Sequence[Piece]], training: Training, limits: Limits, folder: Path,
         identity: str, *, every: float, stop: Callable[[], bool] = lambda: False,
         report: Callable[[int, int], None] = lambda _done, _all: None, log: Callable[[str], None] = lambda _line: None,
     ) -> None:  # fmt: skip
@@ -42,14 +42,14 @@ class Loop:
         stop      looked at between windows: whether to end now, with a checkpoint
         report    called with (done, all) after every step; `log` with a line at every checkpoint
         """
-        self._drafter, self._windows, self._training, self._limits = drafter, windows, training, limits
+        self._student, self._windows, self._training, self._limits = student, windows, training, limits
         self._folder, self._identity, self._every = folder, identity, every
         self._stop, self._report, self._log = stop, report, log
         self.steps_per_epoch = math.ceil(len(windows) / training.batch)
-        self._optimizer = _optimizer(drafter.body, training)
+        self._optimizer = _optimizer(student.body, training)
         self.state = State()
         if (folder / NAME).is_file():
-            self.state = read_checkpoint(folder, drafter.body, self._optimizer)
+            self.state = read_checkpoint(folder, student.body, self._optimizer)
             self.state.resumed.append(self.state.steps)
         self._nats = self._rows = 0.0
         self._before = (self.state.tokens, self.state.seconds)
@@ -61,7 +61,7 @@ class Loop:
 
     def run(self) -> bool:
         """Train to the end; False where it was told to stop before. Raises TrainingError for want of room."""
-        self._drafter.train()
+        self._student.train()
         began = saved = perf_counter()
         earlier = self.state.seconds
         begun_at = self.state.steps
@@ -77,7 +77,7 @@ class Loop:
         if self.state.steps > begun_at:
             self._save()
         self._report(int(self.done * _PARTS), _PARTS)
-        self._drafter.eval()
+        self._student.eval()
         return self.done >= 1.0
 
     def _step(self) -> bool:
@@ -93,11 +93,11 @@ class Loop:
                 return False
             if not len(one.rows):
                 continue
-            found = self._drafter.loss(one)
+            found = self._student.loss(one)
             loss = (1.0 - share) * found.entropy / rows + share * found.divergence / max(1, with_top)
             loss.backward()  # type: ignore[no-untyped-call]
             nats += float(found.entropy.detach())
-        torch.nn.utils.clip_grad_norm_(self._drafter.parameters(), MOST_NORM)
+        torch.nn.utils.clip_grad_norm_(self._student.parameters(), MOST_NORM)
         for group in self._optimizer.param_groups:
             group["lr"] = self._training.learning_rate * _rate(self._progress())
         self._optimizer.step()
@@ -126,7 +126,7 @@ class Loop:
             state.curve.append(row)
         self._nats = self._rows = 0.0
         self._before = (state.tokens, state.seconds)
-        write_checkpoint(self._folder, self._identity, self._drafter.body, self._optimizer, state)
+        write_checkpoint(self._folder, self._identity, self._student.body, self._optimizer, state)
         if loss is not None:
             self._log(
                 f"step {state.steps}: loss {loss:.3f}, {tokens / max(seconds, 1e-9):,.0f} tokens per second, "

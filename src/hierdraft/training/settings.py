@@ -78,6 +78,42 @@ class Training:
         return chosen
 
 
+KINDS = ("eagle3",)
+"""Heads that can be trained."""
+
+
+@dataclass(frozen=True)
+class HeadTraining(Training):
+    """A head that reads hidden states of the target, between the target's own embeddings.
+
+    kind      one of KINDS
+    states    the layers whose states it reads; empty: the second, the middle one and the third but last
+    unrolled  steps ahead that it is trained for, on its own features after the first
+    """
+
+    layers: int = 1
+    kind: str = "eagle3"
+    states: tuple[int, ...] = ()
+    unrolled: int = 4
+
+    def check(self) -> None:
+        """Raises UsageError for what cannot be."""
+        super().check()
+        if self.kind not in KINDS:
+            raise UsageError(f"--kind must be {' or '.join(KINDS)}, not {self.kind!r}.")
+        if self.layers != 1:
+            raise UsageError(f"A head of the kind {self.kind} has one layer, not {self.layers}.")
+
+    def reads(self, count: int) -> tuple[int, ...]:
+        """Which of the target's `count` layers are read. Raises UsageError for those that it does not have."""
+        if not self.states:
+            return tuple(sorted({min(2, count), max(1, count // 2), max(1, count - 3)}))
+        wrong = [layer for layer in self.states if not 0 <= layer <= count]
+        if wrong or len(set(self.states)) < len(self.states):
+            raise UsageError(f"--states must be different layers from 0 to {count}, not {list(self.states)}.")
+        return self.states
+
+
 @dataclass(frozen=True)
 class Limits:
     """When a training is over: at the first of these that is reached. They may change when it is resumed."""

@@ -25,6 +25,7 @@ class Target:
     name, path   as it was asked for, and its transformers folder
     embedding    float32[V, H], and `output` likewise: the same tensor where the model shares them
     config       the sizes of a Llama as wide as it
+    depth        how many layers it has
     layers       for each of its layers the shapes of its weights, by their names within it; empty where they have
                  not the form of Llama's
     """
@@ -34,6 +35,7 @@ class Target:
     embedding: Tensor
     output: Tensor
     config: dict[str, Any]
+    depth: int
     layers: list[dict[str, torch.Size]]
     shared: Shared
 
@@ -58,10 +60,12 @@ def read_target(name: str, path: Path) -> Target:
     second = first if rows is table else _found(path, names[id(rows)], model, first[0])
     embedding = first[1]
     output = embedding if second[0] == first[0] else second[1]
-    config = llama_config(model.config.get_text_config(decoder=True), len(embedding))
+    text_config = model.config.get_text_config(decoder=True)
+    config = llama_config(text_config, len(embedding))
     where = str(path) if Path(name).expanduser().is_dir() else name
     shared = Shared(where, first[0], second[0], digest(embedding, output))
-    return Target(name, path, embedding, output, config, _shapes(model), shared)
+    depth = int(text_config.num_hidden_layers)
+    return Target(name, path, embedding, output, config, depth, _shapes(model), shared)
 
 
 def _outline(path: Path) -> Any:

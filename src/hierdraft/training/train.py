@@ -16,7 +16,7 @@ from hierdraft import __version__
 from hierdraft.errors import TrainingError, UsageError
 from hierdraft.models.files import disk_errors
 from hierdraft.training import ASKING, MEASURING, TRAINING
-from hierdraft.training.settings import Limits, Training, identity
+from hierdraft.training.settings import HeadTraining, Limits, Training, identity
 
 Report = Callable[[int, int], None]
 
@@ -113,46 +113,48 @@ class _Run:
         vocab = len(self.target.embedding)
         documents, self.sources = read_documents(job.data, tokenizer, vocab)
         training, digest = job.training, digest_of(documents)
-        if training.logprobs:
-            documents = self._asked(documents, digest, cache_dir)
+        self.reads = training.reads(self.target.depth) if isinstance(training, HeadTraining) else ()
+        if training.logprobs or self.reads:
+            documents = self._read(documents, digest, cache_dir)
         self.learned, self.held_out = split(documents, training.held_out, training.seed)
         ends = GenerationDefaults.read(path, eos_only=True).eos_ids(tokenizer, vocab)
         special = [*tokenizer.all_special_ids, *getattr(tokenizer, "added_tokens_decoder", ()), *ends]
         self.kept = worth_a_row(self.learned, special, training.rows, vocab)
         self.identity = identity(training, digest, self.target.shared.sha256)
 
-    def _asked(self, documents: list[Any], digest: str, cache_dir: Path) -> list[Any]:
-        """The documents with what the target finds likely in them."""
+    def _read(self, documents: list[Any], digest: str, cache_dir: Path) -> list[Any]:
+        """The documents with what the target thinks of them; without those that a head could not be taught with."""
         from hierdraft.models.load import load_engine
-        from hierdraft.training.likeliest import FOLDER, with_likeliest
+        from hierdraft.training.reading import FOLDER, Asked, with_reading
 
-        job, k = self.job, self.job.training.logprobs
-        of = hashlib.sha256(f"{digest} {self.target.shared.sha256} {k}".encode()).hexdigest()[:24]
+        job, asked = self.job, Asked(self.job.training.logprobs, self.reads)
+        of = hashlib.sha256(f"{digest} {self.target.shared.sha256} {asked}".encode()).hexdigest()[:24]
         engine, _ = load_engine(job.model, dtype="float32", threads=job.threads)
         with disk_errors(cache_dir):
-            return with_likeliest(engine, documents, k, cache_dir / FOLDER / of, self.ears.stages(ASKING))
+            found = with_reading(engine, documents, asked, cache_dir / FOLDER / of, self.ears.stages(ASKING))
+        return [one for one in found if one.states is not None] if self.reads else found
 
     def run(self) -> dict[str, Any] | None:
         """Train, measure and write."""
-        from hierdraft.training.drafter import new_drafter
         from hierdraft.training.folder import check_folder
         from hierdraft.training.loop import Loop
+        from hierdraft.training.students import new_student
         from hierdraft.training.windows import packed
 
         job, training = self.job, self.job.training
-        drafter, init = new_drafter(self.target, training, self.kept)
-        size = sum(one.numel() for one in drafter.parameters())
+        student, init = new_student(self.target, training, self.kept, self.reads)
+        size = sum(one.numel() for one in student.parameters())
         check_folder(job.out, self.identity, 4 * size)
         windows = packed(self.learned, training.window, training.seed)
         loop = Loop(
-            drafter, windows, training, job.limits, job.out, self.identity, every=job.every, stop=self.ears.stop,
+            student, windows, training, job.limits, job.out, self.identity, every=job.every, stop=self.ears.stop,
             report=self.ears.stages(TRAINING), log=self.ears.log,
         )  # fmt: skip
         if loop.done >= 1.0 and (found := self._written(loop.state.steps)) is not None:
             return found
         if not loop.run():
             return None
-        return self._finish(drafter, init, loop, size)
+        return self._finish(student, init, loop, size)
 
     def _written(self, steps: int) -> dict[str, Any] | None:
         """What is told of a training that is complete, None where its folder is not."""
@@ -168,16 +170,16 @@ class _Run:
         as_asked = found.get("steps") == steps and found.get("settings") == asdict(self.job.training)
         return found if as_asked else None
 
-    def _finish(self, drafter: Any, init: str, loop: Any, size: int) -> dict[str, Any]:
+    def _finish(self, student: Any, init: str, loop: Any, size: int) -> dict[str, Any]:
         """Measure the weights as they will be stored, and write the folder."""
-        from hierdraft.models.drafter_files import packed, unpacked
+        from hierdraft.models.drafter_files import Head, config_of, packed, unpacked
         from hierdraft.training.agreement import measure
         from hierdraft.training.folder import told, write_drafter
 
         job, training, state = self.job, self.job.training, loop.state
-        own = drafter.own()
-        drafter.take(unpacked(packed(own, training.weights)))
-        found = measure(drafter, self.held_out, training.window, training.seed, self.ears.stages(MEASURING))
+        own = student.own()
+        student.take(unpacked(packed(own, training.weights)))
+        found = measure(student, self.held_out, training.window, training.seed, self.ears.stages(MEASURING))
         shared = self.target.shared
         record = {
             "target": job.model,
@@ -189,7 +191,7 @@ class _Run:
             "init": init,
             "parameters": size,
             "vocab_size": len(self.target.embedding),
-            "rows": len(drafter.kept),
+            "rows": len(student.kept),
             "data": told(self.sources),
             "documents": {"training": len(self.learned), "held_out": len(self.held_out)},
             "steps": state.steps,
@@ -202,7 +204,8 @@ class _Run:
             "held_out": found.record(),
         }
         config = {**self.target.config, "num_hidden_layers": training.layers}
-        write_drafter(job.out, config, shared, own, self.kept, training.weights, record)
+        head = Head(training.kind, self.reads) if isinstance(training, HeadTraining) else None
+        write_drafter(job.out, config_of(config, shared, head), own, self.kept, training.weights, record)
         return record
 
 

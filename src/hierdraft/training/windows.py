@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,7 @@ class Window:
     rows             int32[N], rising: the places after which a token is learned
     labels           int32[N]: these tokens
     top              (rows int32[M] among the N, ids int32[M, k], log probabilities float16[M, k]), None for none
+    states           float16[W, D]: the target's hidden states, of a document's last token zeros; None: not kept
     """
 
     ids: Int32
@@ -42,6 +43,7 @@ class Window:
     rows: Int32
     labels: Int32
     top: tuple[Int32, Int32, Float16] | None
+    states: Float16 | None = None
 
 
 def shortened(document: Document, window: int) -> Document:
@@ -49,7 +51,8 @@ def shortened(document: Document, window: int) -> Document:
     cut = document.start - window // 2
     if cut <= 0 or len(document.ids) <= window:
         return document
-    return Document(document.ids[cut:], document.start - cut, document.top, document.group)
+    states = None if document.states is None else document.states.after(cut)
+    return replace(document, ids=document.ids[cut:], start=document.start - cut, states=states)
 
 
 def packed(documents: Sequence[Document], window: int, seed: int) -> list[list[Piece]]:
@@ -98,7 +101,20 @@ def window_of(pieces: Sequence[Piece]) -> Window:
             which = np.arange(known, known + count, dtype=np.int32)
             top.append((which, document.top[0][begin : begin + count], document.top[1][begin : begin + count]))
         at, known = at + size, known + count
-    return Window(ids, positions, segment, np.concatenate(rows), np.concatenate(labels), _joined(top))
+    return Window(ids, positions, segment, np.concatenate(rows), np.concatenate(labels), _joined(top), _states(pieces))
+
+
+def _states(pieces: Sequence[Piece]) -> Float16 | None:
+    """The hidden states of all tokens of some pieces, None where some have none."""
+    found: list[Float16] = []
+    for one in pieces:
+        if one.document.states is None:
+            return None
+        last = min(one.end, len(one.document.ids) - 1)
+        found.append(one.document.states.read(one.begin, last))
+        if last < one.end:
+            found.append(np.zeros((1, found[-1].shape[1]), dtype=np.float16))
+    return np.concatenate(found)
 
 
 def _joined(top: Sequence[tuple[Int32, Int32, Float16]]) -> tuple[Int32, Int32, Float16] | None:

@@ -30,7 +30,7 @@ Ask: TypeAlias = tuple[HierarchySession, Int32, Budget]
 
 _ALL = asked_levels()
 
-_NODES, _ROUNDS = 64, 2
+_NODES = 64
 
 PROMPT_ROWS = 128
 """How many of the last prompt positions teach the recycled level."""
@@ -48,7 +48,7 @@ class HierarchyMethod:
 
     def __init__(
         self, levels: tuple[str, ...] = _ALL, least: float = 0.002, calibration: str = "default", threads: int = 2,
-        draft: str | None = None, ask: Literal["pays", "always"] = "pays", rounds: int = _ROUNDS,
+        draft: str | None = None, ask: Literal["pays", "always"] = "pays", rounds: int | None = None,
     ) -> None:  # fmt: skip
         """Raises UsageError for unknown levels.
 
@@ -56,9 +56,11 @@ class HierarchyMethod:
         least         path probability below which nothing is drafted
         calibration   `default`: continue from what was learned before; `none`: begin with the prior
         threads       how many draft at once, where there are enough requests
-        draft         a small model with the target's vocabulary that has an opinion about the trees: level `draft`
+        draft         a small model with the target's vocabulary, or a head that reads its hidden states, that has an
+                      opinion about the trees: level `draft`
         ask           when it is asked: where that `pays`, or `always`
-        rounds        how often at most for one proposal: again about what has grown out of its opinions
+        rounds        how often at most for one proposal: again about what has grown out of its opinions. None: twice,
+                      a head eight times
         """
         if "default" in levels:
             levels = tuple(dict.fromkeys((*_ALL, *(level for level in levels if level != "default"))))
@@ -66,10 +68,10 @@ class HierarchyMethod:
             raise UsageError(f"The levels are {', '.join(askable_levels())}, not {'+'.join(levels)}.")
         if calibration not in ("default", "none"):
             raise UsageError(f"The calibration is 'default' or 'none', not {calibration!r}.")
-        if draft is None and (ask, rounds) != ("pays", _ROUNDS):
+        if draft is None and (ask, rounds) != ("pays", None):
             raise UsageError("ask and rounds go with draft: name a model, hierarchy:draft=NAME.")
         for what, number in (("rounds", rounds), ("threads", threads)):
-            if number < 1:
+            if number is not None and number < 1:
                 raise UsageError(f"The number of {what} must be at least 1, not {number}.")
         asked = levels if draft is None else (*levels, "draft")
         self.levels = frozenset(asked)
@@ -93,8 +95,10 @@ class HierarchyMethod:
 
     @property
     def wants(self) -> Wants:
-        """Runner-ups for the recycled level."""
-        return Wants(TOP, PROMPT_ROWS) if "recycled" in self.levels else Wants()
+        """Runner-ups for the recycled level, and the hidden states that a head reads."""
+        reads = self._opened.reads if self._opened is not None else None
+        hidden = reads.layers if reads is not None else ()
+        return Wants(TOP, PROMPT_ROWS, hidden=hidden) if "recycled" in self.levels else Wants(hidden=hidden)
 
     def attach(self, setup: Setup) -> None:
         """Draft from these databases too, and continue from the calibration that lies with them.
@@ -111,7 +115,7 @@ class HierarchyMethod:
         if self._learns and self._stored is not None:
             self.calibration.read(self._stored)
         if self.draft is not None:
-            self._opened = open_drafter(self.draft, setup)
+            self._opened = open_drafter(self.draft, setup, heads=True)
             self.second = SecondOpinion(self._opened, setup.vocab_size, always=self._always, rounds=self._rounds)
 
     def open(self, request: Request) -> HierarchySession:
@@ -130,7 +134,7 @@ class HierarchyMethod:
         hearings = {
             place: Hearing(session.tail, tokens, budget, trees[place])
             for place, (session, tokens, budget) in enumerate(asks)
-            if session.tail is not None and budget.nodes > 0 and second.can_read(tokens)
+            if session.tail is not None and budget.nodes > 0 and session.tail.knows(tokens)
         }
         try:
             self._rounds_of(second, asks, hearings, trees)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from hierdraft.drafting.heads.text import HeadText
 from hierdraft.drafting.hierarchy.cells import opinion_buckets
 from hierdraft.drafting.hierarchy.opinions import CHOICES
 from hierdraft.drafting.models.laws import likeliest
@@ -29,6 +30,8 @@ _HOPE, _RATE = 0.15, 0.05
 _SOON, _RARELY = 16, 512
 _EXPLORED = 0.01
 """Share of the target's time that is spent on asking where it does not seem to pay."""
+
+_MODEL_ROUNDS, _HEAD_ROUNDS = 2, 8
 
 _FEW, _MANY = 8, 64
 _ASKS, _FADE = 32.0, 0.98
@@ -105,7 +108,7 @@ class OpinionWorth:
 class Hearing:
     """One tree about which a model is asked, over several rounds.
 
-    tail     the text in the model's engine
+    tail     the text in the model's engine, or in a head's
     text     int32[L], below which the tree is
     budget   its bounds
     tree     as it is now
@@ -113,7 +116,7 @@ class Hearing:
     coming   what it will have seen if it is asked now
     """
 
-    tail: Tail
+    tail: Tail | HeadText
     text: Int32
     budget: Budget
     tree: DraftTree
@@ -151,6 +154,14 @@ def joined(first: DraftTree, second: DraftTree) -> DraftTree:
     return DraftTree.build(tokens, parents)
 
 
+def next_level(scored: DraftTree | None, tree: DraftTree) -> DraftTree:
+    """What a head that has scored `scored` (None: not even the text) can score of a tree: one level below that."""
+    if scored is None:
+        return DraftTree.empty()
+    whole = joined(scored, tree)
+    return whole.only((np.arange(len(whole)) < len(scored)) | (whole.parents < len(scored)))
+
+
 def _keys(tree: DraftTree) -> list[tuple[int, int]]:
     return [*zip(tree.parents.tolist(), tree.tokens.tolist(), strict=True)]
 
@@ -161,19 +172,26 @@ class SecondOpinion:
     rounds   most forwards of it for one proposal; one where its engine does not go on with a tree that it has scored
     """
 
-    def __init__(self, opened: Opened, vocab_size: int | None, *, always: bool = False, rounds: int = 1) -> None:
-        """For a target of so many ids, None: of as many. `always`: also where it does not pay."""
+    def __init__(
+        self, opened: Opened, vocab_size: int | None, *, always: bool = False, rounds: int | None = None
+    ) -> None:
+        """For a target of so many ids, None: of as many.
+
+        always  also where it does not pay
+        rounds  None: two of a model, and eight of a head, of which each sees one level more of a tree
+        """
         engine = opened.engine
-        self._engine, self._ids, self._always = engine, opened.ids, always
+        self._engine, self._ids, self._reads, self._always = engine, opened.ids, opened.reads, always
         self._vocab_size = min(vocab_size or engine.vocab_size, engine.vocab_size)
-        self.rounds = rounds if engine.offers.extends else 1
+        most = rounds or (_MODEL_ROUNDS if self._reads is None else _HEAD_ROUNDS)
+        self.rounds = most if engine.offers.extends else 1
         self._worth = [OpinionWorth() for _ in range(self.rounds)]
         self._slower = 1.0
         self._asked, self._texts, self._per_token = _ASKS, 1.0, 0.0
 
-    def open(self, namespace: str) -> Tail:
+    def open(self, namespace: str) -> Tail | HeadText:
         """A text that is going to be asked about."""
-        return Tail(self._engine, namespace)
+        return Tail(self._engine, namespace) if self._reads is None else HeadText(self._engine, self._reads)
 
     def wanted(self, number: int, hearings: Sequence[Hearing]) -> list[int]:
         """About which of these the model should be asked in round `number`, from 0; all in one forward."""
@@ -205,11 +223,9 @@ class SecondOpinion:
         for node, parent in enumerate(tree.parents.tolist()):
             keep[node] &= parent < 0 or keep[parent]
         tree = tree.only(keep)
+        if self._reads is not None:
+            return next_level(hearing.scored, tree)
         return tree if hearing.scored is None else joined(hearing.scored, tree)
-
-    def can_read(self, text: Int32) -> bool:
-        """Whether a text is not too long for the model, which has all of its ids: it may have fewer than the target."""
-        return len(text) <= self._engine.max_length and int(text.max()) < self._engine.vocab_size
 
     def ask(self, hearings: Sequence[Hearing]) -> list[tuple[int, Int32, NDArray[np.uint8]]]:
         """One forward for those that are wanted; what was `coming` of each is `scored` then.
@@ -226,6 +242,8 @@ class SecondOpinion:
         rows = sum(len(part.tokens) + one.rows - (one.first == 0) for one, part in zip(hearings, parts, strict=True))
         scored = self._engine.forward(parts)
         found = [(one.first, *self._opinions(of.logits)) for one, of in zip(hearings, scored, strict=True)]
+        for one, of in zip(hearings, scored, strict=True):
+            one.tail.heard(of)
         seconds, expected = perf_counter() - started, self._engine.cost(rows, rows)
         if all(few):
             self._engine.record(rows, seconds, rows)

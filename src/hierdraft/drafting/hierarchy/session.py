@@ -109,6 +109,8 @@ class HierarchySession:
             self._note_step(step, self._method.slots.requests)
         if self._further:
             self._further.extend(step.tokens)
+        if self.tail is not None:
+            self.tail.saw(step)
         self._last = [*self._last, *step.tokens][-2:]
 
     def _note_step(self, step: Step, requests: Requests) -> None:

@@ -11,11 +11,13 @@ from collections.abc import Sequence
 from time import perf_counter
 from typing import Any, Literal
 
+from hierdraft.drafting.heads.text import HeadText
+from hierdraft.drafting.models.following import ModelText, Text
 from hierdraft.drafting.models.opened import WithDrafter
 from hierdraft.drafting.models.plans import Acceptance, Shape, Trials
 from hierdraft.drafting.models.session import Drafting, ModelSession
 from hierdraft.errors import UsageError
-from hierdraft.protocols import Budget, Part, Request, Scores, Session, Setup, Wants
+from hierdraft.protocols import Budget, Part, Request, Scores, Session, Setup
 from hierdraft.tree import DraftTree, Int32
 
 _WIDTH, _DEPTH, _MOST = 4, 16, 64
@@ -34,7 +36,7 @@ class DraftModelMethod(WithDrafter):
     """
 
     q_kind: Literal["one_hot", "full"] = "full"
-    wants = Wants()
+    takes_heads = True
 
     def __init__(
         self, draft: str, width: tuple[int, ...] | None = None, depth: int | None = None, replacement: bool = False
@@ -54,6 +56,12 @@ class DraftModelMethod(WithDrafter):
         """Load the model. Raises UsageError for one that cannot draft for this target, and what loading raises."""
         super().attach(setup)
         self.shape = Shape(self.shape.width, self.shape.depth, chain=not self.engine.offers.extends)
+
+    def text(self, request: Request) -> Text:
+        """A request's text, of which nothing is read yet."""
+        if self.reads is not None:
+            return HeadText(self.engine, self.reads)
+        return ModelText(self.engine, request.namespace)
 
     def learned(self, *, draws: bool) -> tuple[Acceptance, Trials]:
         """What requests have taught that draw their tokens, or that do not."""
@@ -94,6 +102,8 @@ class DraftModelMethod(WithDrafter):
             for place, one in zip(parts, scored, strict=True)
         }
         long = [place for place, part in parts.items() if len(part.tokens) > _FEW]
+        for place, one in zip(parts, scored, strict=True):
+            sessions[place].text.heard(one)
         for place in long:
             sessions[place].reading += (perf_counter() - started) / len(long)
         if not long:

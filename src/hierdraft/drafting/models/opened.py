@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hierdraft.errors import UsageError
-from hierdraft.protocols import Engine, Opened, Request, Setup
+from hierdraft.protocols import Engine, Opened, Reads, Request, Setup, Wants
 from hierdraft.tree import Int32
 
 
@@ -11,6 +11,7 @@ class WithDrafter:
     """What methods have in common that draft with a model: its name, and the model once it is loaded."""
 
     uses_databases = False
+    takes_heads = False
 
     def __init__(self, draft: str) -> None:
         """Raises UsageError where no model is named."""
@@ -24,7 +25,7 @@ class WithDrafter:
         """Load the model. Raises UsageError for one that cannot draft for this target, and what loading raises."""
         if self._opened is not None:
             raise UsageError("This method drafts for another model already: make another method.")
-        self._opened, self.vocab_size = open_drafter(self.draft, setup), setup.vocab_size
+        self._opened, self.vocab_size = open_drafter(self.draft, setup, heads=self.takes_heads), setup.vocab_size
 
     @property
     def engine(self) -> Engine:
@@ -37,6 +38,16 @@ class WithDrafter:
     def ids(self) -> Int32 | None:
         """What the columns of its rows are of, None: ids from 0 on."""
         return self._opened.ids if self._opened is not None else None
+
+    @property
+    def reads(self) -> Reads | None:
+        """What it reads of its target; None: it is no head."""
+        return self._opened.reads if self._opened is not None else None
+
+    @property
+    def wants(self) -> Wants:
+        """The hidden states that a head reads."""
+        return Wants() if self.reads is None else Wants(hidden=self.reads.layers)
 
     def target_size(self, request: Request) -> int:
         """How many ids a request's target has. Raises UsageError for a target of another vocabulary."""
@@ -52,12 +63,17 @@ class WithDrafter:
             opened.close()
 
 
-def open_drafter(name: str, setup: Setup) -> Opened:
-    """The named model. Raises UsageError for one that cannot draft for this target, and what loading raises."""
+def open_drafter(name: str, setup: Setup, *, heads: bool) -> Opened:
+    """The named model. Raises UsageError for one that cannot draft for this target, and what loading raises.
+
+    heads   whether it may be a head
+    """
     if setup.open_engine is None:
         raise UsageError(f"Drafting with {name!r} means loading a second model, and here is no way to do that.")
     opened = setup.open_engine(name)
     reason = _misfit(opened, setup)
+    if opened.reads is not None and not heads:
+        reason = "it is a head, which this method cannot ask: use draft-model or hierarchy"
     if reason:
         opened.close()
         raise UsageError(f"The model {name!r} cannot draft for this one: {reason}.")

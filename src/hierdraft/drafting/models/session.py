@@ -1,7 +1,6 @@
 """One request of a drafting model: a sequence of its own in the drafter's engine that follows what is committed.
 
-What it holds is never scored again: of the tree that it drafted last the accepted nodes are kept, the rest is dropped,
-and only tokens that it has not seen are read. Drafting is a generator that asks for one forward at a time, so that
+Drafting is a generator that asks for one forward at a time, so that
 several requests can share each (`draft_model.py`).
 """
 
@@ -12,16 +11,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hierdraft.drafting.models.following import Rows, Text
 from hierdraft.drafting.models.laws import Shaper, draw
 from hierdraft.drafting.models.plans import DEPTHS, Acceptance, Plan, Shape, best, largest
-from hierdraft.protocols import Budget, EngineSequence, Part, Request, Scores, Step
+from hierdraft.protocols import Budget, Part, Request, Scores, Step
 from hierdraft.tree import DraftLaw, DraftTree, Int32
 
 if TYPE_CHECKING:
     from hierdraft.drafting.models.draft_model import DraftModelMethod
-
-CHUNK = 2048
-"""Most tokens of prompts that are read in a forward."""
 
 _NOISE = 0x6472616674
 """Keeps the noise of drafts apart from all other noise of the same seed and position."""
@@ -31,20 +28,17 @@ _NOTHING = DraftTree.empty()
 Drafting = Generator[Part, list[Scores], DraftTree]
 """Asks for forwards, is sent the rows of each, and returns the tree."""
 
-Rows = Generator[Part, list[Scores], list[Scores]]
-
 
 class Made:
     """A tree in the making.
 
-    sequence   the drafter's
     start      how many tokens stood before it
     scored     nodes that the drafter's engine has scored, with their places there
     promised   the drafter's own probability of each node, its parent given
     """
 
-    def __init__(self, sequence: EngineSequence, start: int, *, drawn: bool) -> None:
-        self.sequence, self.start, self.drawn = sequence, start, drawn
+    def __init__(self, start: int, *, drawn: bool) -> None:
+        self.start, self.drawn = start, drawn
         self.tokens: list[int] = []
         self.parents: list[int] = []
         self.prob: list[float] = []
@@ -104,9 +98,7 @@ class ModelSession:
         self._shaper = Shaper(request.sampling, size, replacement=method.replacement, ids=method.ids)
         self._draws = self._shaper.sampling.draws
         self._acceptance, self._trials = method.learned(draws=self._draws)
-        self._sequence: EngineSequence | None = None
-        self._held = 0  # tokens of the text that the sequence holds
-        self._readable = True
+        self.text: Text = method.text(request)
         self._made: Made | None = None
         self.reading = 0.0  # seconds of forwards that read what is not read again
 
@@ -126,8 +118,8 @@ class ModelSession:
         plan = self._plan(tokens, budget, several)
         if len(plan) == 0:
             return _NOTHING
-        made = Made(self._opened(tokens), len(tokens), drawn=self._draws)
-        (row,) = yield from self._read(made.sequence, tokens, several)
+        made = Made(len(tokens), drawn=self._draws)
+        (row,) = yield from self.text.read(tokens, several)
         if self._draws:
             yield from self._drawn(made, plan, tokens, row)
         else:
@@ -142,8 +134,8 @@ class ModelSession:
     def _plan(self, tokens: Int32, budget: Budget, several: int) -> Plan:
         """What to draft now: as much as there is room for, or as much as pays."""
         engine, shape = self._engine, self._method.shape
-        room = engine.max_length - len(tokens) + 1
-        if room < 1 or budget.nodes < 1 or not self._can_read(tokens):
+        room = self.text.room(tokens)
+        if room < 1 or budget.nodes < 1 or not self.text.knows(tokens):
             return Plan()
         shape = Shape(shape.width, min(shape.depth, budget.depth, room), shape.chain)
         if budget.cost is None:  # drawn trees are of one shape then, so that the same seed gives the same sample
@@ -151,7 +143,7 @@ class ModelSession:
         if self._trials.waits():
             return Plan()
         whole = largest(shape, budget.nodes, self._acceptance.chances())
-        first = min(2, max(1, len(tokens) - self._held))  # what else is missing is read once, not in every step
+        first = min(2, 1 + self.text.unread(tokens))  # what else is missing is read once, not in every step
 
         def cost(rows: int) -> float:
             return engine.cost(rows, rows)
@@ -160,40 +152,11 @@ class ModelSession:
         self._trials.decided(pays=len(plan) > 0)
         return plan or best(whole, budget.cost, cost, first, several=several, least=1)  # else it would never be known
 
-    def _can_read(self, tokens: Int32) -> bool:
-        """Whether the drafter has all ids of the text: it may have fewer than the target."""
-        if self._readable and len(tokens) > self._held:
-            self._readable = int(tokens[self._held :].max()) < self._engine.vocab_size
-        return self._readable
-
-    def _read(self, sequence: EngineSequence, tokens: Int32, several: int) -> Rows:
-        """Read what the sequence has not seen; the row of the last token."""
-        most = max(1, CHUNK // several)
-        self._held = min(self._held, len(tokens) - 1)
-        if sequence.length > self._held:
-            sequence.rewind(self._held)
-        while True:
-            left = len(tokens) - sequence.length
-            given = np.array(tokens[sequence.length :][:most])
-            rows = yield Part(sequence, given, _NOTHING, int(left <= most))
-            self._held = sequence.length
-            if left <= most:
-                return rows
-
-    def _opened(self, tokens: Int32) -> EngineSequence:
-        if self._sequence is None:
-            self._sequence = self._engine.open(tokens[:-1], reuse=self._request.namespace)
-            self._held = self._sequence.length
-        return self._sequence
-
     def _score(self, made: Made, nodes: list[int]) -> Rows:
         """The rows of nodes whose parents have been scored: of a tree, or of the next one of a chain."""
         for node in nodes:
             made.scored[node] = len(made.scored)
-        if self._method.shape.chain:
-            token = np.array([made.tokens[nodes[0]]], dtype=np.int32)
-            return (yield Part(made.sequence, token, _NOTHING, 1))
-        return (yield Part(made.sequence, np.empty(0, dtype=np.int32), made.scored_tree(), 0))
+        return (yield self.text.further(made.scored_tree()))
 
     def _drawn(self, made: Made, plan: Plan, tokens: Int32, row: Scores) -> Generator[Part, list[Scores], None]:
         """Draw the plan's tree, level by level: every node's children from the law of its row.
@@ -246,6 +209,7 @@ class ModelSession:
 
     def observe(self, step: Step) -> None:
         """Keep what was accepted of the last tree, and learn how good it was."""
+        self.text.saw(step)
         made, self._made = self._made, None
         if made is None or step.prefill:
             return
@@ -257,11 +221,7 @@ class ModelSession:
                 break
             node = made.below[node][rank]
             path.append(made.scored[node])
-        if self._method.shape.chain:
-            made.sequence.rewind(min(made.sequence.length, made.start + len(path)))
-        else:
-            made.sequence.commit(path)
-        self._held = made.sequence.length
+        self.text.settle(path, made.start)
 
     def _learn(self, made: Made, step: Step) -> None:
         """At every place that was reached: which child came. What was drawn and not accepted may come all the same."""
@@ -279,5 +239,4 @@ class ModelSession:
     def finish(self, tokens: Int32) -> None:  # noqa: ARG002
         """Let go of the text."""
         self._made = None
-        if self._sequence is not None:
-            self._sequence.close()
+        self.text.close()

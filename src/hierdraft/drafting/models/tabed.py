@@ -23,7 +23,7 @@ from hierdraft.drafting.models.laws import KEPT, Shaper
 from hierdraft.drafting.models.opened import WithDrafter
 from hierdraft.drafting.models.tail import Tail
 from hierdraft.errors import UsageError
-from hierdraft.protocols import Budget, Engine, Part, Request, Session, Step, Wants
+from hierdraft.protocols import Budget, Engine, Part, Request, Session, Step
 from hierdraft.tree import DraftTree, Int32
 
 Law: TypeAlias = tuple[Int32, NDArray[np.float64]]
@@ -49,7 +49,6 @@ class TabedMethod(WithDrafter):
     """
 
     q_kind: Literal["one_hot", "full"] = "one_hot"
-    wants = Wants()
 
     def __init__(self, draft: str, views: tuple[str, ...] = ("full", "64", "ngram"), length: int = 5) -> None:
         """Raises UsageError."""

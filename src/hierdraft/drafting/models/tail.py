@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hierdraft.protocols import Engine, EngineSequence, Part
+from hierdraft.protocols import Engine, EngineSequence, Part, Scored, Step
 from hierdraft.tree import DraftTree, Int32
 
 CHUNK = 2048
@@ -44,6 +44,16 @@ class Tail:
             self._engine.forward([Part(sequence, piece, _NOTHING, 0)])
         self._tree = tree
         return Part(sequence, np.array(tokens[sequence.length :]), tree)
+
+    def saw(self, step: Step) -> None:
+        """What became of a step of the target: it needs to know nothing more than the tokens."""
+
+    def knows(self, tokens: Int32) -> bool:
+        """Whether a text is not too long for the model, which has all of its ids: it may have fewer than the target."""
+        return len(tokens) <= self._engine.max_length and int(tokens.max()) < self._engine.vocab_size
+
+    def heard(self, scored: Scored) -> None:
+        """What the engine said of its last part."""
 
     def unread(self, tokens: Int32) -> int:
         """How many tokens of a text, but for the last, have not been read as text or as a part of the last tree."""

@@ -10,17 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hierdraft.engines.openvino.branches import Branch
+from hierdraft.engines.openvino.files import FEATURES
 from hierdraft.engines.openvino.hidden import layer_outputs, with_hidden
 from hierdraft.engines.openvino.pagedgraph import paged
 from hierdraft.engines.openvino.rows import Rows
 from hierdraft.engines.openvino.runtime import openvino
 from hierdraft.errors import UnsupportedModelError
+from hierdraft.protocols import Part
 
 
 class Compiled:
     """What is called.
 
     layers   how many layers it has, where it can show their hidden states; else 0
+    features see `Offers`; a graph that takes them shows what comes out of its only layer, always
     request  takes the inputs; its outputs hold until the next call
     made     how often it was compiled: each time the request is a new one, without inputs
     """
@@ -29,7 +32,7 @@ class Compiled:
         """Raises RuntimeError for a graph that cannot be compiled."""
         self._file, self._options = file, options
         self._shown: tuple[int, ...] = ()
-        self.layers = self.made = 0
+        self.layers = self.made = self.features = 0
         self._compile()
         self.threads = int(self._compiled.get_property("INFERENCE_NUM_THREADS"))
 
@@ -41,9 +44,13 @@ class Compiled:
     def _compile(self) -> None:
         core = openvino.Core()
         graph = paged(core.read_model(self._file))
-        outputs = layer_outputs(graph)
-        self.layers = max(0, len(outputs) - 1)
-        graph = with_hidden(graph, [outputs[layer] for layer in self._shown])
+        widths = [given.get_partial_shape()[-1].get_length() for given in graph.inputs if FEATURES in given.get_names()]
+        if widths:
+            self.features, self.layers, self._shown = widths[0], 1, (1,)
+        else:
+            outputs = layer_outputs(graph)
+            self.layers = max(0, len(outputs) - 1)
+            graph = with_hidden(graph, [outputs[layer] for layer in self._shown])
         self._compiled = core.compile_model(graph, "CPU", self._options)
         self.request = self._compiled.create_infer_request()
         self.made += 1
@@ -56,6 +63,8 @@ class Compiled:
         before, wanted = self._shown, tuple(sorted({*self._shown, *layers}))
         if wanted == before:
             return
+        if self.features:
+            raise UnsupportedModelError("A head shows only what comes out of its layer.")
         del self.request, self._compiled  # two graphs at a time may be more than there is room for
         try:
             self._shown = wanted
@@ -77,11 +86,30 @@ class Compiled:
         return states
 
 
-def in_order(branches: Sequence[Branch], given: Sequence[Rows], begin: int) -> tuple[NDArray[np.int64], int]:
-    """Which rows of a call are a part's tokens, in their order, and then its new nodes in theirs; and where they end.
+def orders_of(branches: Sequence[Sequence[Branch]], given: Sequence[Sequence[Rows]]) -> list[NDArray[np.int64]]:
+    """For each part of a call, which rows of the call are its tokens, in their order, and then its new nodes in theirs.
 
-    begin   of its rows among those of the call
+    branches, given   of each part
     """
+    found, begin = list[NDArray[np.int64]](), 0
+    for several, some in zip(branches, given, strict=True):
+        order, begin = _in_order(several, some, begin)
+        found.append(order)
+    return found
+
+
+def features_of(
+    parts: Sequence[Part], orders: Sequence[NDArray[np.int64]], size: int, width: int
+) -> NDArray[np.float32]:  # fmt: skip
+    """float32[size, 1, width]: what goes in beside each row of a call; zeros beside rows that are nobody's."""
+    found = np.zeros((size, 1, width), dtype=np.float32)
+    for part, order in zip(parts, orders, strict=True):
+        found[order, 0] = part.features
+    return found
+
+
+def _in_order(branches: Sequence[Branch], given: Sequence[Rows], begin: int) -> tuple[NDArray[np.int64], int]:
+    """Those of one part, whose rows begin at `begin`; and where they end."""
     if not branches:
         rows = given[0]
         return begin + np.concatenate([np.arange(rows.text), rows.places]), begin + rows.text + len(rows.places)

@@ -78,7 +78,9 @@ class OpenVINOEngine:
         options = _options(dtype, threads)
         single = not (self.exact or exact) and options["INFERENCE_PRECISION_HINT"] == "f32"
         self._cache = _cache(graph_file(folder, facts), options, facts.windows, 1 if single else LEAST)
-        self.offers = Offers(extends=isinstance(self._cache, Pool), layers=self._cache.layers)
+        self.offers = Offers(
+            extends=isinstance(self._cache, Pool), layers=self._cache.layers, features=self._cache.features
+        )
         self._sizes = tuple(size for size in SIZES if size >= self._cache.least)
         self._rows = 0
         self._prices: list[float] = []

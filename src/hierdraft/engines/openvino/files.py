@@ -10,9 +10,10 @@ from typing import Any
 from hierdraft.errors import ModelError
 
 IDS, POSITIONS, MASK, SLIDING_MASK, ROWS, BEAM = "ids", "positions", "mask", "sliding_mask", "rows", "beam"
-"""Inputs: int64[1, T], int64[1, T], float32[1, 1, T, S + T] twice, int64[R], and int32[1], which is 0.
+FEATURES = "features"
+"""Inputs: int64[1, T], int64[1, T], float32[1, 1, T, S + T] twice, int64[R], int32[1], which is 0, float32[1, T, F].
 
-Only a model that has both full and sliding layers has the second mask.
+Only a model that has both full and sliding layers has the second mask; only heads have features.
 """
 
 FACTS, _GRAPH = "facts.json", "graph.xml"
@@ -24,6 +25,7 @@ class Facts:
 
     weights  the number type of a graph that is run as it was found; "" for those that were made here
     graph    its file, where it lies elsewhere than in the folder of these facts
+    features see `Offers`
     """
 
     architecture: str
@@ -34,6 +36,7 @@ class Facts:
     windows: tuple[int | None, ...]
     weights: str = ""
     graph: str = ""
+    features: int = 0
 
     @classmethod
     def read(cls, folder: Path) -> Facts:

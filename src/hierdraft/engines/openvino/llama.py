@@ -60,79 +60,80 @@ def llama_graph(sizes: Sizes, weights: Weights) -> Any:
     shapes = [(sizes.cached_heads, sizes.dim)] * 2 * sizes.layers
     past = [ops.parameter([1, heads, -1, dim], openvino.Type.f32) for heads, dim in shapes]
     embedding = weights.matrix("embed_tokens", sizes.vocab, sizes.hidden)
-    hidden = ops.gather(embedding, ops.convert(ids, "i32"), _number(0, np.int32))
-    turns = _turns(sizes, positions)
+    hidden = ops.gather(embedding, ops.convert(ids, "i32"), number(0, np.int32))
+    turned = turns(sizes, positions)
     kept: list[Any] = []
     for layer in range(sizes.layers):
-        attended, new = _attention(sizes, weights, layer, hidden, turns, mask, past[2 * layer : 2 * layer + 2])
+        even = normal(sizes, weights, f"layers.{layer}.input_layernorm", hidden)
+        attended, new = attention(sizes, weights, layer, even, turned, mask, past[2 * layer : 2 * layer + 2])
         hidden = ops.add(hidden, attended)
-        hidden = ops.add(hidden, _gated(sizes, weights, layer, hidden))
+        hidden = ops.add(hidden, gated(sizes, weights, layer, hidden))
         kept += new
-    hidden = _normal(sizes, weights, "norm", hidden)
-    flat = ops.reshape(hidden, _ints(-1, sizes.hidden), special_zero=False)
-    wanted = ops.unsqueeze(ops.gather(flat, rows, _number(0)), _number(0))
+    hidden = normal(sizes, weights, "norm", hidden)
+    flat = ops.reshape(hidden, ints(-1, sizes.hidden), special_zero=False)
+    wanted = ops.unsqueeze(ops.gather(flat, rows, number(0)), number(0))
     head = embedding if sizes.tied else weights.matrix("lm_head", sizes.vocab, sizes.hidden)
-    logits = ops.squeeze(ops.matmul(wanted, head, False, True), _number(0))
+    logits = ops.squeeze(ops.matmul(wanted, head, False, True), number(0))
     graph = openvino.Model([logits, *kept], [ids, positions, rows, mask, *past])
     inputs = {IDS: [1, -1], POSITIONS: [1, -1], ROWS: [-1], MASK: [1, 1, -1, -1]}
     return with_variables(graph, inputs, shapes, BEAM)
 
 
-def _ints(*values: int) -> Any:
+def ints(*values: int) -> Any:
     return ops.constant(np.array(values, dtype=np.int64))
 
 
-def _number(value: float, kind: Any = np.int64) -> Any:
+def number(value: float, kind: Any = np.int64) -> Any:
     return ops.constant(kind(value))
 
 
-def _normal(sizes: Sizes, weights: Weights, name: str, hidden: Any) -> Any:
+def normal(sizes: Sizes, weights: Weights, name: str, hidden: Any) -> Any:
     """RMS normalisation, in the nodes that OpenVINO makes one kernel of."""
     one, two, eps = (ops.constant(np.full((1, 1, 1), value, np.float32)) for value in (1.0, 2.0, sizes.eps))
-    mean = ops.reduce_mean(ops.power(hidden, two), _ints(_LAST), keep_dims=True)
+    mean = ops.reduce_mean(ops.power(hidden, two), ints(_LAST), keep_dims=True)
     scaled = ops.multiply(hidden, ops.divide(one, ops.sqrt(ops.add(mean, eps))))
     return ops.multiply(weights.vector(name, sizes.hidden), scaled)
 
 
-def _turns(sizes: Sizes, positions: Any) -> tuple[Any, Any]:
+def turns(sizes: Sizes, positions: Any) -> tuple[Any, Any]:
     """Cosines and sines of the rotary embedding, float32[1, 1, T, dim]."""
     speeds = sizes.theta ** -(np.arange(0, sizes.dim, 2, dtype=np.float32) / sizes.dim)
-    where = ops.convert(ops.unsqueeze(positions, _number(2)), "f32")
+    where = ops.convert(ops.unsqueeze(positions, number(2)), "f32")
     half = ops.multiply(where, ops.constant(speeds.astype(np.float32)[None, None]))
     angles = ops.concat([half, half], _LAST)
-    return ops.unsqueeze(ops.cos(angles), _number(_HEADS)), ops.unsqueeze(ops.sin(angles), _number(_HEADS))
+    return ops.unsqueeze(ops.cos(angles), number(_HEADS)), ops.unsqueeze(ops.sin(angles), number(_HEADS))
 
 
 def _turned(sizes: Sizes, states: Any, turns: tuple[Any, Any]) -> Any:
     """Rotary embedding of float32[1, heads, T, dim]."""
-    half, end, step, axis = (_ints(value) for value in (sizes.dim // 2, np.iinfo(np.int64).max, 1, 3))
-    upper = ops.multiply(ops.slice(states, half, end, step, axis), _number(-1.0, np.float32))
-    lower = ops.slice(states, _ints(0), half, step, axis)
+    half, end, step, axis = (ints(value) for value in (sizes.dim // 2, np.iinfo(np.int64).max, 1, 3))
+    upper = ops.multiply(ops.slice(states, half, end, step, axis), number(-1.0, np.float32))
+    lower = ops.slice(states, ints(0), half, step, axis)
     cosines, sines = turns
     return ops.add(ops.multiply(states, cosines), ops.multiply(ops.concat([upper, lower], _LAST), sines))
 
 
-def _attention(
-    sizes: Sizes, weights: Weights, layer: int, hidden: Any, turns: tuple[Any, Any], mask: Any, past: list[Any]
+def attention(
+    sizes: Sizes, weights: Weights, layer: int, given: Any, turns: tuple[Any, Any], mask: Any, past: list[Any]
 ) -> tuple[Any, list[Any]]:
-    """What attention adds, and the layer's keys and values with the new ones behind them."""
+    """What attention over `given`, float32[.., T, width], adds, and the layer's keys and values with the new ones
+    behind them.
+    """
     shapes = sizes.matrices()
     name = f"layers.{layer}"
-    normal = _normal(sizes, weights, f"{name}.input_layernorm", hidden)
-    joined = ops.matmul(normal, weights.matrix(f"{name}.qkv", *shapes["qkv"]), False, True)
+    width = given.get_output_partial_shape(0)[_LAST].get_length()
+    joined = ops.matmul(given, weights.matrix(f"{name}.qkv", shapes["qkv"][0], width), False, True)
     counts = (sizes.heads, sizes.cached_heads, sizes.cached_heads)
-    split = ops.variadic_split(joined, _number(_LAST), _ints(*(count * sizes.dim for count in counts)))
+    split = ops.variadic_split(joined, number(_LAST), ints(*(count * sizes.dim for count in counts)))
     query, key, value = (
-        ops.transpose(
-            ops.reshape(split.output(at), _ints(0, 0, count, sizes.dim), special_zero=True), _ints(0, 2, 1, 3)
-        )
+        ops.transpose(ops.reshape(split.output(at), ints(0, 0, count, sizes.dim), special_zero=True), ints(0, 2, 1, 3))
         for at, count in enumerate(counts)
     )
     new = [ops.concat([past[0], _turned(sizes, key, turns)], 2), ops.concat([past[1], value], 2)]
-    scale = _number(sizes.dim**-0.5, np.float32)
+    scale = number(sizes.dim**-0.5, np.float32)
     keys, values = (_repeated(sizes, states) for states in new)
     found = ops.scaled_dot_product_attention(_turned(sizes, query, turns), keys, values, mask, scale, causal=False)
-    flat = ops.reshape(ops.transpose(found, _ints(0, 2, 1, 3)), _ints(0, 0, sizes.heads * sizes.dim), special_zero=True)
+    flat = ops.reshape(ops.transpose(found, ints(0, 2, 1, 3)), ints(0, 0, sizes.heads * sizes.dim), special_zero=True)
     return ops.matmul(flat, weights.matrix(f"{name}.o_proj", *shapes["o_proj"]), False, True), new
 
 
@@ -141,17 +142,17 @@ def _repeated(sizes: Sizes, states: Any) -> Any:
     times = sizes.heads // sizes.cached_heads
     if times == 1:
         return states
-    length = ops.gather(ops.shape_of(states), _ints(2), _number(0))
-    shape = ops.concat([_ints(1, sizes.cached_heads, times), length, _ints(sizes.dim)], 0)
-    each = ops.broadcast(ops.unsqueeze(states, _number(2)), shape)
-    return ops.reshape(each, _ints(0, sizes.heads, -1, sizes.dim), special_zero=True)
+    length = ops.gather(ops.shape_of(states), ints(2), number(0))
+    shape = ops.concat([ints(1, sizes.cached_heads, times), length, ints(sizes.dim)], 0)
+    each = ops.broadcast(ops.unsqueeze(states, number(2)), shape)
+    return ops.reshape(each, ints(0, sizes.heads, -1, sizes.dim), special_zero=True)
 
 
-def _gated(sizes: Sizes, weights: Weights, layer: int, hidden: Any) -> Any:
+def gated(sizes: Sizes, weights: Weights, layer: int, hidden: Any) -> Any:
     """What the gated layer adds."""
     name, shapes = f"layers.{layer}", sizes.matrices()
-    normal = _normal(sizes, weights, f"{name}.post_attention_layernorm", hidden)
-    joined = ops.matmul(normal, weights.matrix(f"{name}.gate_up", *shapes["gate_up"]), False, True)
-    split = ops.variadic_split(joined, _number(_LAST), _ints(sizes.inner, sizes.inner))
+    even = normal(sizes, weights, f"{name}.post_attention_layernorm", hidden)
+    joined = ops.matmul(even, weights.matrix(f"{name}.gate_up", *shapes["gate_up"]), False, True)
+    split = ops.variadic_split(joined, number(_LAST), ints(sizes.inner, sizes.inner))
     inner = ops.multiply(ops.swish(split.output(0)), split.output(1))
     return ops.matmul(inner, weights.matrix(f"{name}.down_proj", *shapes["down_proj"]), False, True)

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from hierdraft.engines.openvino.blocks import Blocks
 from hierdraft.engines.openvino.branches import Branch, Grown, branches_of
-from hierdraft.engines.openvino.compiled import Compiled, in_order
+from hierdraft.engines.openvino.compiled import Compiled, features_of, orders_of
+from hierdraft.engines.openvino.files import FEATURES
 from hierdraft.engines.openvino.pagedgraph import LEAST, inputs
 from hierdraft.engines.openvino.pagedsequence import PagedSequence
 from hierdraft.engines.openvino.rows import Found, Logits, Rows, rows_of
@@ -51,7 +52,7 @@ class Pool:
         least  rows that a call has, and a sequence in its attention, where a single row comes twice: see `LEAST`
         """
         self.least, self._compiled = least, compiled
-        self.threads, self.layers = compiled.threads, compiled.layers
+        self.threads, self.layers, self.features = compiled.threads, compiled.layers, compiled.features
         self._kinds: dict[tuple[Any, ...], list[str]] = {}  # inputs of one shape and type share a buffer
         self._memory: dict[tuple[Any, ...], NDArray[Any]] = {}
         self._buffers: dict[tuple[Any, ...], NDArray[Any]] = {}  # of it, what is in use
@@ -184,17 +185,19 @@ class Pool:
         given = [self._rows(part, several) for part, several in zip(parts, branches, strict=True)]
         every = [rows for some in given for rows in some]
         self._reserve(every)
+        orders = orders_of(branches, given)
         for name, array in inputs(every, size, self._size, self.least).items():
             self._bind(name, array)
+        if self.features:
+            self._bind(FEATURES, features_of(parts, orders, size, self.features))
         self._compiled.request.infer(share_inputs=True, share_outputs=True)
         logits = self._compiled.logits()
-        found, start, begin = list[Found](), 0, 0
-        for part, several, some in zip(parts, branches, given, strict=True):
+        found, start = list[Found](), 0
+        for part, several, some, order in zip(parts, branches, given, orders, strict=True):
             end = start + sum(len(rows.wanted) for rows in some)
             hold = self._hold_branches if several else self._hold
             found.append(hold(part, several, some, logits[start:end]))
             start = end
-            order, begin = in_order(several, some, begin)
             found[-1].hidden = {layer: self._compiled.states(layer)[order] for layer in part.hidden}
         return found
 

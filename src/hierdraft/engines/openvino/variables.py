@@ -92,7 +92,7 @@ class Variables:
     """The graph, and the variables of texts that are over; the methods are those of `Pool`."""
 
     least = 1
-    layers = 0
+    layers = features = 0
 
     def __init__(self, compiled: Any, windows: Sequence[int | None]) -> None:
         """Without sequences, for a compiled graph that `convert` made.

@@ -12,9 +12,9 @@ import torch
 from hierdraft.engines.hf.engine import HFEngine
 from hierdraft.engines.toy import ToyEngine
 from hierdraft.errors import TrainingError, UsageError
-from hierdraft.training import likeliest
+from hierdraft.training import reading
 from hierdraft.training.documents import Document
-from hierdraft.training.likeliest import with_likeliest
+from hierdraft.training.reading import Asked, with_reading
 from hierdraft.training.settings import Training
 from hierdraft.training.train import train_drafter
 from tests.lossless.tiny import VOCABULARY, tiny
@@ -30,10 +30,10 @@ def documents(count: int = 30) -> list[Document]:
 
 
 def test_they_are_the_targets_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(likeliest, "_TEXT", 64)
+    monkeypatch.setattr(reading, "_TEXT", 64)
     model = tiny("llama", dtype=torch.float32)
     told = list[tuple[int, int]]()
-    found = with_likeliest(HFEngine(model), documents(), K, tmp_path / "new", lambda *far: told.append(far))
+    found = with_reading(HFEngine(model), documents(), Asked(K), tmp_path / "new", lambda *far: told.append(far))
     for before, after in zip(documents(), found, strict=True):
         np.testing.assert_array_equal(after.ids, before.ids)
         with torch.inference_mode():
@@ -67,28 +67,28 @@ class Counting:
 
 
 def test_what_was_stopped_goes_on_and_nothing_is_asked_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(likeliest, "SHARD", 60)
-    monkeypatch.setattr(likeliest, "_TEXT", 40)
+    monkeypatch.setattr(reading, "SHARD", 60)
+    monkeypatch.setattr(reading, "_TEXT", 40)
     whole = Counting()
-    wanted = with_likeliest(whole, documents(), K, tmp_path / "whole")  # type: ignore[arg-type]
+    wanted = with_reading(whole, documents(), Asked(K), tmp_path / "whole")  # type: ignore[arg-type]
     first = Counting(fails_after=9)
     with pytest.raises(KeyboardInterrupt):
-        with_likeliest(first, documents(), K, tmp_path / "pieces")  # type: ignore[arg-type]
-    shards = list((tmp_path / "pieces").iterdir())
+        with_reading(first, documents(), Asked(K), tmp_path / "pieces")  # type: ignore[arg-type]
+    shards = sorted((tmp_path / "pieces").iterdir())
     assert shards
     then = Counting()
-    found = with_likeliest(then, documents(), K, tmp_path / "pieces")  # type: ignore[arg-type]
+    found = with_reading(then, documents(), Asked(K), tmp_path / "pieces")  # type: ignore[arg-type]
     assert 0 < len(then.texts) < len(whole.texts)
     assert set(first.texts) | set(then.texts) == set(whole.texts)
     for one, other in zip(found, wanted, strict=True):
         for mine, theirs in zip(one.top or (), other.top or (), strict=True):
             np.testing.assert_array_equal(mine, theirs)
     again = Counting()
-    with_likeliest(again, documents(), K, tmp_path / "pieces")  # type: ignore[arg-type]
+    with_reading(again, documents(), Asked(K), tmp_path / "pieces")  # type: ignore[arg-type]
     assert not again.texts
     shards[0].write_bytes(b"half")
     with pytest.raises(TrainingError, match=r"00000\.safetensors is damaged .*remove it, and it is made again"):
-        with_likeliest(again, documents(), K, tmp_path / "pieces")  # type: ignore[arg-type]
+        with_reading(again, documents(), Asked(K), tmp_path / "pieces")  # type: ignore[arg-type]
 
 
 def test_what_is_known_is_kept_and_what_is_too_long_is_left_out(tmp_path: Path) -> None:
@@ -97,10 +97,10 @@ def test_what_is_known_is_kept_and_what_is_too_long_is_left_out(tmp_path: Path) 
     top = np.full((rows, K), 7, dtype=np.int32), np.full((rows, K), -1.0, dtype=np.float16)
     engine = Counting()
     engine._engine.max_length = max(len(one.ids) for one in given[1:]) - 1
-    found = with_likeliest(engine, [Document(given[0].ids, given[0].start, top), *given[1:]], K, tmp_path)  # type: ignore[arg-type]
+    found = with_reading(engine, [Document(given[0].ids, given[0].start, top), *given[1:]], Asked(K), tmp_path)  # type: ignore[arg-type]
     assert found[0].top is top
     assert sorted(one.top is None for one in found) == [False, False, True]
-    fewer = with_likeliest(Counting(), [Document(given[0].ids, given[0].start, top)], K + 1, tmp_path / "more")  # type: ignore[arg-type]
+    fewer = with_reading(Counting(), [Document(given[0].ids, given[0].start, top)], Asked(K + 1), tmp_path / "more")  # type: ignore[arg-type]
     assert fewer[0].top is not None
     assert fewer[0].top[0].shape == (rows, K + 1)
 
@@ -114,12 +114,12 @@ def test_a_training_asks_its_target(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert asked is not None
     assert weights(tmp_path / "asked") != weights(tmp_path / "plain")
     assert asked["settings"]["logprobs"] == 4
-    assert len(list((tmp_path / likeliest.FOLDER).rglob("*.safetensors"))) == 1
+    assert len(list((tmp_path / reading.FOLDER).rglob("*.safetensors"))) == 1
 
     def never(*_: Any) -> Any:
         raise AssertionError("the target was asked again")
 
-    monkeypatch.setattr(likeliest, "_scored", never)
+    monkeypatch.setattr(reading, "_scored", never)
     again = train_drafter(job(target, data, tmp_path / "again", 2, held_out=0.4, logprobs=4), tmp_path)
     assert again is not None
     assert weights(tmp_path / "again") == weights(tmp_path / "asked")

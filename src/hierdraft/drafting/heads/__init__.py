@@ -1,0 +1,1 @@
+"""Drafting from the target's own mind: heads that read its hidden states."""

@@ -1,0 +1,258 @@
+"""An EAGLE-3-like head while it is trained (Li et al., arXiv 2503.01840): one layer that reads the target's mind.
+
+At every token of a text it is given what the target thought there (hidden states of some of its layers, fused to one
+feature by `fc`) and which token came next, and says which one comes after that. In a draft the target has not thought
+yet: there the feature is what came out of the head's own layer at the token before. So that it can live with that, it
+is trained on its own features too, several steps ahead (the paper's training-time test).
+
+Names of weights are those of the formats in use (speculators, SpecForge).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hierdraft.models.drafter_files import Float32
+from hierdraft.training.rows import Loss, OutputRows, divergence
+from hierdraft.training.settings import HeadTraining
+from hierdraft.training.target import Target
+from hierdraft.training.windows import Window, mask_of
+from hierdraft.tree import Int32
+
+FADE = 0.8
+"""Weight of the loss of each further step, of the one before."""
+
+
+class _Attention(nn.Module):
+    def __init__(self, config: Any, given: int) -> None:
+        super().__init__()
+        heads, cached = config.num_attention_heads, config.num_key_value_heads
+        self.dim, self.times = config.head_dim, heads // cached
+        self.q_proj = nn.Linear(given, heads * self.dim, bias=False)
+        self.k_proj = nn.Linear(given, cached * self.dim, bias=False)
+        self.v_proj = nn.Linear(given, cached * self.dim, bias=False)
+        self.o_proj = nn.Linear(heads * self.dim, config.hidden_size, bias=False)
+
+    def split(self, states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values [heads, T, dim] of [T, given]; keys and values once for every head that reads."""
+        found = [one(states).view(len(states), -1, self.dim).transpose(0, 1) for one in
+                 (self.q_proj, self.k_proj, self.v_proj)]  # fmt: skip
+        return found[0], *(one.repeat_interleave(self.times, 0) for one in found[1:])
+
+
+class _Layer(nn.Module):
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
+
+        width, eps = config.hidden_size, config.rms_norm_eps
+        self.self_attn = _Attention(config, 2 * width)
+        self.mlp = LlamaMLP(config)
+        self.input_layernorm, self.hidden_norm = LlamaRMSNorm(width, eps), LlamaRMSNorm(width, eps)
+        self.post_attention_layernorm = LlamaRMSNorm(width, eps)
+
+
+class EagleBody(nn.Module):
+    """What is trained: `fc`, one layer over embedding and feature side by side, and the norm before the output rows."""
+
+    def __init__(self, config: Any, states: int) -> None:
+        """A head of a Llama's sizes, reading hidden states of so many layers as wide as it is."""
+        super().__init__()
+        from transformers.models.llama.modeling_llama import LlamaRMSNorm, LlamaRotaryEmbedding
+
+        self.fc = nn.Linear(states * config.hidden_size, config.hidden_size, bias=False)
+        self.layers = nn.ModuleList([_Layer(config)])
+        self.norm = LlamaRMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.rotary = LlamaRotaryEmbedding(config)
+
+    def split(self, embedded: Tensor, features: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Turned queries and keys, and values, [heads, T, dim] each, of what is at these positions int64[T]."""
+        from transformers.models.llama.modeling_llama import rotate_half
+
+        layer: Any = self.layers[0]
+        queries, keys, values = layer.self_attn.split(
+            torch.cat([layer.input_layernorm(embedded), layer.hidden_norm(features)], dim=-1)
+        )
+        cosines, sines = (one[0] for one in self.rotary(features, positions[None]))
+        return *(one * cosines + rotate_half(one) * sines for one in (queries, keys)), values
+
+    def rest(self, features: Tensor, attended: Tensor) -> Tensor:
+        """What comes out of the layer, [T, H]; it is the feature of whatever comes next. `attended`: [heads, T, dim]"""
+        layer: Any = self.layers[0]
+        states = features + layer.self_attn.o_proj(attended.transpose(0, 1).flatten(1))
+        found: Tensor = states + layer.mlp(layer.post_attention_layernorm(states))
+        return found
+
+
+def attend(
+    queries: Tensor, seen: Tensor, keys: Tensor, values: Tensor, own: Sequence[tuple[Tensor, Tensor]]
+) -> Tensor:  # fmt: skip
+    """[heads, R, dim]: each row's attention over the text and over its own chain.
+
+    queries        [heads, R, dim]
+    seen           bool[R, T]: which of the text's keys and values [heads, T, dim] a row sees
+    own            keys and values [heads, R, dim] of each step of the rows' chains, of which a row sees its own
+    """
+    scale = queries.shape[-1] ** -0.5
+    scores = [((queries @ keys.transpose(1, 2)) * scale).masked_fill(~seen, -torch.inf)]
+    scores += [(queries * key).sum(-1, keepdim=True) * scale for key, _ in own]
+    weights = torch.cat(scores, dim=-1).softmax(-1)
+    found = weights[..., : seen.shape[1]] @ values
+    for step, (_, value) in enumerate(own):
+        found = found + weights[..., seen.shape[1] + step, None] * value
+    return found
+
+
+class EagleHead(OutputRows):
+    """Its parameters are `body`'s; embeddings and output rows are the target's and stay."""
+
+    def __init__(
+        self, config: Mapping[str, Any], embedding: Tensor, output: Tensor, kept: Int32 | None, *, states: int,
+        unrolled: int,
+    ) -> None:  # fmt: skip
+        """
+        config     of a Llama as wide as the target; weights are random, as the present state of torch's generator is
+        embedding  float32[V, H]; `output` likewise; `kept` int32[K], rising: the output rows that are used; None: all
+        states     how many hidden states it reads at a token
+        unrolled   steps ahead that it is trained for
+        """
+        super().__init__(output, kept)
+        from transformers import LlamaConfig
+
+        ids = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
+        self.body = EagleBody(LlamaConfig(**{**config, **ids, "num_hidden_layers": 1}), states)
+        self.embedding, self.unrolled = embedding, unrolled
+
+    def loss(self, window: Window) -> Loss:
+        """Of one window, over all steps: the mean of each, the nearer ones with more weight, times its tokens."""
+        ids, positions = (torch.from_numpy(one).long() for one in (window.ids, window.positions))
+        learned = _Learned(window)
+        features = self.body.fc(_float(window.states))
+        mask = torch.from_numpy(mask_of(window.segment))
+        _, keys, values = self.body.split(self.embedding[ids.roll(-1)], features, positions)
+        rows, own = learned.rows(0, None), list[tuple[Tensor, Tensor]]()
+        features = features[rows]
+        entropy = divergence_ = torch.zeros(())
+        weights = [FADE**step for step in range(self.unrolled)]
+        for step, weight in enumerate(weights):
+            if not len(rows):
+                break
+            queries, key, value = self.body.split(
+                self.embedding[ids[rows + 1 + step]], features, positions[rows] + step
+            )
+            if step:
+                own.append((key, value))
+            features = self.body.rest(features, attend(queries, mask[rows], keys, values, own))
+            share = weight / sum(weights)
+            nats, apart = self._step(features, ids[rows + 2 + step], learned.top(rows + 1 + step))
+            entropy = entropy + nats * (share * learned.count / len(rows))
+            divergence_ = divergence_ + apart * (share * learned.with_top)
+            kept = learned.kept(rows, step + 1)
+            rows, features = rows[kept], features[kept]
+            own = [(key[:, kept], value[:, kept]) for key, value in own]
+        return Loss(entropy, divergence_, learned.count, learned.with_top)
+
+    def _step(self, states: Tensor, labels: Tensor, top: tuple[Tensor, Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
+        """(cross-entropy, summed; divergence from the target's likeliest ids, its mean)."""
+        scores = self.scores(self.body.norm(states))
+        total = self.total(scores)
+        entropy = -self.logprobs(scores, total, labels[:, None]).sum()
+        if top is None or not len(top[0]):
+            return entropy, torch.zeros(())
+        which, ids, logprobs = top
+        return entropy, divergence(self.logprobs(scores[which], total[which], ids), logprobs).mean()
+
+    @torch.inference_mode()
+    def chains(self, ids: Int32, start: int, places: Int32, states: Any, depth: int, top: int) -> tuple[float, Tensor]:
+        """(cross-entropy of ids from `start` on, summed; int64[P, depth, top]: the likeliest ids of chains).
+
+        Each chain begins after the token at its place, of its own likeliest ones. `states`: [L - 1, D] of the text.
+        """
+        text, where = torch.from_numpy(ids).long(), torch.from_numpy(places).long() - 1
+        positions = torch.arange(len(text) - 1)
+        features = self.body.fc(_float(states))
+        queries, keys, values = self.body.split(self.embedding[text[1:]], features, positions)
+        mask = torch.ones(len(positions), len(positions)).tril().bool()
+        found = self.body.rest(features, attend(queries, mask, keys, values, []))
+        first = max(0, start - 2)
+        scores = self.scores(self.body.norm(found[first:-1]))
+        nats = -float(self.logprobs(scores, self.total(scores), text[first + 2 :, None]).sum())
+        features, own, best = found[where], list[tuple[Tensor, Tensor]](), list[Tensor]()
+        for step in range(1, depth + 1):
+            likeliest = self.scores(self.body.norm(features)).topk(min(top, len(self.kept)), dim=1).indices
+            best.append(self.kept[likeliest])
+            queries, key, value = self.body.split(self.embedding[best[-1][:, 0]], features, where + step)
+            own.append((key, value))
+            features = self.body.rest(features, attend(queries, mask[where], keys, values, own))
+        return nats, torch.stack(best, dim=1)
+
+    def own(self) -> dict[str, Float32]:
+        """The weights that are trained."""
+        return {name: one.detach().numpy().copy() for name, one in self.body.named_parameters()}
+
+    def take(self, own: Mapping[str, Float32]) -> None:
+        """Have these weights instead."""
+        with torch.no_grad():
+            for name, one in self.body.named_parameters():
+                one.copy_(torch.from_numpy(own[name]))
+
+
+def new_head(target: Target, training: HeadTraining, kept: Int32 | None, states: int) -> tuple[EagleHead, str]:
+    """A head as it begins, and how."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(training.seed)
+        head = EagleHead(
+            target.config, target.embedding, target.output, kept, states=states, unrolled=training.unrolled
+        )  # fmt: skip
+    return head, "random"
+
+
+def _float(states: Any) -> Tensor:
+    """float32 of what is kept in half precision."""
+    return torch.from_numpy(states).float()
+
+
+class _Learned:
+    """Which rows of a window are learned from. Row t says token t + 2 + step at a step; all steps up to one before it
+    must have said tokens of an answer too, of one piece.
+
+    count, with_top   tokens of answers, and those with likeliest ids
+    """
+
+    def __init__(self, window: Window) -> None:
+        size = len(window.ids)
+        self._segment = torch.from_numpy(window.segment).long()
+        self._says = torch.zeros(size, dtype=torch.bool)  # whether the token after this one is learned
+        self._says[torch.from_numpy(window.rows).long()] = True
+        self._place = torch.full((size,), -1)
+        self._top: tuple[Tensor, Tensor] | None = None
+        if window.top is not None:
+            which, ids, logprobs = window.top
+            self._place[torch.from_numpy(window.rows[which]).long()] = torch.arange(len(which))
+            self._top = torch.from_numpy(ids).long(), torch.from_numpy(logprobs).float()
+        self.count = len(window.rows)
+        self.with_top = 0 if window.top is None else len(window.top[0])
+
+    def rows(self, step: int, of: Tensor | None) -> Tensor:
+        """int64[R]: those of `of` (None: all) that are learned from in a step."""
+        rows = torch.arange(len(self._says)) if of is None else of
+        return rows[self.kept(rows, step)]
+
+    def kept(self, rows: Tensor, step: int) -> Tensor:
+        """bool[R]: which of these are."""
+        after = rows + 1 + step
+        within = after < len(self._says)
+        after = after.clamp(max=len(self._says) - 1)
+        return within & self._says[after] & (self._segment[after] == self._segment[rows])
+
+    def top(self, places: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
+        """For tokens after these places: which of them have likeliest ids, these ids, and log probabilities."""
+        if self._top is None:
+            return None
+        found = self._place[places]
+        which = (found >= 0).nonzero()[:, 0]
+        return which, self._top[0][found[which]], self._top[1][found[which]]

@@ -1,0 +1,181 @@
+"""Heads that read what the target thinks: what goes in beside each token is right, and the text is what it is without.
+
+`ToyHead` says exactly what its target says as long as it is told the right thoughts, so a head that is always right
+shows that they were.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hierdraft.decoding.loop import Options, open_request
+from hierdraft.decoding.scheduler import Scheduler, Ticket
+from hierdraft.drafting.budget import AutoBudget, FixedBudget
+from hierdraft.drafting.heads import text as texts
+from hierdraft.drafting.heads.text import HeadText
+from hierdraft.drafting.hierarchy.method import HierarchyMethod
+from hierdraft.drafting.models.draft_model import DraftModelMethod
+from hierdraft.drafting.models.tabed import TabedMethod
+from hierdraft.drafting.plain import PlainMethod
+from hierdraft.engines.toy import ToyEngine
+from hierdraft.errors import DraftWarning, UsageError
+from hierdraft.protocols import Part, Step
+from hierdraft.tree import DraftTree
+from hierdraft.verify.sampling import Sampling
+from tests.lossless.drafters import with_model
+from tests.lossless.harness import check_steps, run
+from tests.lossless.test_draft_model import LAWS, SIZE, Priced, chosen
+from tests.lossless.toyheads import ToyHead
+
+METHODS: dict[str, Any] = {
+    "draft-model": lambda head: with_model(head, depth=5),
+    "wide": lambda head: with_model(head, width=(3, 2), depth=4),
+    "hierarchy": lambda head: with_model(head, HierarchyMethod, ask="always"),
+    "pays": lambda head: with_model(head, HierarchyMethod),
+}
+
+
+@pytest.fixture(autouse=True)
+def no_failures() -> Iterator[None]:
+    """A head that fails is switched off: nothing here may pass because of that."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DraftWarning)
+        yield
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("law", LAWS)
+def test_greedy_answers_are_those_of_plain_decoding(method: str, law: str) -> None:
+    accepted = 0
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        engine = Priced(seed, SIZE, None, eos_ids=(3,) if seed % 2 else ())
+        if seed % 5 == 4:
+            engine.max_length = 40
+        prompt = rng.integers(0, SIZE, int(rng.integers(1, 14))).tolist()
+        limit = int(rng.choice([1, 2, 9, 80]))
+        sampling = Sampling(repetition_penalty=1.3) if seed % 4 == 3 else Sampling()
+        expected, _ = run(engine, PlainMethod(), prompt, chosen(engine, limit, FixedBudget(0), sampling, prompt))
+        head = ToyHead(seed, SIZE, None, max_length=30 if seed % 3 == 2 else 1 << 30, checks=True)
+        got, steps = run(engine, METHODS[method](head), prompt, chosen(engine, limit, LAWS[law](), sampling, prompt))
+        assert got == expected, seed
+        check_steps(steps, limit)
+        accepted += sum(step.accepted for step in steps)
+    assert (accepted > 0) == (law != "0")
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_head_that_is_told_the_right_thoughts_is_always_right(temperature: float) -> None:
+    engine, head = ToyEngine(3, SIZE, None), ToyHead(3, SIZE, None, checks=True)
+    options = chosen(engine, 61, FixedBudget(5), Sampling(temperature=temperature, seed=7), [4, 9])
+    _, steps = run(engine, with_model(head, width=(1,), depth=5), [4, 9], options)
+    assert [step.accepted for step in steps] == [0] + [5] * 10
+    assert head.read[0] == 2, "the prompt, without its first token, and the first token that was said"
+    assert sum(head.read) == 1 + len(steps[:-1]) * 6 - 5, "every token but the last ones once"
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_asked_about_the_trees_of_look_ups(temperature: float) -> None:
+    """Level by level: what it thinks of one is what the next one grows out of."""
+    engine, head = ToyEngine(3, SIZE, None), ToyHead(3, SIZE, None, checks=True)
+    options = chosen(engine, 200, FixedBudget(20), Sampling(temperature=temperature, seed=7), [4, 9])
+    _, steps = run(engine, with_model(head, HierarchyMethod, ask="always", rounds=6), [4, 9], options)
+    _, alone = run(engine, HierarchyMethod(), [4, 9], options)
+    assert len(steps) < 0.8 * len(alone), "the text never repeats itself: only the head knows it"
+
+
+def test_a_long_prompt_is_read_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(texts, "CHUNK", 8)
+    monkeypatch.setattr(texts, "_KEPT", 4)
+    prompt = np.random.default_rng(0).integers(0, SIZE, 60).tolist()
+    for method in METHODS.values():
+        engine, head = ToyEngine(3, SIZE, None), ToyHead(3, SIZE, None, checks=True)
+        expected, _ = run(engine, PlainMethod(), prompt, Options(30))
+        got, steps = run(engine, method(head), prompt, Options(30, FixedBudget(4)))
+        assert got == expected
+        assert max(head.read) == 8
+        assert any(step.accepted for step in steps)
+
+
+@pytest.mark.parametrize("method", ["wide", "hierarchy"])
+def test_several_requests_share_its_forwards(method: str) -> None:
+    """They come, end and are cancelled at any time; each says what it says alone."""
+    engine, head = Priced(3, SIZE, None, eos_ids=(3,)), ToyHead(3, SIZE, None)
+    drafter, rng = METHODS[method](head), np.random.default_rng(5)
+    shared, forward = [0], head.forward
+
+    def watched(parts: Any) -> Any:
+        shared.append(len(parts))
+        return forward(parts)
+
+    head.forward = watched  # type: ignore[method-assign]
+    scheduler, law = Scheduler(engine, most=5), AutoBudget()
+    flying: dict[Ticket, list[int]] = {}
+    done = accepted = 0
+    for number in range(300):
+        if number < 220 and rng.random() < 0.3:
+            prompt = rng.integers(4, SIZE, int(rng.integers(1, 9))).tolist()
+            truth, _ = run(engine, PlainMethod(), prompt, Options(40))
+            ticket = Ticket(open_request(engine, drafter, prompt, Options(40, law if number % 2 else FixedBudget(6))))
+            scheduler.add(ticket)
+            flying[ticket] = truth
+        scheduler.step(lambda _: True)
+        if flying and rng.random() < 0.05:
+            scheduler.end(next(iter(flying)), None)
+        for ticket in [ticket for ticket in flying if ticket.over]:
+            truth = flying.pop(ticket)
+            got = [token for step in ticket.steps for token in step.tokens]
+            assert ticket.error is None
+            assert got == truth[: len(got)]
+            done, accepted = done + len(got), accepted + sum(step.accepted for step in ticket.steps)
+    assert done > 500
+    assert accepted > 0.5 * done
+    assert max(shared) > 2
+
+
+def test_a_text_that_is_taken_back_is_read_again() -> None:
+    """An interrupt takes the last step's tokens back: what was thought at those that stay is known still."""
+    engine, head = ToyEngine(3, SIZE, None), ToyHead(3, SIZE, None, checks=True)
+    ids = np.random.default_rng(1).integers(0, SIZE, 40).astype(np.int32)
+    thoughts = _thoughts(engine, ids)
+    text = HeadText(head, head.reads)
+    text.saw(Step([], DraftTree.empty(), [], np.empty(0, np.int32), prefill=True, hidden={1: [thoughts[:30]]}))
+    assert not text.knows(ids[:32])
+    for length in (31, 31, 26, 27, 27, 25):
+        if length == 27 and not text.knows(ids[:27]):
+            text.saw(_step(thoughts[25:26]))
+        part = text.part(ids[:length])
+        text.heard(head.forward([part])[0])
+        assert text.held == length - 1
+        text.further(DraftTree.build([4, 5], [-1, -1]))
+        with pytest.raises(UsageError, match="level by level"):
+            text.further(DraftTree.build([4, 5], [-1, 0]))
+    with pytest.raises(UsageError, match="level by level"):
+        text.part(ids[:25], DraftTree.build([4], [-1]))
+    with pytest.raises(UsageError, match="not known"):
+        text.part(ids[:35])
+    text.close()
+
+
+def _thoughts(engine: ToyEngine, ids: Any) -> Any:
+    return engine.forward([Part(engine.open(reuse=None), ids, DraftTree.empty(), 1, (1,))])[0].hidden[1]
+
+
+def _step(thoughts: Any) -> Step:
+    return Step([1], DraftTree.empty(), [], np.empty(0, np.int32), hidden={1: [thoughts]})
+
+
+def test_what_cannot_take_a_head_says_so() -> None:
+    head = ToyHead(3, SIZE, None)
+    with pytest.raises(UsageError, match="cannot draft for this one: it is a head"):
+        with_model(head, TabedMethod)
+    target = ToyEngine(3, SIZE, None)
+    target.offers = replace(target.offers, layers=0)
+    with pytest.raises(UsageError, match="hidden states"):
+        run(target, with_model(head, DraftModelMethod), [4], Options(5))

@@ -1,0 +1,162 @@
+"""An EAGLE-3-like head: trained on what its target thinks, step by step as it will draft."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from hierdraft.errors import TrainingError, UsageError
+from hierdraft.training.documents import Document
+from hierdraft.training.eagle import FADE, EagleHead, new_head
+from hierdraft.training.reading import Asked, with_reading
+from hierdraft.training.settings import HeadTraining, Limits
+from hierdraft.training.target import Target, read_target
+from hierdraft.training.train import Job, train_drafter
+from hierdraft.training.windows import packed, window_of
+from tests.lossless.tiny import VOCABULARY
+from tests.unit.test_training import rows_of, save_target, write
+
+QUICK = HeadTraining(rows=60, window=64, batch=2, learning_rate=1e-2, held_out=0.2, logprobs=4, unrolled=3)
+
+
+@pytest.fixture(scope="module")
+def target(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_target(tmp_path_factory.mktemp("target") / "base")
+
+
+def job(target: Path, data: Path, out: Path, steps: int = 12, **more: Any) -> Job:
+    return Job(str(target), [data], out, replace(QUICK, **more), Limits(steps=steps), every=0.0, threads=1)
+
+
+def documents(known: Target, folder: Path, layers: tuple[int, ...], count: int = 6) -> list[Document]:
+    from hierdraft.models.load import load_engine
+
+    engine, _ = load_engine(str(known.path), engine="hf", dtype="float32", threads=1)
+    drawn = np.random.default_rng(2)
+    given = [
+        Document(drawn.integers(3, VOCABULARY, size).astype(np.int32), start)
+        for size, start in zip([5, 20, 33, 41, 60, 12][:count], [1, 3, 8, 2, 20, 11], strict=False)
+    ]
+    return with_reading(engine, given, Asked(4, layers), folder)
+
+
+def one_row(head: EagleHead, given: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """What comes out of the head's layer for the last of these (embedding, feature), computed the slow way."""
+    embedded, features = (torch.stack(parts) for parts in zip(*given, strict=True))
+    queries, keys, values = head.body.split(embedded, features, torch.arange(len(given)))
+    scores = (queries[:, -1:] @ keys.transpose(1, 2)) * queries.shape[-1] ** -0.5
+    return head.body.rest(features[-1:], scores.softmax(-1) @ values)[0]
+
+
+@torch.inference_mode()
+def twin(head: EagleHead, one: Document, ids: list[int], place: int, steps: int) -> list[Tensor]:
+    """Scores of a chain after token `place`, of these ids further on, one row at a time."""
+    assert one.states is not None
+    thoughts = head.body.fc(torch.from_numpy(one.states.read(0, len(one.ids) - 1)).float())
+    given = [(head.embedding[int(one.ids[at + 1])], thoughts[at]) for at in range(place)]
+    found = []
+    for step in range(steps):
+        state = one_row(head, given)
+        found.append(head.scores(head.body.norm(state[None])))
+        if step < steps - 1:
+            given.append((head.embedding[ids[step]], state))
+    return found
+
+
+@pytest.fixture(scope="module")
+def known(target: Path) -> Target:
+    return read_target(str(target), target)
+
+
+@pytest.mark.parametrize("kept", [None, np.arange(0, VOCABULARY, 2, dtype=np.int32)])
+def test_the_loss_against_a_slow_twin(kept: Any, known: Target, tmp_path: Path) -> None:
+    """All steps of all rows at a time, in windows of several documents: the same as a row after another."""
+    layers = QUICK.reads(known.depth)
+    given = documents(known, tmp_path, layers)
+    head, _ = new_head(known, QUICK, kept, len(layers))
+    head.eval()
+    for pieces in packed(given, 128, 1):
+        window = window_of(pieces)
+        found = head.loss(window)
+        nats = [list[float]() for _ in range(QUICK.unrolled)]
+        apart = [list[float]() for _ in range(QUICK.unrolled)]
+        for piece in pieces:
+            one = piece.document
+            for place in range(1, len(one.ids) - 1):
+                told = [int(token) for token in one.ids[place + 1 :]]
+                steps = min(QUICK.unrolled, len(told)) if place + 1 >= one.start else 0
+                for step, scores in enumerate(twin(head, one, told, place, steps) if steps else []):
+                    total = head.total(scores)
+                    wanted = torch.tensor([[told[step]]])
+                    nats[step].append(-float(head.logprobs(scores, total, wanted)))
+                    at = place + 1 + step - one.start
+                    assert one.top is not None
+                    ids, theirs = (torch.from_numpy(part[at : at + 1]) for part in one.top)
+                    ours = head.logprobs(scores, total, ids.long())
+                    rest = (1 - ours.exp().sum()).clamp(min=1e-7), (1 - theirs.float().exp().sum()).clamp(min=0)
+                    known_part = (theirs.float().exp() * (theirs.float() - ours)).sum()
+                    apart[step].append(float(known_part + rest[1] * (rest[1].clamp(min=1e-7).log() - rest[0].log())))
+        share = np.array([FADE**step for step in range(QUICK.unrolled)])
+        share /= share.sum()
+        mean = sum(weight * np.mean(some) for weight, some in zip(share, nats, strict=True) if some)
+        assert float(found.entropy) / found.rows == pytest.approx(mean, rel=1e-4)
+        far = sum(weight * np.mean(some) for weight, some in zip(share, apart, strict=True) if some)
+        assert float(found.divergence) / found.with_top == pytest.approx(far, rel=2e-2, abs=1e-4)
+        assert found.rows == len(window.rows)
+
+
+def test_chains_against_a_slow_twin(known: Target, tmp_path: Path) -> None:
+    layers = QUICK.reads(known.depth)
+    head, _ = new_head(known, QUICK, np.arange(1, VOCABULARY, 3, dtype=np.int32), len(layers))
+    head.eval()
+    one = documents(known, tmp_path, layers)[4]
+    assert one.states is not None
+    places = np.array([20, 21, 30, 50], dtype=np.int32)
+    nats, best = head.chains(one.ids, one.start, places, one.states.read(0, len(one.ids) - 1), 5, 3)
+    for place, rows in zip(places.tolist(), best.tolist(), strict=True):
+        chain: list[int] = []
+        for row in rows:
+            scores = twin(head, one, chain, place, len(chain) + 1)[-1]
+            assert head.kept[scores[0].topk(3).indices].tolist() == row
+            chain.append(row[0])
+    slow = 0.0
+    for place in range(one.start - 1, len(one.ids) - 1):
+        (scores,) = twin(head, one, [], place, 1)
+        slow -= float(head.logprobs(scores, head.total(scores), torch.tensor([[int(one.ids[place + 1])]])))
+    assert nats == pytest.approx(slow, rel=1e-4)
+
+
+def test_every_weight_learns(known: Target, tmp_path: Path) -> None:
+    layers = QUICK.reads(known.depth)
+    head, _ = new_head(known, QUICK, None, len(layers))
+    found = head.loss(window_of(packed(documents(known, tmp_path, layers), 256, 1)[0]))
+    (found.entropy + found.divergence).backward()  # type: ignore[no-untyped-call]
+    for name, one in head.body.named_parameters():
+        assert one.grad is not None
+        assert float(one.grad.abs().sum()) > 0, name
+
+
+def test_a_head_learns_a_toy_language_and_is_stopped_and_continued(target: Path, tmp_path: Path) -> None:
+    data = write(tmp_path / "said.jsonl", rows_of(240))
+    found = train_drafter(job(target, data, tmp_path / "head", 50), tmp_path)
+    assert found is not None
+    held, curve = found["held_out"], [row["loss"] for row in found["curve"]]
+    assert curve[-1] < curve[0] / 3
+    assert held["agreement"]["1"]["top1"] > 0.5
+    assert held["accepted_length"] > 2
+    assert found["settings"]["kind"] == "eagle3"
+    again = train_drafter(job(target, data, tmp_path / "head", 60), tmp_path)
+    assert again is not None
+    assert again["resumed"] == [50]
+    whole = train_drafter(job(target, data, tmp_path / "whole", 60), tmp_path)
+    assert whole is not None
+    with pytest.raises(TrainingError, match="another training"):
+        train_drafter(job(target, data, tmp_path / "head", 60, unrolled=2), tmp_path)
+    with pytest.raises(UsageError, match="different layers from 0 to"):
+        train_drafter(job(target, data, tmp_path / "other", 60, states=(1, 99)), tmp_path)
