@@ -1,15 +1,16 @@
-"""A small model beside the databases: what it costs, how often it is right, what trees from both are worth.
+"""A small model, or a head, beside the databases: what it costs, how often it is right, what trees from both are worth.
 
     python benchmarks/drafters.py --questions question.jsonl [--draft smollm2-tiny] [--only cost accepted ...]
+    python benchmarks/drafters.py --questions question.jsonl --draft my-head --name heads
 
 SmolLM2-135M on the first turns of ten questions of each of Spec-Bench's tasks; `--questions` is its own file.
 benchmarks/drafters.json is the result; with `--name` another one. A run continues where it was stopped.
 
 - cost       milliseconds of forwards by rows, at the same length of text: the target, the drafter with all output rows,
-             and with those that it was trained with
+             and with those that it was trained with (a head has only these)
 - accepted   tokens per forward of the target with fixed numbers of nodes, greedy and at temperature 1
-- agreement  of the drafter with the target's greedy answers, by depth; and with other output rows than it was trained
-             with
+- agreement  of the drafter with the target's greedy answers, by depth; and of a small model with other output rows than
+             it was trained with
 - speed      tokens a second with `auto`, the methods taking turns; needs an idle machine
 """
 
@@ -19,6 +20,7 @@ import argparse
 import json
 import statistics
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
@@ -29,17 +31,20 @@ from numpy.typing import NDArray
 import hierdraft
 from common import RESULTS, ROOT, machine, spread, write
 from hierdraft.bench.datasets import Question, load_questions
-from hierdraft.models.drafter_files import read_own
+from hierdraft.engines.measure import forward
+from hierdraft.models.drafter_files import read_head, read_own
 from hierdraft.models.drafters import composed, shipped
 from hierdraft.models.load import open_beside
 from hierdraft.models.named import resolve
-from hierdraft.protocols import Engine, Part
+from hierdraft.protocols import Engine
 from hierdraft.registry import make_method
 from hierdraft.settings import load_settings
 from hierdraft.training.agreement import TOPS, measure
 from hierdraft.training.documents import Document
 from hierdraft.training.drafter import Drafter, new_drafter
-from hierdraft.training.settings import Training
+from hierdraft.training.reading import Asked, with_reading
+from hierdraft.training.settings import HeadTraining, Training
+from hierdraft.training.students import new_student
 from hierdraft.training.target import read_target
 from hierdraft.tree import DraftTree, Int32
 
@@ -59,7 +64,8 @@ class Bench:
         self.model = hierdraft.load(MODEL, engine=args.engine, threads=args.threads, learn=False, dtype="float32")
         self.folder = shipped().get(args.draft, Path(args.draft))
         self.target = resolve(MODEL, load_settings().cache_dir, full=True).path
-        self.whole = composed(self.folder, self.target, load_settings().cache_dir)
+        self.head = read_head(self.folder) is not None
+        self.whole = self.folder if self.head else composed(self.folder, self.target, load_settings().cache_dir)
         self.questions = load_questions(f"spec-bench:{args.questions}", args.limit)
         self.kept = ROOT / "build" / "drafters" / f"{args.name}.jsonl"
         self.kept.parent.mkdir(parents=True, exist_ok=True)
@@ -112,21 +118,22 @@ def cost(bench: Bench) -> dict[str, dict[str, Any]]:
     """Milliseconds by rows, all models and sizes taking turns."""
     engines: dict[str, Engine] = {
         "target": bench.model.engine,
-        "drafter, all rows": open_beside(str(bench.whole), bench.model.engine).engine,
         "drafter": open_beside(bench.args.draft, bench.model.engine).engine,
     }
+    if not bench.head:
+        engines["drafter, all rows"] = open_beside(str(bench.whole), bench.model.engine).engine
     text = np.arange(bench.args.context, dtype=np.int32) % 1000
     times: dict[str, dict[int, list[float]]] = {name: {rows: [] for rows in ROWS} for name in engines}
     sequences = {name: engine.open(reuse=None) for name, engine in engines.items()}
     for name, engine in engines.items():
-        engine.forward([Part(sequences[name], text, DraftTree.empty(), 0)])
+        forward(engine, sequences[name], text)
     for turn in range(bench.args.repeats + 1):
         for rows in ROWS:
             for name, engine in engines.items():
                 tree = DraftTree.chain(list(range(1, rows)))
                 sequences[name].rewind(len(text))
                 started = perf_counter()
-                engine.choices(engine.forward([Part(sequences[name], np.array([5], dtype=np.int32), tree)])[0].logits)
+                engine.choices(forward(engine, sequences[name], [5], tree))
                 if turn:
                     times[name][rows].append((perf_counter() - started) * 1e3)
     for sequence in sequences.values():
@@ -134,23 +141,23 @@ def cost(bench: Bench) -> dict[str, dict[str, Any]]:
     return {name: {str(rows): spread(found) for rows, found in sizes.items()} for name, sizes in times.items()}
 
 
-def wanted() -> list[tuple[str, int, float]]:
+def wanted(*, head: bool) -> list[tuple[str, int, float]]:
     """Method, nodes, temperature of what is asked for the accepted lengths."""
     shared = [(name, nodes) for nodes in NODES for name in SHARED[:2]]
     alone = [("chain", 5), *(("draft-model", nodes) for nodes in NODES[:3])]
     found = [(name, nodes, 0.0) for name, nodes in [*shared, *alone]]
-    found += [("chain, all rows", 5, 0.0), ("draft-model, all rows", 16, 0.0)]
+    found += [] if head else [("chain, all rows", 5, 0.0), ("draft-model, all rows", 16, 0.0)]
     return found + [(name, nodes, 1.0) for name, nodes in [*shared, *alone[:1]]]
 
 
 def accepted(bench: Bench) -> list[dict[str, Any]]:
     """Tokens per forward, of all and of each task. A question is answered by all methods before the next."""
     for number in range(len(bench.questions)):
-        for name, nodes, temperature in wanted():
+        for name, nodes, temperature in wanted(head=bench.head):
             bench.answer("accepted", number, name, nodes, temperature)
         print(f"{number + 1} of {len(bench.questions)} questions", flush=True)
     found = []
-    for name, nodes, temperature in wanted():
+    for name, nodes, temperature in wanted(head=bench.head):
         rows = [bench.answer("accepted", n, name, nodes, temperature) for n in range(len(bench.questions))]
         tasks = {row["task"]: [one for one in rows if one["task"] == row["task"]] for row in rows}
         length = {task: _length(some) for task, some in {"all": rows, **tasks}.items()}
@@ -179,6 +186,8 @@ def agreement(bench: Bench) -> dict[str, Any]:
         prompt, said = bench.prompt(question), bench.answer("accepted", number, "hierarchy", NODES[-1], 0.0)["ids"]
         documents.append(Document(np.array([*prompt, *said], dtype=np.int32), len(prompt)))
     own, kept = read_own(bench.folder)
+    if bench.head:
+        return agreement_of_head(bench, documents)
     layers = len({name.split(".")[2] for name in own if name.startswith("model.layers.")})
     drafter, _ = new_drafter(read_target(MODEL, bench.target), Training(layers=layers, init="random"), kept)
     drafter.take(own)
@@ -192,6 +201,20 @@ def agreement(bench: Bench) -> dict[str, Any]:
         "covered": covered, **measure(drafter, documents, 1024, 0).record(),
         "rows": rows_used(whole.eval(), drafter.kept.numpy(), documents),
     }  # fmt: skip
+
+
+def agreement_of_head(bench: Bench, documents: list[Document]) -> dict[str, Any]:
+    """The same of a head, which is told what the target thinks of the answers."""
+    own, kept = read_own(bench.folder)
+    head = read_head(bench.folder)
+    target, training = read_target(MODEL, bench.target), HeadTraining()
+    student, _ = new_student(target, training, kept, head.states if head is not None else ())
+    student.take(own)
+    student.eval()
+    with TemporaryDirectory() as folder:
+        asked = Asked(0, head.states if head is not None else ())
+        read = with_reading(bench.model.engine, documents, asked, Path(folder))
+        return measure(student, read, 1024, 0).record()
 
 
 def _covered(kept: Int32, documents: list[Document]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

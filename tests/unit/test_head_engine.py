@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from hierdraft.engines.openvino.engine import OpenVINOEngine
-from hierdraft.engines.openvino.head import write_head
+from hierdraft.engines.openvino.head import Form, HeadWeights, write_head
+from hierdraft.engines.openvino.llama import Sizes
 from hierdraft.errors import UnsupportedModelError, UsageError
 from hierdraft.protocols import Part
 from hierdraft.training.eagle import EagleHead, attend
@@ -37,8 +38,10 @@ def head() -> EagleHead:
 
 def engine_of(head: EagleHead, folder: Path, *, whole: bool = True) -> OpenVINOEngine:
     folder.mkdir(exist_ok=True)
-    sizes = {**CONFIG, "rope_theta": 5000.0}
-    write_head(folder, sizes, head.own(), head.embedding.numpy(), head.output.numpy(), 64, whole=whole)
+    sizes = Sizes({**CONFIG, "rope_theta": 5000.0, "num_hidden_layers": 1})
+    own = {name.removesuffix(".weight"): one for name, one in head.own().items()}
+    weights = HeadWeights(own, head.embedding.numpy(), head.output.numpy(), whole=whole)
+    write_head(folder, sizes, weights, len(head.output), 64, Form())
     return OpenVINOEngine(folder, "float32", threads=1)
 
 

@@ -17,6 +17,7 @@ from filelock import FileLock
 import hierdraft
 from hierdraft.errors import MissingDependencyError, ModelError
 from hierdraft.models import named as models
+from hierdraft.models.listed import list_models
 from hierdraft.models.pull import Steps
 from tests.unit.model_shop import MODEL_BYTES, PIECES, Shop, convert, one_sentence, safetensors
 
@@ -75,7 +76,7 @@ def test_without_the_packages_that_make_a_folder_the_file_is_pulled(
     assert file.read_bytes() == b"".join(PIECES)
     assert {path.name for path in file.parent.iterdir()} == {"toy.gguf", ".toy.lock"}
     assert not (shop.cache / "downloads" / "toy").exists()
-    row = models.list_models(shop.cache, table=shop.table)[0]
+    row = list_models(shop.cache, table=shop.table)[0]
     assert (row["pulled"], row["path"], row["bytes"]) == (True, str(file), 28)
     file.write_bytes(b"x" * 28)
     monkeypatch.setattr(models, "Steps", lambda: light)
@@ -220,7 +221,7 @@ def test_killed_pull_is_taken_up_again(shop: Shop, stop_at: str) -> None:
         assert child.stdout.readline() == "here\n"
         child.send_signal(signal.SIGKILL)
     finished = stop_at == "cleaning up"
-    assert models.list_models(shop.cache, table=shop.table)[0]["pulled"] is finished
+    assert list_models(shop.cache, table=shop.table)[0]["pulled"] is finished
     assert (shop.cache / "models" / "toy").exists() is finished
     shop.pull()
     shop.check_clean()

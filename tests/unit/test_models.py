@@ -17,6 +17,7 @@ from hierdraft.errors import ModelError
 from hierdraft.models import hub as model_hub
 from hierdraft.models import named as models
 from hierdraft.models.known import NAMED_MODELS
+from hierdraft.models.listed import list_models
 from tests.unit.model_shop import Shop, one_sentence, safetensors
 
 
@@ -58,7 +59,7 @@ def test_damaged_pulled_model_says_how_to_repair_it(shop: Shop, file: str, conte
     with pytest.raises(ModelError) as error:
         resolve(shop, "toy")
     assert one_sentence(error).endswith("run hierdraft models pull toy --force.")
-    assert models.list_models(shop.cache, table=shop.table)[0]["pulled"] is False
+    assert list_models(shop.cache, table=shop.table)[0]["pulled"] is False
     shop.pull(force=True)
     shop.check_clean()
 
@@ -73,10 +74,10 @@ def test_verify_notices_a_changed_byte(shop: Shop) -> None:
 
 
 def test_list_models(shop: Shop) -> None:
-    (row,) = models.list_models(shop.cache, table=shop.table)
+    (row,) = list_models(shop.cache, table=shop.table)
     assert (row["name"], row["pulled"], row["bytes"], row["parameters"]) == ("toy", False, 0, 4)
     folder = shop.pull()
-    (row,) = models.list_models(shop.cache, table=shop.table)
+    (row,) = list_models(shop.cache, table=shop.table)
     assert row["pulled"] is True
     assert row["path"] == str(folder)
     assert row["bytes"] == sum(path.stat().st_size for path in folder.iterdir())

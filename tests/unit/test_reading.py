@@ -125,3 +125,41 @@ def test_a_training_asks_its_target(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert weights(tmp_path / "again") == weights(tmp_path / "asked")
     with pytest.raises(UsageError, match="no use with --distill 0"):
         Training(logprobs=4, distill=0.0).check()
+
+
+def test_hidden_states_are_the_models_own_and_are_read_in_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "_TEXT", 64)
+    monkeypatch.setattr(reading, "SHARD", 100)
+    model = tiny("llama", dtype=torch.float32)
+    layers = (0, 1, int(model.config.num_hidden_layers))
+    found = with_reading(HFEngine(model), documents(), Asked(0, layers), tmp_path)
+    assert len(list(tmp_path.glob("*.safetensors"))) > 3
+    for one in found:
+        assert one.top is None
+        assert one.states is not None
+        count = len(one.ids) - 1
+        with torch.inference_mode():
+            states = model(torch.from_numpy(one.ids[:-1]).long()[None], output_hidden_states=True).hidden_states
+        held = one.states.read(0, count)
+        width = held.shape[1] // len(layers)
+        assert held.shape == (count, len(layers) * width)
+        assert held.dtype == np.float16
+        for place, layer in enumerate(layers[:-1]):
+            wanted = states[layer][0].numpy()
+            np.testing.assert_allclose(held[:, place * width : (place + 1) * width], wanted, rtol=2e-3, atol=2e-3)
+        np.testing.assert_array_equal(one.states.read(1, count), held[1:])
+        np.testing.assert_array_equal(one.states.after(1).read(0, count - 1), held[1:])
+
+
+def test_more_data_costs_what_is_new(tmp_path: Path) -> None:
+    first, then = Counting(), Counting()
+    with_reading(first, documents(30)[:20], Asked(K), tmp_path)  # type: ignore[arg-type]
+    found = with_reading(then, documents(30)[::-1], Asked(K), tmp_path)  # type: ignore[arg-type]
+    assert len(then.texts) == 10
+    wanted = with_reading(Counting(), documents(30)[::-1], Asked(K), tmp_path / "other")  # type: ignore[arg-type]
+    for one, other in zip(found, wanted, strict=True):
+        assert one.top is not None
+        assert other.top is not None
+        np.testing.assert_array_equal(one.top[0], other.top[0])

@@ -58,7 +58,7 @@ def doctor(
 def _report(given: dict[str, Any], *, check: bool) -> dict[str, Any]:
     """Everything that is told, as data. `given`: settings from the command line; `check`: load the model too."""
     from hierdraft.cli.config import as_record
-    from hierdraft.models.named import list_models
+    from hierdraft.models.listed import list_models
     from hierdraft.settings import config_path, load_settings, origins
 
     settings = load_settings(**given)

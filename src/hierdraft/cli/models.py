@@ -16,7 +16,7 @@ from hierdraft.cli import options
 
 if TYPE_CHECKING:
     from hierdraft.models.cached import CacheRow
-    from hierdraft.models.named import ModelRow
+    from hierdraft.models.listed import ModelRow
     from hierdraft.models.pull import Progress
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Fetch, list, find, check and remove models.")
@@ -45,7 +45,7 @@ def pull(
 
 @app.command("convert")
 def convert(
-    source: Annotated[str, typer.Argument(help="A GGUF file, a model's folder or name, or a hub id.")],
+    source: Annotated[str, typer.Argument(help="A GGUF file, a model's folder or name, a hub id, or a trained head.")],
     weights: Annotated[
         str | None, typer.Option(help=f"{listed(WEIGHTS)}; default: a GGUF file's own, float32 for others.")
     ] = None,
@@ -54,20 +54,31 @@ def convert(
         int | None, typer.Option(help="Of int4: weights that share a scale (64 unless given); -1: all of a channel.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="A new folder for the result; default: in the cache.")] = None,
+    form: Annotated[
+        str, typer.Option("--format", help="openvino; of a trained head speculators or specforge, which others read.")
+    ] = "openvino",
     as_json: options.AsJson = False,
 ) -> None:
     """Convert a model for OpenVINO and print its folder, which --model takes, on any machine with OpenVINO.
+
+    A head that was trained here can be written for other engines instead: as a speculators folder, which vLLM and
+    SGLang take, or as an EAGLE-3 head of SpecForge.
 
     Examples:
 
       hierdraft models convert llama-3.2-1b-instruct-q4_k_m.gguf --out llama-ov
 
       hierdraft models convert ./my-model --weights int4 --group-size 128 --out my-model-int4
+
+      hierdraft models convert ./my-head --format speculators --out my-head-speculators
     """
     from hierdraft.choices import int4_weights
     from hierdraft.errors import UsageError
     from hierdraft.models.convert_to import convert_to
 
+    if form != "openvino":
+        _answer({"source": source, "path": str(_published(source, form, out, plain=weights is None))}, as_json)
+        return
     if weights not in (None, *WEIGHTS):
         raise UsageError(f"There are no weights {weights!r}: choose {listed(WEIGHTS)}.")
     if (scheme is not None or group_size is not None) and weights != "int4":
@@ -77,6 +88,18 @@ def convert(
         report("running", 0.0)
         folder = convert_to(source, wanted, out, _cache_dir())
     _answer({"source": source, "path": str(folder)}, as_json)
+
+
+def _published(source: str, form: str, out: Path | None, *, plain: bool) -> Path:
+    """A head in another format. Raises UsageError for what does not go together. `plain`: no weights were asked for."""
+    from hierdraft.errors import UsageError
+    from hierdraft.models.publishing import FORMATS, publish
+
+    if form not in FORMATS:
+        raise UsageError(f"There is no format {form!r}: choose {listed(('openvino', *FORMATS))}.")
+    if out is None or not plain:
+        raise UsageError(f"--format {form} takes --out, a new folder, and the weights as they are.")
+    return publish(source, form, out, _cache_dir())
 
 
 @app.command("list")
@@ -92,10 +115,10 @@ def list_(
 
       hierdraft models list --caches --json
     """
-    from hierdraft.models import named as models
     from hierdraft.models.cached import cached
+    from hierdraft.models.listed import list_models
 
-    rows: list[Any] = cached(_cache_dir()) if caches else list(models.list_models(_cache_dir()))
+    rows: list[Any] = cached(_cache_dir()) if caches else list(list_models(_cache_dir()))
     if as_json:
         typer.echo(json.dumps(rows))
     elif caches:

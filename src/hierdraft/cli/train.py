@@ -122,7 +122,7 @@ def head(
     logprobs: Logprobs = 8,
     window: Window = 512,
     batch: Batch = 4,
-    learning_rate: LearningRate = 1e-3,
+    learning_rate: LearningRate = 2e-3,
     held_out: HeldOut = 0.03,
     seed: Seed = 0,
     weights: Weights = "float16",

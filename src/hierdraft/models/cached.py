@@ -16,7 +16,7 @@ class CacheRow(TypedDict):
     """One thing in the cache, ready for JSON.
 
     kind     `model`, `graph` (converted for OpenVINO), `gguf` (what a GGUF file was converted to), `adapter` (merged),
-             `drafter` (put together with its target), `likeliest` (of targets, for trainings), `costs`, `kernels`,
+             `drafter` (put together with its target), `readings` (by targets, for trainings), `costs`, `kernels`,
              `indexes`, `download`, `leftover`
     what     the model it is for, or what it is
     unused   nothing that is installed now would use it again
@@ -103,7 +103,7 @@ def _others(cache_dir: Path) -> Iterator[CacheRow]:
             what, used = ("half a composition", False) if half else drafters.made_of(path)
             yield _row("leftover" if half else "drafter", what, path, unused=not used)
     kept = {
-        "likeliest": "what targets find likely in training data",
+        "readings": "what targets think of training data",
         "costs": "what a step takes",
         "kernels": "compiled drafting code",
         INDEXES: "indexes of packs",

@@ -166,6 +166,15 @@ def tensor_of(folder: Path, name: str) -> Tensor | None:
     return None
 
 
+def tensors_of(folder: Path) -> dict[str, Tensor]:
+    """All tensors of a transformers folder. Raises ModelError."""
+    return {
+        str(name): opened.get_tensor(name)
+        for opened in _opened(folder)
+        for name in opened.keys()  # noqa: SIM118 - not a dictionary
+    }
+
+
 def names_of(folder: Path, shape: tuple[int, ...]) -> list[str]:
     """The names of a transformers folder's tensors of a shape. Raises ModelError."""
     return [

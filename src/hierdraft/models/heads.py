@@ -3,34 +3,68 @@
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from hierdraft.engines.trimmed import TRIMMED
-from hierdraft.errors import ModelError, UnsupportedModelError
+from hierdraft.errors import ModelError
 from hierdraft.models import drafters, files
-from hierdraft.models.drafter_files import Head, Shared, read_config, read_head, read_own
+from hierdraft.models.drafter_files import is_drafter, read_config, read_head, read_own
+from hierdraft.models.hub import snapshot
+from hierdraft.models.known import NAMED_MODELS
+from hierdraft.models.named import HUB_NAME, folder_of, resolve, target_of
+from hierdraft.models.published import HeadParts, is_published, read_published, said_target
 from hierdraft.protocols import Array, Reads
 
 FUSING = "fusing.safetensors"
-"""In a composed folder: `fc` float32[F, k * H]."""
+"""In a composed folder: `fc` float32[F, k * H], and the norms before it; `states` int64[k], `eps` float64[1]."""
 
-_FORM = "head-1"
+_FORM = "head-2"
+_TABLES = ("model.embed_tokens.weight", "embed_tokens.weight", "model.language_model.embed_tokens.weight")
 
 Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class FoundHead:
+    """A head, and the transformers folder of its target."""
+
+    folder: Path
+    target: Path
+
+
+def find_head(name_or_path: str, cache_dir: Path, of: str = "") -> FoundHead | None:
+    """The head of a name, and its target; None where the name is another drafter's or a model's. Raises ModelError.
+
+    of   the name of the model that it is to draft for, where that is known: published heads are for any of that shape
+    """
+    folder = drafters.shipped().get(name_or_path) or folder_of(name_or_path)
+    if not folder.is_dir() and HUB_NAME.fullmatch(name_or_path) and name_or_path not in NAMED_MODELS:
+        folder = snapshot(name_or_path, True)
+    if not name_or_path or not folder.is_dir():
+        return None
+    if is_drafter(folder):
+        found = read_head(folder)
+        return None if found is None else FoundHead(folder.resolve(), target_of(folder, cache_dir, True, None).path)
+    if not is_published(folder):
+        return None
+    target = of or said_target(folder)
+    if not target:
+        raise ModelError(f"The head in {folder} does not say which model it is for: name it with --draft beside that.")
+    return FoundHead(folder.resolve(), resolve(target, cache_dir, full=True).path)
 
 
 def composed(folder: Path, target: Path, cache_dir: Path) -> Path:
     """The folder of a head for OpenVINO, made with its target's embeddings where that was not done yet.
 
-    target   the transformers folder of the model whose embeddings it shares
+    target   the transformers folder of the model that it drafts for
 
     Raises ModelError for a damaged head or another target, CacheError, MissingDependencyError.
     """
@@ -49,77 +83,128 @@ def _compose(folder: Path, target: Path, made: Path) -> None:
     """Writes `made`, complete or not at all."""
     for leftover in made.parent.glob(f".{made.name}.tmp-*"):
         files.remove(leftover)
-    config, shared = read_config(folder)
-    own, kept = read_own(folder)
-    embedding, output = _tables(folder, shared, target)
-    rows = output if kept is None else output[kept]
-    files.require_space(made.parent, embedding.size + rows.size + 4 * sum(one.size for one in own.values()),
-                        files.free_bytes(made.parent))  # fmt: skip
+    parts, embedding, output = whole_head(folder, target)
+    size = embedding.size + output.size + sum(4 * one.size for one in parts.own.values())
+    files.require_space(made.parent, size, files.free_bytes(made.parent))
     temporary = made.with_name(f".{made.name}.tmp-{os.getpid()}")
     try:
         temporary.mkdir()
-        _write(folder, config, own, embedding, rows, temporary)
-        if kept is not None:
-            save_file({"ids": kept}, temporary / TRIMMED)
+        try:
+            _write(parts, embedding, output, temporary)
+        except (KeyError, ValueError, TypeError) as error:
+            said = f"it has no {error.args[0]}" if isinstance(error, KeyError) else error
+            raise ModelError(f"The head in {folder} is damaged ({said}): restore or train it again.") from error
+        if parts.ids is not None:
+            save_file({"ids": parts.ids}, temporary / TRIMMED)
         drafters.write_about(temporary, folder, target)
-        save_file({"fc": own["fc.weight"]}, temporary / FUSING)
         files.sync_folder(temporary)
         files.replace_folder(temporary, made, made.with_name(f".{made.name}.tmp-old-{os.getpid()}"))
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        files.remove(temporary)
 
 
-def _write(
-    folder: Path, config: dict[str, Any], own: dict[str, Float32], embedding: Float32, rows: Float32, to: Path
-) -> None:
-    from hierdraft.engines.openvino.head import write_head
+def _write(parts: HeadParts, embedding: Float32, output: Float32, to: Path) -> None:
+    """The graph, and what goes before it. Raises KeyError, ValueError or TypeError for what does not fit."""
+    from hierdraft.engines.openvino.head import Form, HeadWeights, write_head
+    from hierdraft.engines.openvino.llama import Sizes
 
-    wanted = (len(_head(folder).states) * embedding.shape[1],)
-    if own.get("fc.weight", np.empty((0, 0))).shape[1:] != wanted:
-        raise ModelError(f"The head in {folder} is damaged (its fc does not fit the states that it reads).")
-    sizes = {**config, "rope_theta": (config.get("rope_parameters") or {}).get("rope_theta", 10_000.0)}
-    if (config.get("rope_parameters") or {}).get("rope_type", "default") != "default":
-        raise UnsupportedModelError(f"The head in {folder} has rotary embeddings of another kind than the plain one.")
-    try:
-        write_head(to, sizes, own, embedding, rows, int(config["max_position_embeddings"]))
-    except (KeyError, ValueError) as error:
-        raise ModelError(f"The head in {folder} is damaged ({error}): restore or train it again.") from error
+    layers = 1 + max(int(name.split(".")[1]) for name in parts.own if name.startswith("layers."))
+    sizes = Sizes({**parts.config, "num_hidden_layers": layers, "vocab_size": len(embedding)})
+    if embedding.shape[1] != sizes.hidden or output.shape[1] != sizes.hidden:
+        raise ValueError(f"its layers are {sizes.hidden} wide, and its target's embeddings {embedding.shape[1]}")
+    sizes.speeds, sizes.even_heads = _speeds(parts.config), "layers.0.self_attn.q_norm" in parts.own
+    form = Form(layers, parts.even, parts.hands_on)
+    positions = int(parts.config.get("max_position_embeddings") or 1 << 15)
+    write_head(to, sizes, HeadWeights(parts.own, embedding, output), len(output), positions, form)
+    norms = {name: one for name, one in parts.own.items() if name.startswith("fc_norm.") or name == "input_norm"}
+    fc = parts.own["fc"]
+    if not parts.states or fc.shape != (sizes.hidden, len(parts.states) * embedding.shape[1]):
+        raise ValueError("its fc does not fit the states that it reads")
+    fusing = {"fc": fc, "states": np.array(parts.states), "eps": np.array([sizes.eps]), **norms}
+    save_file(fusing, to / FUSING)
 
 
-def _tables(folder: Path, shared: Shared, target: Path) -> tuple[Float32, Float32]:
-    """The target's embeddings and output rows. Raises ModelError for another target's."""
+def _speeds(config: Mapping[str, object]) -> Float32:
+    """How far rotary embeddings turn with each token, as transformers has it."""
+    from transformers import LlamaConfig
+    from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+    names = ("hidden_size", "num_attention_heads", "head_dim", "rope_parameters", "max_position_embeddings")
+    found = LlamaRotaryEmbedding(LlamaConfig(**{name: config[name] for name in names if config.get(name) is not None}))
+    if found.attention_scaling != 1.0:
+        raise ValueError("its rotary embeddings scale attention, which is not known here")
+    return np.asarray(found.inv_freq.numpy(), dtype=np.float32)
+
+
+def whole_head(folder: Path, target: Path) -> tuple[HeadParts, Float32, Float32]:
+    """A head, embeddings float32[V, H] and output rows float32[K, H]: the target's, where it has none of its own.
+
+    Raises ModelError.
+    """
+    return _ours(folder, target) if is_drafter(folder) else _theirs(folder, target)
+
+
+def _ours(folder: Path, target: Path) -> tuple[HeadParts, Float32, Float32]:
+    config, shared = read_config(folder)
+    head = read_head(folder)
+    own, kept = read_own(folder)
     table = drafters.tensor_of(target, shared.input)
     rows = table if shared.output == shared.input else drafters.tensor_of(target, shared.output)
-    if table is None or rows is None or drafters.digest(table, rows) != shared.sha256:
+    if head is None or table is None or rows is None or drafters.digest(table, rows) != shared.sha256:
         raise ModelError(
             f"The head in {folder} shares the embeddings of {shared.target}, which are not those in {target}: train it "
             "for this model."
         )
-    return table.float().numpy(), rows.float().numpy()
+    if kept is not None and int(kept[-1]) >= len(rows):
+        raise ModelError(f"The head in {folder} is damaged (its sizes are not its target's): train it again.")
+    output = rows.float().numpy()
+    named = {name.removesuffix(".weight"): one for name, one in own.items()}
+    return HeadParts(config, head.states, named, kept), table.float().numpy(), output if kept is None else output[kept]
 
 
-def _head(folder: Path) -> Head:
-    found = read_head(folder)
-    if found is None:
-        raise ModelError(f"The drafter in {folder} is no head.")
-    return found
+def _theirs(folder: Path, target: Path) -> tuple[HeadParts, Float32, Float32]:
+    parts, embedding, output = read_published(folder)
+    if embedding is None:
+        found = [table for name in _TABLES if (table := drafters.tensor_of(target, name)) is not None]
+        if not found:
+            raise ModelError(f"The head in {folder} has no embeddings, and none are found in {target}.")
+        embedding = found[0].float().numpy()
+    depth = files.read_json(target / "config.json").get("num_hidden_layers")
+    usual = (2, depth // 2, depth - 3) if isinstance(depth, int) else ()
+    return replace(parts, states=parts.states or usual), embedding, output
 
 
-def reads_of(folder: Path, made: Path) -> Reads:
-    """What goes into the head in `folder` of what its target thinks. Raises ModelError."""
+def reads_of(made: Path) -> Reads:
+    """What goes into a composed head of what its target thinks. Raises ModelError."""
     try:
-        weights = np.ascontiguousarray(load_file(made / FUSING)["fc"].T)
-    except (OSError, KeyError, ValueError) as error:
+        held = load_file(made / FUSING)
+        states = tuple(held["states"].tolist())
+        norms = [held[f"fc_norm.{place}"] for place in range(len(states)) if f"fc_norm.{place}" in held]
+        weights, eps = np.ascontiguousarray(held["fc"].T), float(held["eps"][0])
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise ModelError(f"{made / FUSING} is damaged ({error}): delete that folder, and it is made again.") from error
-    return Reads(_head(folder).states, _fusing(weights))
+    return Reads(states, _fusing(weights, norms, held.get("input_norm"), eps))
 
 
-def _fusing(weights: Float32) -> Callable[[Sequence[Array]], Float32]:
+def _fusing(
+    weights: Float32, norms: Sequence[Float32], whole: Float32 | None, eps: float
+) -> Callable[[Sequence[Array]], Float32]:
+    """What fuses hidden states: each normalised by one of `norms`, or all by `whole`, or as they are."""
+
     def fuse(states: Sequence[Array]) -> Float32:
-        found: Float32 = np.concatenate([_numbers(one) for one in states], axis=1) @ weights
+        given = [_numbers(one) for one in states]
+        if norms:
+            given = [_even(one, norm, eps) for one, norm in zip(given, norms, strict=True)]
+        joined = np.concatenate(given, axis=1)
+        found: Float32 = (joined if whole is None else _even(joined, whole, eps)) @ weights
         return found
 
     return fuse
+
+
+def _even(states: Float32, norm: Float32, eps: float) -> Float32:
+    found: Float32 = states / np.sqrt((states * states).mean(axis=1, keepdims=True) + np.float32(eps)) * norm
+    return found
 
 
 def _numbers(states: Array) -> Float32:

@@ -20,7 +20,8 @@ from hierdraft.engines.learned_costs import LearnedCosts
 from hierdraft.engines.measure import forward
 from hierdraft.engines.trimmed import trimmed_rows
 from hierdraft.errors import CacheError, MissingDependencyError, UnsupportedModelError, UsageError
-from hierdraft.models.named import FoundHead, find_head, resolve
+from hierdraft.models.heads import FoundHead, composed, find_head, reads_of
+from hierdraft.models.named import resolve
 from hierdraft.models.openvino_folders import is_openvino
 from hierdraft.protocols import Engine, Opened
 from hierdraft.settings import MOST_THREADS, load_settings
@@ -30,7 +31,8 @@ from hierdraft.tree import DraftTree
 class LoadedEngine(Engine, Protocol):
     """An engine that tells what it runs and on how many CPU threads.
 
-    `windows`: each layer's attention window, None for full attention.
+    windows   each layer's attention window, None for full attention
+    source    the name that it was loaded by
     """
 
     name: str
@@ -39,6 +41,7 @@ class LoadedEngine(Engine, Protocol):
     device: str
     windows: Any
     costs: StepCosts
+    source: str
 
     @property
     def threads(self) -> int:
@@ -69,7 +72,7 @@ def open_beside(name: str, target: Engine | None = None) -> Opened:
     """
     from hierdraft.text import tokenizer_fingerprint
 
-    head = find_head(name, load_settings().cache_dir)
+    head = find_head(name, load_settings().cache_dir, getattr(target, "source", ""))
     if head is not None:
         return _open_head(head, target)
     kind, device = getattr(target, "name", "auto"), getattr(target, "device", None)
@@ -91,7 +94,6 @@ def open_beside(name: str, target: Engine | None = None) -> Opened:
 def _open_head(head: FoundHead, target: Engine | None) -> Opened:
     """A head on OpenVINO, whatever runs its target. Raises as `open_beside`."""
     from hierdraft.engines.openvino.engine import OpenVINOEngine
-    from hierdraft.models.heads import composed, reads_of
     from hierdraft.text import tokenizer_fingerprint
 
     made = composed(head.folder, head.target, load_settings().cache_dir)
@@ -104,7 +106,7 @@ def _open_head(head: FoundHead, target: Engine | None) -> Opened:
         if isinstance(costs, LearnedCosts):
             costs.keep()
 
-    return Opened(engine, fingerprint, close, trimmed_rows(made), reads_of(head.folder, made))
+    return Opened(engine, fingerprint, close, trimmed_rows(made), reads_of(made))
 
 
 def _warm(engine: Engine) -> None:
@@ -135,6 +137,7 @@ def load_parts(
     )  # fmt: skip
     if exact and not loaded.exact:
         raise UsageError(f"In {loaded.dtype} {loaded.name} is only audited: exact takes float32, or OpenVINO.")
+    loaded.source = name
     loaded.eos_ids = defaults.eos_ids(tokenizer, loaded.vocab_size)
     defaults.check(loaded.vocab_size)
     return loaded, tokenizer, defaults

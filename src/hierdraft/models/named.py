@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 from hierdraft.errors import ModelError, UnsupportedModelError
 from hierdraft.models import adapters, drafters, files, openvino_folders
@@ -46,19 +46,6 @@ class ResolvedModel:
 
     path: Path
     name: str
-
-
-class ModelRow(TypedDict):
-    """One line of `hierdraft models list`, ready for JSON. `bytes` is what is on disk, 0 if not pulled."""
-
-    name: str
-    source: str
-    licence: str
-    parameters: int
-    instruct: bool
-    pulled: bool
-    path: str
-    bytes: int
 
 
 def pull(
@@ -154,24 +141,6 @@ def resolve(
     raise _unknown(name_or_path, table)
 
 
-@dataclass(frozen=True)
-class FoundHead:
-    """A head, and the transformers folder of its target."""
-
-    folder: Path
-    target: Path
-
-
-def find_head(name_or_path: str, cache_dir: Path) -> FoundHead | None:
-    """The head of a name, and its target; None where the name is another drafter's or a model's. Raises ModelError."""
-    folder = drafters.shipped().get(name_or_path) or folder_of(name_or_path)
-    if not folder.is_dir() and HUB_NAME.fullmatch(name_or_path) and name_or_path not in NAMED_MODELS:
-        folder = snapshot(name_or_path, True)
-    if not folder.is_dir() or not is_drafter(folder) or read_head(folder) is None:
-        return None
-    return FoundHead(folder.resolve(), _target_of(folder, cache_dir, True, None).path)
-
-
 def known_as(name_or_path: str, *, table: Mapping[str, NamedModel] = NAMED_MODELS) -> str:
     """What databases know a model by: the name that was given; of a GGUF file the known name, or the file's."""
     file = gguf_in(folder_of(name_or_path)) if name_or_path and name_or_path not in table else None
@@ -206,13 +175,13 @@ def _joined(
     adapter = adapters.is_adapter(folder)
     if not adapter and read_head(folder) is not None:
         raise ModelError(f"{folder.name} is a head, which drafts beside its target: --draft, not --model.")
-    found = _target_of(folder, cache_dir, pull_missing, progress)
+    found = target_of(folder, cache_dir, pull_missing, progress)
     if adapter:
         return ResolvedModel(adapters.merged(folder, found.path, cache_dir), folder.name)
     return ResolvedModel(drafters.composed(folder, found.path, cache_dir, trimmed=trimmed), folder.name)
 
 
-def _target_of(folder: Path, cache_dir: Path, pull_missing: bool, progress: Progress | None) -> ResolvedModel:
+def target_of(folder: Path, cache_dir: Path, pull_missing: bool, progress: Progress | None) -> ResolvedModel:
     """The model that an adapter or a drafter is for. Raises ModelError."""
     adapter = adapters.is_adapter(folder)
     kind = "base model of the adapter" if adapter else "target of the drafter"
@@ -297,28 +266,3 @@ def verify(name: str, cache_dir: Path, *, table: Mapping[str, NamedModel] = NAME
     if found != expected:
         raise ModelError(f"The weights in {folder} are not what was pulled; {_repair(name)}")
     return folder
-
-
-def list_models(cache_dir: Path, *, table: Mapping[str, NamedModel] = NAMED_MODELS) -> list[ModelRow]:
-    """One row per named model, in the table's order. Raises ModelError if the cache cannot be read."""
-    rows = []
-    for model in table.values():
-        folder, file = model_path(model.name, cache_dir), file_path(model.name, cache_dir)
-        pulled = is_complete(folder)
-        with files.disk_errors(folder):
-            size = sum(path.stat().st_size for path in folder.iterdir()) if pulled else 0
-            if not pulled and has_file(model, file):
-                folder, pulled, size = file, True, file.stat().st_size
-        rows.append(
-            ModelRow(
-                name=model.name,
-                source=model.source,
-                licence=model.licence,
-                parameters=model.parameters,
-                instruct=model.instruct,
-                pulled=pulled,
-                path=str(folder),
-                bytes=size,
-            )
-        )
-    return rows

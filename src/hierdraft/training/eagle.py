@@ -23,6 +23,8 @@ from hierdraft.training.target import Target
 from hierdraft.training.windows import Window, mask_of
 from hierdraft.tree import Int32
 
+_LITTLE = 0.1
+
 FADE = 0.8
 """Weight of the loss of each further step, of the one before."""
 
@@ -202,13 +204,20 @@ class EagleHead(OutputRows):
 
 
 def new_head(target: Target, training: HeadTraining, kept: Int32 | None, states: int) -> tuple[EagleHead, str]:
-    """A head as it begins, and how."""
+    """A head as it begins, and how: with random weights, but for `fc`, which hands on the highest states that it reads.
+
+    These are nearest to what the output rows take, so that the head speaks from its first step on.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
         head = EagleHead(
             target.config, target.embedding, target.output, kept, states=states, unrolled=training.unrolled
         )  # fmt: skip
-    return head, "random"
+    width = target.embedding.shape[1]
+    with torch.no_grad():
+        head.body.fc.weight *= _LITTLE
+        head.body.fc.weight[:, -width:] += torch.eye(width)
+    return head, "random, with fc the highest states"
 
 
 def _float(states: Any) -> Tensor:

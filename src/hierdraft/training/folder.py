@@ -93,22 +93,37 @@ def card(record: dict[str, Any]) -> str:
         + (f"; licence: {one['licence']}" if one["licence"] else "")
         for one in record["data"]
     ]
-    return _CARD.format(
-        **{**record, "licence": record["licence"] or "not stated", "data": "\n".join(data)},
+    states = ", ".join(map(str, record.get("states", ())))
+    return (_HEAD_CARD if "kind" in settings else _CARD).format(
+        **{**record, "licence": record["licence"] or "not stated", "data": "\n".join(data), "states": states},
         layers=settings["layers"], weights=settings["weights"], minutes=record["seconds"] / 60,
         learned=documents["training"], held=documents["held_out"], agreement="\n".join(agreement),
         held_loss=held["loss"], held_tokens=held["tokens"], held_documents=held["documents"], chains=held["chains"],
-        accepted_length=held["accepted_length"],
+        accepted_length=held["accepted_length"], kind=settings.get("kind"), unrolled=settings.get("unrolled"),
     )  # fmt: skip
 
 
-_CARD = """\
+_ABOUT = """\
 # A drafter for {target}
 
 {layers} Llama layers ({parameters:,} weights, {weights}) between the embeddings and the output rows of {target}, which
 are not in this folder and did not change; {rows:,} of {vocab_size:,} output rows are used. hierdraft puts the two
 together: `--draft` takes this folder. It drafts for {target}, which checks every token, and is no use by itself.
 
+"""
+
+_HEAD_ABOUT = """\
+# A head for {target}
+
+A head of the kind {kind} ({parameters:,} weights, {weights}): it reads hidden states of {target} behind its layers
+{states}, and goes on with its own, for which it was trained {unrolled} steps ahead. Embeddings and output rows are
+those of {target}, which are not in this folder and did not change; {rows:,} of {vocab_size:,} output rows are used.
+hierdraft puts the two together: `--draft` takes this folder. It drafts for {target}, which checks every token, and is no
+use by itself.
+
+"""
+
+_MADE = """\
 Licence: {licence}; that of the target holds for its embeddings.
 
 ## Data
@@ -134,3 +149,5 @@ among the drafter's likeliest 1, 3 and 8, in {chains:,} chains of its own drafts
 
 Accepted length of such a chain: {accepted_length:.2f} tokens per forward of the target.
 """
+
+_CARD, _HEAD_CARD = _ABOUT + _MADE, _HEAD_ABOUT + _MADE

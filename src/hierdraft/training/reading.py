@@ -1,13 +1,16 @@
 """What the target makes of the documents: it reads them once, and what it thought is kept in the cache.
 
-Written in shards as it goes, so that what was interrupted continues; every training on the same data has it then.
+Written in shards as it goes, so that what was interrupted continues, and every further training has it, also on more
+data: a document is known by its own hash.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import save
@@ -73,27 +76,35 @@ def with_reading(
 
     Those that have as many likeliest ids already keep theirs; those that the target cannot read whole have nothing.
 
-    folder   the shards of these documents, this target and this question
+    folder   the shards of this target and this question
 
     Raises TrainingError where a shard cannot be written or read.
     """
     known, shards = _read(folder, asked), len(list(folder.glob("*.safetensors")))
+    names = [_name(one) for one in documents]
     wanted = [
         number for number, one in enumerate(documents)
-        if number not in known and len(one.ids) <= engine.max_length and (asked.layers or not _has(one, asked.k))
+        if names[number] not in known and len(one.ids) <= engine.max_length and (asked.layers or not _has(one, asked.k))
     ]  # fmt: skip
     total = sum(len(documents[number].ids) for number in wanted)
-    done, fresh = 0, dict[int, _Fresh]()
+    done, fresh = 0, dict[bytes, _Fresh]()
     for numbers in _together(documents, wanted, max(1, _VALUES // engine.vocab_size)):
         report(done, total)
-        fresh |= zip(numbers, _scored(engine, [documents[number] for number in numbers], asked), strict=True)
+        found = _scored(engine, [documents[number] for number in numbers], asked)
+        fresh |= zip((names[number] for number in numbers), found, strict=True)
         done += sum(len(documents[number].ids) for number in numbers)
         if sum(one.tokens for one in fresh.values()) >= SHARD or done == total:
             path = folder / f"{shards:05}.safetensors"
             _write(path, fresh)
             known, fresh, shards = known | _shard(path, asked), {}, shards + 1
     report(total, total)
-    return [_told(one, known.get(number), asked) for number, one in enumerate(documents)]
+    return [_told(one, known.get(name), asked) for name, one in zip(names, documents, strict=True)]
+
+
+def _name(document: Document) -> bytes:
+    """What a document's reading is known by."""
+    start = document.start.to_bytes(8, "little")
+    return hashlib.sha256(start + np.ascontiguousarray(document.ids, dtype="<i4").tobytes()).digest()
 
 
 def _told(document: Document, read: Read | None, asked: Asked) -> Document:
@@ -151,12 +162,13 @@ def _kept(engine: Engine, scored: Scored, asked: Asked, tokens: int) -> _Fresh:
     return _Fresh(top, states, tokens)
 
 
-def _write(path: Path, found: Mapping[int, _Fresh]) -> None:
+def _write(path: Path, found: Mapping[bytes, _Fresh]) -> None:
     """A shard. Raises TrainingError."""
     held = [*found.values()]
-    tensors = {
-        "documents": np.array(list(found), dtype=np.int32), "tokens": np.array([one.tokens for one in held], np.int32)
-    }  # fmt: skip
+    tensors: dict[str, Any] = {
+        "documents": np.frombuffer(b"".join(found), np.uint8).reshape(-1, 32),
+        "tokens": np.array([one.tokens for one in held], np.int32),
+    }
     tops = [one.top for one in held if one.top is not None]
     if tops:
         tensors["counts"] = np.array([len(ids) for ids, _ in tops], dtype=np.int32)
@@ -171,20 +183,20 @@ def _write(path: Path, found: Mapping[int, _Fresh]) -> None:
         raise TrainingError(f"{path} cannot be written ({error.strerror or error}): make room.") from error
 
 
-def _read(folder: Path, asked: Asked) -> dict[int, Read]:
-    """What all shards hold, by the numbers of documents. Raises TrainingError."""
-    found: dict[int, Read] = {}
+def _read(folder: Path, asked: Asked) -> dict[bytes, Read]:
+    """What all shards hold, by the names of documents. Raises TrainingError."""
+    found: dict[bytes, Read] = {}
     for path in sorted(folder.glob("*.safetensors")):
         found |= _shard(path, asked)
     return found
 
 
-def _shard(path: Path, asked: Asked) -> dict[int, Read]:
+def _shard(path: Path, asked: Asked) -> dict[bytes, Read]:
     """What one holds. Raises TrainingError."""
     with opened(path) as file:
-        numbers, tokens = file.get_tensor("documents").tolist(), file.get_tensor("tokens")
-        tops: list[Top | None] = [None] * len(numbers)
-        states: list[States | None] = [None] * len(numbers)
+        names, tokens = [one.tobytes() for one in file.get_tensor("documents")], file.get_tensor("tokens")
+        tops: list[Top | None] = [None] * len(names)
+        states: list[States | None] = [None] * len(names)
         if asked.k:
             ends = np.cumsum(file.get_tensor("counts"))[:-1]
             ids, logprobs = (np.split(file.get_tensor(name), ends) for name in ("ids", "logprobs"))
@@ -194,5 +206,5 @@ def _shard(path: Path, asked: Asked) -> dict[int, Read]:
                 raise ValueError("it does not hold all states")
             states = [States(path, first) for first in (np.cumsum(tokens) - tokens).tolist()]
         return {
-            number: Read(top, one) for number, top, one in zip(numbers, tops, states, strict=True)
+            name: Read(top, one) for name, top, one in zip(names, tops, states, strict=True)
         }  # fmt: skip

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from hierdraft import __version__
 from hierdraft.errors import TrainingError, UsageError
-from hierdraft.models.files import disk_errors
+from hierdraft.models.files import disk_errors, sha256_file
 from hierdraft.training import ASKING, MEASURING, TRAINING
 from hierdraft.training.settings import HeadTraining, Limits, Training, identity
 
@@ -115,20 +115,21 @@ class _Run:
         training, digest = job.training, digest_of(documents)
         self.reads = training.reads(self.target.depth) if isinstance(training, HeadTraining) else ()
         if training.logprobs or self.reads:
-            documents = self._read(documents, digest, cache_dir)
+            documents = self._read(documents, cache_dir)
         self.learned, self.held_out = split(documents, training.held_out, training.seed)
         ends = GenerationDefaults.read(path, eos_only=True).eos_ids(tokenizer, vocab)
         special = [*tokenizer.all_special_ids, *getattr(tokenizer, "added_tokens_decoder", ()), *ends]
         self.kept = worth_a_row(self.learned, special, training.rows, vocab)
         self.identity = identity(training, digest, self.target.shared.sha256)
 
-    def _read(self, documents: list[Any], digest: str, cache_dir: Path) -> list[Any]:
+    def _read(self, documents: list[Any], cache_dir: Path) -> list[Any]:
         """The documents with what the target thinks of them; without those that a head could not be taught with."""
         from hierdraft.models.load import load_engine
         from hierdraft.training.reading import FOLDER, Asked, with_reading
 
         job, asked = self.job, Asked(self.job.training.logprobs, self.reads)
-        of = hashlib.sha256(f"{digest} {self.target.shared.sha256} {asked}".encode()).hexdigest()[:24]
+        weights = [sha256_file(file) for file in sorted(self.target.path.glob("*.safetensors"))]
+        of = hashlib.sha256(repr((weights, asked)).encode()).hexdigest()[:24]
         engine, _ = load_engine(job.model, dtype="float32", threads=job.threads)
         with disk_errors(cache_dir):
             found = with_reading(engine, documents, asked, cache_dir / FOLDER / of, self.ears.stages(ASKING))
@@ -189,6 +190,7 @@ class _Run:
             "settings": asdict(training),
             "limits": asdict(job.limits),
             "init": init,
+            **({"states": list(self.reads)} if self.reads else {}),
             "parameters": size,
             "vocab_size": len(self.target.embedding),
             "rows": len(student.kept),

@@ -56,11 +56,9 @@ class HierarchyMethod:
         least         path probability below which nothing is drafted
         calibration   `default`: continue from what was learned before; `none`: begin with the prior
         threads       how many draft at once, where there are enough requests
-        draft         a small model with the target's vocabulary, or a head that reads its hidden states, that has an
-                      opinion about the trees: level `draft`
+        draft         a small model, or a head of the target, that has an opinion about the trees: level `draft`
         ask           when it is asked: where that `pays`, or `always`
-        rounds        how often at most for one proposal: again about what has grown out of its opinions. None: twice,
-                      a head eight times
+        rounds        how often at most for one proposal, anew about what has grown out of it; None: 2, a head 8 times
         """
         if "default" in levels:
             levels = tuple(dict.fromkeys((*_ALL, *(level for level in levels if level != "default"))))

@@ -58,7 +58,7 @@ class HFEngine(ReadsLogits):
         if drops_out(model):
             raise UsageError(f"{model.__class__.__name__} is in training mode: call eval() on it first.")
         self.model = model
-        self.name, self.architecture = "hf", str(model.__class__.__name__)
+        self.name, self.source, self.architecture = "hf", "", str(model.__class__.__name__)
         self.dtype, self.device = str(model.dtype).removeprefix("torch."), str(model.device)
         self._attention = model.config._attn_implementation
         if self.chains is None and self._attention not in _ATTENTIONS:

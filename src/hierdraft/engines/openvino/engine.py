@@ -78,16 +78,14 @@ class OpenVINOEngine:
         options = _options(dtype, threads)
         single = not (self.exact or exact) and options["INFERENCE_PRECISION_HINT"] == "f32"
         self._cache = _cache(graph_file(folder, facts), options, facts.windows, 1 if single else LEAST)
-        self.offers = Offers(
-            extends=isinstance(self._cache, Pool), layers=self._cache.layers, features=self._cache.features
-        )
+        self.offers = _offers(self._cache)
         self._sizes = tuple(size for size in SIZES if size >= self._cache.least)
         self._rows = 0
         self._prices: list[float] = []
         self._changed = False
         self._wasted = 0.0
         self._margin: float | None = None
-        self._most, self._several = 0, False
+        self._most, self._several, self.source = 0, False, ""
         checked = folder / f"checked-{self.fingerprint}-{CHECK}"
         if not checked.exists():
             if not self._follows_masks():
@@ -246,6 +244,10 @@ class OpenVINOEngine:
         self.costs = measured_costs(self, stored, context, self._sizes, again=True)
         self._prices = []
         return self.costs
+
+
+def _offers(cache: Pool | Variables) -> Offers:
+    return Offers(extends=isinstance(cache, Pool), layers=cache.layers, features=cache.features)
 
 
 def _options(dtype: str, threads: int | None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +35,12 @@ class HeadWeights:
         self, own: Mapping[str, Float32], embedding: Float32, output: Float32, *, whole: bool = False
     ) -> None:  # fmt: skip
         """
-        own        as the formats in use name them: `layers.0.self_attn.q_proj.weight` and so on
+        own        as the formats in use name them: `layers.0.self_attn.q_proj` and so on
         embedding  float32[V, H]; output float32[K, H]
         whole      matrices in full precision, like vectors, and not in eight bits with a scale for every row
         """
         self._whole = whole
-        self._own = {name.removesuffix(".weight"): values for name, values in own.items()}
-        self._own |= {"embed_tokens": embedding, "lm_head": output}
+        self._own = {**own, "embed_tokens": embedding, "lm_head": output}
 
     def matrix(self, name: str, rows: int, columns: int) -> Any:
         """See `llama.Weights`. Raises KeyError for a name and ValueError for sizes that it does not have."""
@@ -63,30 +62,48 @@ class HeadWeights:
         return ops.constant(self._own[name].astype(np.float32).reshape(1, 1, size))
 
 
-def head_graph(sizes: Sizes, weights: HeadWeights, rows: int) -> Any:
+@dataclass(frozen=True)
+class Form:
+    """In what heads of this kind differ.
+
+    layers     of its own: after the first, those of a Llama
+    even       whether the first adds to the normalised feature
+    hands_on   whether what it hands on is normalised as before the output rows
+    """
+
+    layers: int = 1
+    even: bool = False
+    hands_on: bool = False
+
+
+def head_graph(sizes: Sizes, weights: HeadWeights, rows: int, form: Form) -> Any:
     """An `openvino.Model` like those of `llama_graph`, with a further input and a further output.
 
     rows   output rows that it has
 
-    Its results are the logits float32[R, rows] and what comes out of its layer, float32[T, H].
+    Its results are the logits float32[R, rows] and what it hands on, float32[T, H].
     """
     ids, positions = (ops.parameter([1, -1], openvino.Type.i64) for _ in range(2))
     wanted, mask = ops.parameter([-1], openvino.Type.i64), ops.parameter([1, 1, -1, -1], openvino.Type.f32)
     features = ops.parameter([-1, -1, sizes.hidden], openvino.Type.f32)
-    shapes = [(sizes.cached_heads, sizes.dim)] * 2
+    shapes = [(sizes.cached_heads, sizes.dim)] * 2 * form.layers
     past = [ops.parameter([1, heads, -1, dim], openvino.Type.f32) for heads, dim in shapes]
     table = weights.matrix("embed_tokens", sizes.vocab, sizes.hidden)
     embedded = ops.gather(table, ops.convert(ids, "i32"), number(0, np.int32))
-    given = ops.concat([
-        normal(sizes, weights, "layers.0.input_layernorm", embedded),
-        normal(sizes, weights, "layers.0.hidden_norm", features),
-    ], -1)  # fmt: skip
-    attended, kept = attention(sizes, weights, 0, given, turns(sizes, positions), mask, past)
-    states = ops.add(features, attended)
-    states = ops.add(states, gated(sizes, weights, 0, states))
+    even = normal(sizes, weights, "layers.0.hidden_norm", features)
+    given = ops.concat([normal(sizes, weights, "layers.0.input_layernorm", embedded), even], -1)
+    states, turned, kept = even if form.even else features, turns(sizes, positions), list[Any]()
+    for layer in range(form.layers):
+        if layer:
+            given = normal(sizes, weights, f"layers.{layer}.input_layernorm", states)
+        attended, new = attention(sizes, weights, layer, given, turned, mask, past[2 * layer : 2 * layer + 2])
+        states, kept = ops.add(states, attended), kept + new
+        states = ops.add(states, gated(sizes, weights, layer, states))
+    if form.hands_on:
+        states = normal(sizes, weights, "norm", states)
     flat = ops.reshape(states, ints(-1, sizes.hidden), special_zero=False)
     final = ops.gather(ops.unsqueeze(flat, number(0)), wanted, number(1))
-    final = normal(sizes, weights, "norm", final)
+    final = final if form.hands_on else normal(sizes, weights, "norm", final)
     logits = ops.matmul(final, weights.matrix("lm_head", rows, sizes.hidden), False, True)
     graph = openvino.Model([ops.squeeze(logits, number(0)), *kept], [ids, positions, wanted, mask, features, *past])
     inputs = {IDS: [1, -1], POSITIONS: [1, -1], ROWS: [-1], MASK: [1, 1, -1, -1], FEATURES: [-1, -1, sizes.hidden]}
@@ -95,21 +112,16 @@ def head_graph(sizes: Sizes, weights: HeadWeights, rows: int) -> Any:
     return graph
 
 
-def write_head(
-    folder: Path, sizes: Mapping[str, Any], own: Mapping[str, Float32], embedding: Float32, output: Float32,
-    positions: int, *, whole: bool = False,
-) -> None:  # fmt: skip
+def write_head(folder: Path, sizes: Sizes, weights: HeadWeights, rows: int, positions: int, form: Form) -> None:
     """Write graph and facts of a head into `folder`, for an engine.
 
-    sizes      the numbers of its configuration, as `llama.Sizes` wants them
+    rows       output rows that it has
     positions  that it knows
-    whole      see `HeadWeights`
 
     Raises KeyError or ValueError for weights that are missing or of other sizes, RuntimeError where it cannot be
     written.
     """
-    known = Sizes({**sizes, "num_hidden_layers": 1})
-    graph = head_graph(known, HeadWeights(own, embedding, output, whole=whole), len(output))
+    graph = head_graph(sizes, weights, rows, form)
     openvino.save_model(graph, graph_file(folder), compress_to_fp16=False)
-    facts = Facts("Eagle3", len(embedding), positions, False, (), (None,), features=known.hidden)
+    facts = Facts("Eagle3", sizes.vocab, positions, False, (), (None,) * form.layers, features=sizes.hidden)
     (folder / FACTS).write_text(json.dumps({**asdict(facts), "bytes": {}}), encoding="utf-8")

@@ -32,7 +32,11 @@ class Weights(Protocol):
 
 
 class Sizes:
-    """The numbers of a configuration that a graph needs, by their names in transformers' `LlamaConfig`."""
+    """The numbers of a configuration that a graph needs, by their names in transformers' `LlamaConfig`.
+
+    speeds       float32[dim / 2]: how far rotary embeddings turn with each token
+    even_heads   whether queries and keys are normalised, head by head
+    """
 
     def __init__(self, given: Mapping[str, Any]) -> None:
         """Raises KeyError for one without the sizes that have no usual value."""
@@ -43,6 +47,8 @@ class Sizes:
         self.dim = int(given.get("head_dim") or self.hidden // self.heads)
         self.tied = bool(given.get("tie_word_embeddings", False))
         self.theta, self.eps = float(given.get("rope_theta", 10_000.0)), float(given.get("rms_norm_eps", 1e-6))
+        self.speeds = (self.theta ** -(np.arange(0, self.dim, 2) / self.dim)).astype(np.float32)
+        self.even_heads = False
 
     def matrices(self) -> dict[str, tuple[int, int]]:
         """Rows and columns of the matrices of one layer."""
@@ -87,19 +93,18 @@ def number(value: float, kind: Any = np.int64) -> Any:
     return ops.constant(kind(value))
 
 
-def normal(sizes: Sizes, weights: Weights, name: str, hidden: Any) -> Any:
-    """RMS normalisation, in the nodes that OpenVINO makes one kernel of."""
+def normal(sizes: Sizes, weights: Weights, name: str, hidden: Any, width: int = 0) -> Any:
+    """RMS normalisation, in the nodes that OpenVINO makes one kernel of; `width` 0: of hidden states."""
     one, two, eps = (ops.constant(np.full((1, 1, 1), value, np.float32)) for value in (1.0, 2.0, sizes.eps))
     mean = ops.reduce_mean(ops.power(hidden, two), ints(_LAST), keep_dims=True)
     scaled = ops.multiply(hidden, ops.divide(one, ops.sqrt(ops.add(mean, eps))))
-    return ops.multiply(weights.vector(name, sizes.hidden), scaled)
+    return ops.multiply(weights.vector(name, width or sizes.hidden), scaled)
 
 
 def turns(sizes: Sizes, positions: Any) -> tuple[Any, Any]:
     """Cosines and sines of the rotary embedding, float32[1, 1, T, dim]."""
-    speeds = sizes.theta ** -(np.arange(0, sizes.dim, 2, dtype=np.float32) / sizes.dim)
     where = ops.convert(ops.unsqueeze(positions, number(2)), "f32")
-    half = ops.multiply(where, ops.constant(speeds.astype(np.float32)[None, None]))
+    half = ops.multiply(where, ops.constant(sizes.speeds.astype(np.float32)[None, None]))
     angles = ops.concat([half, half], _LAST)
     return ops.unsqueeze(ops.cos(angles), number(_HEADS)), ops.unsqueeze(ops.sin(angles), number(_HEADS))
 
@@ -125,10 +130,13 @@ def attention(
     joined = ops.matmul(given, weights.matrix(f"{name}.qkv", shapes["qkv"][0], width), False, True)
     counts = (sizes.heads, sizes.cached_heads, sizes.cached_heads)
     split = ops.variadic_split(joined, number(_LAST), ints(*(count * sizes.dim for count in counts)))
-    query, key, value = (
-        ops.transpose(ops.reshape(split.output(at), ints(0, 0, count, sizes.dim), special_zero=True), ints(0, 2, 1, 3))
+    heads = [
+        ops.reshape(split.output(at), ints(0, 0, count, sizes.dim), special_zero=True)
         for at, count in enumerate(counts)
-    )
+    ]
+    for at, kind in enumerate(("q_norm", "k_norm") if sizes.even_heads else ()):
+        heads[at] = normal(sizes, weights, f"{name}.self_attn.{kind}", heads[at], sizes.dim)
+    query, key, value = (ops.transpose(one, ints(0, 2, 1, 3)) for one in heads)
     new = [ops.concat([past[0], _turned(sizes, key, turns)], 2), ops.concat([past[1], value], 2)]
     scale = number(sizes.dim**-0.5, np.float32)
     keys, values = (_repeated(sizes, states) for states in new)
