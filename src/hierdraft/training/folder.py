@@ -117,9 +117,9 @@ _HEAD_ABOUT = """\
 
 A head of the kind {kind} ({parameters:,} weights, {weights}): it reads hidden states of {target} behind its layers
 {states}, and goes on with its own, for which it was trained {unrolled} steps ahead. Embeddings and output rows are
-those of {target}, which are not in this folder and did not change; {rows:,} of {vocab_size:,} output rows are used.
-hierdraft puts the two together: `--draft` takes this folder. It drafts for {target}, which checks every token, and is no
-use by itself.
+those of {target}, which are not in this folder and did not change; {rows:,} of {vocab_size:,} output rows are
+used. hierdraft puts the two together: `--draft` takes this folder. It drafts for {target}, which checks every token,
+and is no use by itself.
 
 """
 
