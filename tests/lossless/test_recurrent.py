@@ -373,7 +373,7 @@ def test_models_without_states_are_what_they_were() -> None:
     assert not isinstance(engine.open(), StateSequence)
 
 
-@pytest.mark.parametrize("name", [name for name in REAL if "model" not in name])
+@pytest.mark.parametrize("name", [name for name in REAL if "model" not in name and "head" not in name])
 def test_every_method_of_the_product(name: str) -> None:
     """With the automatic budget, whose costs make rows cheap or dear, and with a fixed one."""
     engine = engine_of("lfm2")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import warnings
 from dataclasses import replace
@@ -12,14 +13,16 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from typer.testing import CliRunner
 
+from hierdraft.cli.commands import app
 from hierdraft.databases.levels import Databases
 from hierdraft.drafting.budget import FixedBudget
 from hierdraft.drafting.heads.text import HeadText
 from hierdraft.drafting.hierarchy.method import HierarchyMethod
 from hierdraft.drafting.models.draft_model import DraftModelMethod
 from hierdraft.drafting.plain import PlainMethod
-from hierdraft.errors import DraftWarning, ModelError, TrainingError, UsageError
+from hierdraft.errors import DraftWarning, HierdraftError, ModelError, TrainingError, UsageError
 from hierdraft.models.beside import Drafters, check_there
 from hierdraft.models.drafter_files import read_own
 from hierdraft.models.load import load_engine, open_beside
@@ -257,3 +260,35 @@ def test_what_cannot_be_used_is_said_in_a_sentence(trained: Path, target: Path, 
         with pytest.raises(ModelError, match=told) as raised:
             open_beside(str(copy))
         one_sentence(raised)
+
+
+def test_the_command(target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HIERDRAFT_CACHE_DIR", str(tmp_path / "cache"))
+    data = write(tmp_path / "said.jsonl", rows_of(60))
+    given = ["--model", str(target), "--data", str(data), "--out", str(tmp_path / "head"), "--rows", "60"]
+    more = [*given, "--window", "64", "--steps", "2", "--held-out", "0.3", "--threads", "1", "--logprobs", "4"]
+    done = CliRunner().invoke(app, ["train", "head", *more, "--states", "0,2", "--unrolled", "2", "--json"])
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["states"] == [0, 2]
+    assert found["settings"]["unrolled"] == 2
+    card = (tmp_path / "head" / "README.md").read_text()
+    assert "behind its layers\n0, 2, and goes on with its own, for which it was trained 2 steps ahead" in card
+    done = CliRunner().invoke(app, ["models", "list", "--caches"])
+    assert "readings" in done.stdout
+    out = tmp_path / "published"
+    command = ["models", "convert", str(tmp_path / "head"), "--format", "speculators", "--out", str(out), "--json"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["path"] == str(out)
+    for wrong, told in (
+        (["train", "head", *more, "--kind", "medusa"], "--kind must be eagle3"),
+        (["train", "head", *more, "--states", "2;3"], "--states must be numbers of layers"),
+        (["models", "convert", str(tmp_path / "head"), "--format", "gguf"], "There is no format 'gguf'"),
+        (["models", "convert", str(tmp_path / "head"), "--format", "speculators"], "takes --out"),
+        (["models", "convert", str(target), "--format", "specforge", "--out", str(out)], "no head that was trained"),
+        (["generate", "w5 w6", "--model", str(tmp_path / "head")], "is a head, which drafts beside its target"),
+    ):
+        failed = CliRunner().invoke(app, wrong)
+        assert isinstance(failed.exception, HierdraftError), failed.output
+        assert told in str(failed.exception)
