@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from filelock import FileLock
@@ -13,6 +15,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from hierdraft.drafting.heads.text import numbers
+from hierdraft.engines.headforms import Form
 from hierdraft.engines.trimmed import TRIMMED
 from hierdraft.errors import ModelError
 from hierdraft.models import drafters, files
@@ -22,6 +26,7 @@ from hierdraft.models.known import NAMED_MODELS
 from hierdraft.models.named import HUB_NAME, folder_of, resolve, target_of
 from hierdraft.models.published import HeadParts, is_published, read_published, said_target
 from hierdraft.protocols import Array, Reads
+from hierdraft.tree import Int32
 
 FUSING = "fusing.safetensors"
 """In a composed folder: `fc` float32[F, k * H], and the norms before it; `states` int64[k], `eps` float64[1]."""
@@ -89,11 +94,8 @@ def _compose(folder: Path, target: Path, made: Path) -> None:
     temporary = made.with_name(f".{made.name}.tmp-{os.getpid()}")
     try:
         temporary.mkdir()
-        try:
+        with _damaged(folder):
             _write(parts, embedding, output, temporary)
-        except (KeyError, ValueError, TypeError) as error:
-            said = f"it has no {error.args[0]}" if isinstance(error, KeyError) else error
-            raise ModelError(f"The head in {folder} is damaged ({said}): restore or train it again.") from error
         if parts.ids is not None:
             save_file({"ids": parts.ids}, temporary / TRIMMED)
         drafters.write_about(temporary, folder, target)
@@ -105,23 +107,62 @@ def _compose(folder: Path, target: Path, made: Path) -> None:
 
 def _write(parts: HeadParts, embedding: Float32, output: Float32, to: Path) -> None:
     """The graph, and what goes before it. Raises KeyError, ValueError or TypeError for what does not fit."""
-    from hierdraft.engines.openvino.head import Form, HeadWeights, write_head
+    from hierdraft.engines.openvino.head import HeadWeights, write_head
     from hierdraft.engines.openvino.llama import Sizes
 
-    layers = 1 + max(int(name.split(".")[1]) for name in parts.own if name.startswith("layers."))
-    sizes = Sizes({**parts.config, "num_hidden_layers": layers, "vocab_size": len(embedding)})
-    if embedding.shape[1] != sizes.hidden or output.shape[1] != sizes.hidden:
-        raise ValueError(f"its layers are {sizes.hidden} wide, and its target's embeddings {embedding.shape[1]}")
-    sizes.speeds, sizes.even_heads = _speeds(parts.config), "layers.0.self_attn.q_norm" in parts.own
-    form = Form(layers, parts.even, parts.hands_on)
+    form = _form(parts, embedding, output)
+    sizes = Sizes({**parts.config, "num_hidden_layers": form.layers, "vocab_size": len(embedding)})
+    sizes.speeds = _speeds(parts.config)
     positions = int(parts.config.get("max_position_embeddings") or 1 << 15)
     write_head(to, sizes, HeadWeights(parts.own, embedding, output), len(output), positions, form)
-    norms = {name: one for name, one in parts.own.items() if name.startswith("fc_norm.") or name == "input_norm"}
-    fc = parts.own["fc"]
-    if not parts.states or fc.shape != (sizes.hidden, len(parts.states) * embedding.shape[1]):
+    norms = {name: one for name, one in parts.own.items() if _fuses(name)}
+    save_file({"states": np.array(parts.states), "eps": np.array([sizes.eps]), **norms}, to / FUSING)
+
+
+def _fuses(name: str) -> bool:
+    """Whether a weight has a part in fusing hidden states to one feature, before the head itself."""
+    return name in ("fc", "input_norm") or name.startswith("fc_norm.")
+
+
+def _form(parts: HeadParts, embedding: Float32, output: Float32) -> Form:
+    """Raises KeyError or ValueError for sizes that do not fit."""
+    width, fc = int(parts.config["hidden_size"]), parts.own["fc"]
+    if embedding.shape[1] != width or output.shape[1] != width:
+        raise ValueError(f"its layers are {width} wide, and its target's embeddings {embedding.shape[1]}")
+    if not parts.states or fc.shape != (width, len(parts.states) * embedding.shape[1]):
         raise ValueError("its fc does not fit the states that it reads")
-    fusing = {"fc": fc, "states": np.array(parts.states), "eps": np.array([sizes.eps]), **norms}
-    save_file(fusing, to / FUSING)
+    layers = 1 + max(int(name.split(".")[1]) for name in parts.own if name.startswith("layers."))
+    return Form(layers, parts.even, parts.hands_on, "layers.0.self_attn.q_norm" in parts.own)
+
+
+def torch_head(folder: Path, target: Path, device: str, dtype: str) -> tuple[Any, Reads, Int32 | None]:
+    """(a transformers model of a head, what goes into it, the ids of its output rows).
+
+    Raises ModelError for a damaged head or another target, MissingDependencyError.
+    """
+    files.require_packages(("torch", "transformers"))
+    import torch
+
+    from hierdraft.engines.hf.head import head_model
+
+    parts, embedding, output = whole_head(folder, target)
+    with _damaged(folder):
+        form = _form(parts, embedding, output)
+        own = {name: one for name, one in parts.own.items() if not _fuses(name)}
+        model = head_model(parts.config, own, embedding, output, form, getattr(torch, dtype)).to(device)
+    held = {name: one for name, one in parts.own.items() if _fuses(name)}
+    eps = float(parts.config.get("rms_norm_eps", 1e-6))
+    return model, Reads(parts.states, _fusing(held, len(parts.states), eps)), parts.ids
+
+
+@contextmanager
+def _damaged(folder: Path) -> Iterator[None]:
+    """Within it, what does not fit is a damaged head: ModelError."""
+    try:
+        yield
+    except (KeyError, ValueError, TypeError) as error:
+        said = f"it has no {error.args[0]}" if isinstance(error, KeyError) else error
+        raise ModelError(f"The head in {folder} is damaged ({said}): restore or train it again.") from error
 
 
 def _speeds(config: Mapping[str, object]) -> Float32:
@@ -179,20 +220,21 @@ def reads_of(made: Path) -> Reads:
     try:
         held = load_file(made / FUSING)
         states = tuple(held["states"].tolist())
-        norms = [held[f"fc_norm.{place}"] for place in range(len(states)) if f"fc_norm.{place}" in held]
-        weights, eps = np.ascontiguousarray(held["fc"].T), float(held["eps"][0])
+        return Reads(states, _fusing(held, len(states), float(held["eps"][0])))
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise ModelError(f"{made / FUSING} is damaged ({error}): delete that folder, and it is made again.") from error
-    return Reads(states, _fusing(weights, norms, held.get("input_norm"), eps))
 
 
-def _fusing(
-    weights: Float32, norms: Sequence[Float32], whole: Float32 | None, eps: float
-) -> Callable[[Sequence[Array]], Float32]:
-    """What fuses hidden states: each normalised by one of `norms`, or all by `whole`, or as they are."""
+def _fusing(held: Mapping[str, Float32], count: int, eps: float) -> Callable[[Sequence[Array]], Float32]:
+    """What fuses hidden states of `count` layers: each normalised by a norm of its own, or all by one, or as they are.
+
+    Raises KeyError.
+    """
+    norms = [held[f"fc_norm.{place}"] for place in range(count)] if "fc_norm.0" in held else []
+    whole, weights = held.get("input_norm"), np.ascontiguousarray(held["fc"].T)
 
     def fuse(states: Sequence[Array]) -> Float32:
-        given = [_numbers(one) for one in states]
+        given = [numbers(one) for one in states]
         if norms:
             given = [_even(one, norm, eps) for one, norm in zip(given, norms, strict=True)]
         joined = np.concatenate(given, axis=1)
@@ -204,12 +246,4 @@ def _fusing(
 
 def _even(states: Float32, norm: Float32, eps: float) -> Float32:
     found: Float32 = states / np.sqrt((states * states).mean(axis=1, keepdims=True) + np.float32(eps)) * norm
-    return found
-
-
-def _numbers(states: Array) -> Float32:
-    """float32 of an array, wherever it lies."""
-    if isinstance(states, np.ndarray):
-        return states.astype(np.float32, copy=False)
-    found: Float32 = states.float().cpu().numpy()
     return found

@@ -20,7 +20,7 @@ from hierdraft.engines.learned_costs import LearnedCosts
 from hierdraft.engines.measure import forward
 from hierdraft.engines.trimmed import trimmed_rows
 from hierdraft.errors import CacheError, MissingDependencyError, UnsupportedModelError, UsageError
-from hierdraft.models.heads import FoundHead, composed, find_head, reads_of
+from hierdraft.models.heads import FoundHead, composed, find_head, reads_of, torch_head
 from hierdraft.models.named import resolve
 from hierdraft.models.openvino_folders import is_openvino
 from hierdraft.protocols import Engine, Opened
@@ -92,21 +92,38 @@ def open_beside(name: str, target: Engine | None = None) -> Opened:
 
 
 def _open_head(head: FoundHead, target: Engine | None) -> Opened:
-    """A head on OpenVINO, whatever runs its target. Raises as `open_beside`."""
-    from hierdraft.engines.openvino.engine import OpenVINOEngine
+    """A head: on OpenVINO beside whatever runs on a CPU, else, or where that is not installed, in torch.
+
+    Raises as `open_beside`.
+    """
+    from hierdraft.engines.hf.load import load_tokenizer
     from hierdraft.text import tokenizer_fingerprint
 
-    made = composed(head.folder, head.target, load_settings().cache_dir)
-    engine = OpenVINOEngine(made, "int8", getattr(target, "threads", None))
-    costs = engine.measure_costs(stored=made / f"costs-{engine.fingerprint}.json")
+    cache_dir, device = load_settings().cache_dir, str(getattr(target, "device", None) or "cpu")
+    threads = getattr(target, "threads", None)
+    engine: LoadedEngine
+    if has_openvino() and device == "cpu":
+        from hierdraft.engines.openvino.engine import OpenVINOEngine
+
+        made = composed(head.folder, head.target, cache_dir)
+        engine, reads, ids = OpenVINOEngine(made, "int8", threads), reads_of(made), trimmed_rows(made)
+        stored = made / f"costs-{engine.fingerprint}.json"
+    else:
+        from hierdraft.engines.hf.engine import HFEngine
+
+        dtype = str(getattr(target, "dtype", "float32"))
+        model, reads, ids = torch_head(head.folder, head.target, device, dtype)
+        engine = HFEngine(model, threads=threads, graphs=False)
+        stored = cache_dir / "costs" / f"{engine.fingerprint}.json"
+    costs = engine.measure_costs(stored=stored)
     _warm(engine)
-    fingerprint = tokenizer_fingerprint(_tokenizer(head.target, made))
+    fingerprint = tokenizer_fingerprint(load_tokenizer(head.target))
 
     def close() -> None:
         if isinstance(costs, LearnedCosts):
             costs.keep()
 
-    return Opened(engine, fingerprint, close, trimmed_rows(made), reads_of(made))
+    return Opened(engine, fingerprint, close, ids, reads)
 
 
 def _warm(engine: Engine) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hierdraft.errors import UsageError
-from hierdraft.protocols import Engine, EngineSequence, Part, Reads, Scored, Scores, Step
+from hierdraft.protocols import Array, Engine, EngineSequence, Part, Reads, Scored, Scores, Step
 from hierdraft.tree import DraftTree, Int32
 
 if TYPE_CHECKING:
@@ -26,10 +26,15 @@ CHUNK = 2048
 _KEPT = 64
 """Tokens that were read and may have to be read again, if an interrupted step is taken back."""
 
-_OUT = 1
-"""The head's only layer."""
-
 _NOTHING = DraftTree.empty()
+
+
+def numbers(states: Array) -> NDArray[np.float32]:
+    """float32 of an array in the computer's own memory, wherever it lies."""
+    if isinstance(states, np.ndarray):
+        return states.astype(np.float32, copy=False)
+    found: NDArray[np.float32] = states.float().cpu().numpy()
+    return found
 
 
 class HeadText:
@@ -41,6 +46,7 @@ class HeadText:
     def __init__(self, engine: Engine, reads: Reads) -> None:
         """Nothing of it is known yet."""
         self._engine, self._reads = engine, reads
+        self._out = engine.offers.layers
         self._sequence: EngineSequence | None = None
         self._thoughts: list[NDArray[np.float32]] = []
         self._first = self._known = 0  # of which tokens these are: from `_first` on, `_known` in all
@@ -122,7 +128,7 @@ class HeadText:
         kept = max(self._first, end - _KEPT)
         self._thoughts, self._first = [thoughts[kept - self._first :]], kept
         self._states = None
-        return Part(sequence, np.array(tokens[begin + 1 : end + 1]), _NOTHING, 1, (_OUT,), features)
+        return Part(sequence, np.array(tokens[begin + 1 : end + 1]), _NOTHING, 1, (self._out,), features)
 
     def further(self, tree: DraftTree) -> Part:
         """What is to be scored of a tree that goes on from the one before, whose nodes are its first; each new node is
@@ -132,11 +138,11 @@ class HeadText:
         above = 1 + tree.parents[0 if states is None else len(states) - 1 :]
         if states is None or sequence is None or (len(above) and int(above.max()) >= len(states)):
             raise UsageError("A head scores a tree level by level, after the text that it is below.")
-        return Part(sequence, np.empty(0, dtype=np.int32), tree, 0, (_OUT,), states[above])
+        return Part(sequence, np.empty(0, dtype=np.int32), tree, 0, (self._out,), states[above])
 
     def heard(self, scored: Scored) -> None:
         """What the head said of its last part."""
-        states = np.asarray(scored.hidden[_OUT], dtype=np.float32)
+        states = numbers(scored.hidden[self._out])
         self._states = states[-1:] if self._states is None else np.concatenate([self._states, states])
 
     def settle(self, path: Sequence[int], length: int) -> None:  # noqa: ARG002

@@ -18,7 +18,15 @@ from hierdraft.engines.costs import SIZES, StepCosts
 from hierdraft.engines.hf.cache import GROWTH, TreeCache, layer_windows
 from hierdraft.engines.hf.chains import OFFERS, Chains, StateSequence
 from hierdraft.engines.hf.check import check_attention, layers_return_tuples, scores_together
-from hierdraft.engines.hf.facts import context_length, drops_out, eos_ids, fingerprint, using_threads, vocabulary
+from hierdraft.engines.hf.facts import (
+    FEATURES,
+    context_length,
+    drops_out,
+    eos_ids,
+    fingerprint,
+    using_threads,
+    vocabulary,
+)
 from hierdraft.engines.hf.graphs import ROWS, Begin, CudaCapture, Graphs
 from hierdraft.engines.hf.layers import Layers
 from hierdraft.engines.hf.lean import ATTENTION, check_packed
@@ -87,7 +95,8 @@ class HFEngine(ReadsLogits):
             self.chains.check(self)
 
     def _offers(self) -> Offers:
-        return Offers(layers=len(self.layers), extends=True, partial=len(self.layers) > 0)
+        features = getattr(self.model, FEATURES, 0)
+        return Offers(layers=len(self.layers), extends=True, partial=len(self.layers) > 0, features=features)
 
     @property
     def threads(self) -> int:
@@ -228,6 +237,8 @@ class HFEngine(ReadsLogits):
         ids = torch.tensor([[*part.tokens.tolist(), *tree.tokens.tolist()][done:]], device=device)
         where = positions(tree, cache.length, device, text)
         inputs = {"input_ids": ids, "position_ids": where[:, done:], "past_key_values": cache}
+        if part.features is not None:
+            inputs["features"] = torch.from_numpy(part.features)[None].to(device)
         cache.reserve(text + len(tree))
         if cache.length or len(tree):
             inputs["attention_mask"] = self._masks.of(part, cache.length, where, done)

@@ -34,6 +34,9 @@ def context_length(model: Any, text_config: Any) -> tuple[int, bool]:
     return known, any(known <= table.num_embeddings <= known + 2 for table in tables)
 
 
+FEATURES = "hierdraft_features"
+"""Attribute of a head: how many numbers go in beside each token."""
+
 TRIMMED_FROM = "hierdraft_trimmed_from"
 """Attribute of a model that has been left only some of its output rows: how many it had."""
 

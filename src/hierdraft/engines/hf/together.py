@@ -151,8 +151,8 @@ class Inputs:
         ids = torch.stack([self._padded(_ids(part)) for part in self.parts]).to(self._device)
         if not any(self.cache.lengths) and not any(len(part.tree) for part in self.parts):
             # Texts that begin: each row sees what is before it, so that the model's own mask serves, padding included.
-            where = torch.arange(self.rows).expand(len(self.parts), -1)
-            return {"input_ids": ids, "position_ids": where.to(self._device), "past_key_values": self.cache}
+            where = torch.arange(self.rows).expand(len(self.parts), -1).to(self._device)
+            return {"input_ids": ids, "position_ids": where, "past_key_values": self.cache, **self._features()}
         cpu = torch.device("cpu")
         where_each = [positions(part.tree, _length(part), cpu, len(part.tokens)) for part in self.parts]
         new = [self._padded(where[0, known_rows(part) :]) for part, where in zip(self.parts, where_each, strict=True)]
@@ -161,7 +161,13 @@ class Inputs:
             "position_ids": torch.stack(new).to(self._device),
             "attention_mask": self._masks(where_each),
             "past_key_values": self.cache,
+            **self._features(),
         }
+
+    def _features(self) -> dict[str, torch.Tensor]:
+        """What goes in beside ids, [B, T, F], where anything does."""
+        given = [self._padded(torch.from_numpy(part.features)) for part in self.parts if part.features is not None]
+        return {"features": torch.stack(given).to(self._device)} if given else {}
 
     def _padded(self, line: torch.Tensor) -> torch.Tensor:
         """A line of T rows: those that are missing repeat the last one, see what it sees, and are seen by none."""

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hierdraft.engines.headforms import Form
 from hierdraft.engines.openvino.files import BEAM, FACTS, FEATURES, IDS, MASK, POSITIONS, ROWS, Facts, graph_file
 from hierdraft.engines.openvino.llama import Sizes, attention, gated, ints, normal, number, turns
 from hierdraft.engines.openvino.runtime import openvino, ops
@@ -62,20 +63,6 @@ class HeadWeights:
         return ops.constant(self._own[name].astype(np.float32).reshape(1, 1, size))
 
 
-@dataclass(frozen=True)
-class Form:
-    """In what heads of this kind differ.
-
-    layers     of its own: after the first, those of a Llama
-    even       whether the first adds to the normalised feature
-    hands_on   whether what it hands on is normalised as before the output rows
-    """
-
-    layers: int = 1
-    even: bool = False
-    hands_on: bool = False
-
-
 def head_graph(sizes: Sizes, weights: HeadWeights, rows: int, form: Form) -> Any:
     """An `openvino.Model` like those of `llama_graph`, with a further input and a further output.
 
@@ -83,6 +70,7 @@ def head_graph(sizes: Sizes, weights: HeadWeights, rows: int, form: Form) -> Any
 
     Its results are the logits float32[R, rows] and what it hands on, float32[T, H].
     """
+    sizes.even_heads = form.even_heads
     ids, positions = (ops.parameter([1, -1], openvino.Type.i64) for _ in range(2))
     wanted, mask = ops.parameter([-1], openvino.Type.i64), ops.parameter([1, 1, -1, -1], openvino.Type.f32)
     features = ops.parameter([-1, -1, sizes.hidden], openvino.Type.f32)
