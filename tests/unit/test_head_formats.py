@@ -16,7 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCau
 from hierdraft.drafting.heads.text import numbers
 from hierdraft.errors import HierdraftError, ModelError, UnsupportedModelError, UsageError
 from hierdraft.models import load
-from hierdraft.models.heads import composed, reads_of, whole_head
+from hierdraft.models.heads import composed, reads_of, torch_head, whole_head
 from hierdraft.models.load import load_engine, open_beside
 from hierdraft.models.publishing import publish
 from hierdraft.protocols import Part
@@ -251,7 +251,8 @@ def test_ours_in_their_formats_and_back(tmp_path: Path) -> None:
      ({"transformer_layer_config": {**SIZES, "rope_parameters": {"rope_type": "yarn"}}}, UnsupportedModelError, "yarn"),
      ({"transformer_layer_config": {**SIZES, "hidden_size": 32}}, ModelError, "damaged"),
      ({"eagle_aux_hidden_state_layer_ids": [1, 2]}, ModelError, "damaged"),
-     ({"fc_norm": True}, ModelError, "damaged")],
+     ({"fc_norm": True}, ModelError, "damaged"),
+     ({"transformer_layer_config": {**SIZES, "num_attention_heads": 8}}, ModelError, "damaged")],
 )  # fmt: skip
 def test_what_is_not_known_is_refused(
     changes: dict[str, Any], kind: type[HierdraftError], told: str, targets: dict[str, Path], tmp_path: Path
@@ -261,3 +262,17 @@ def test_what_is_not_known_is_refused(
     with pytest.raises(kind, match=told) as raised:
         composed(tmp_path / "head", targets["llama"], tmp_path)
     one_sentence(raised)
+
+
+@pytest.mark.parametrize("engine", ["openvino", "hf"])
+def test_rows_of_ids_that_are_not_there(engine: str, targets: dict[str, Path], tmp_path: Path) -> None:
+    def make(head: Path, target: Path) -> Any:
+        return composed(head, target, tmp_path) if engine == "openvino" else torch_head(head, target, "cpu", "float32")
+
+    found, _ = head_of(tmp_path / "head", targets["llama"], "specforge")
+    for change in ({"d2t": found["d2t"] + 250}, {"d2t": found["d2t"] * 0 - 1}, {"d2t": None}):
+        kept = {name: one for name, one in {**found, **change}.items() if one is not None}
+        save_file(kept, tmp_path / "head" / "model.safetensors")
+        with pytest.raises(ModelError, match="damaged") as raised:
+            make(tmp_path / "head", targets["llama"])
+        one_sentence(raised)

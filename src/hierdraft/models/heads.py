@@ -131,6 +131,8 @@ def _form(parts: HeadParts, embedding: Float32, output: Float32) -> Form:
         raise ValueError(f"its layers are {width} wide, and its target's embeddings {embedding.shape[1]}")
     if not parts.states or fc.shape != (width, len(parts.states) * embedding.shape[1]):
         raise ValueError("its fc does not fit the states that it reads")
+    if (len(embedding) != len(output)) if parts.ids is None else int(parts.ids[-1]) >= len(embedding):
+        raise ValueError("it does not say which ids its output rows are of")
     layers = 1 + max(int(name.split(".")[1]) for name in parts.own if name.startswith("layers."))
     return Form(layers, parts.even, parts.hands_on, "layers.0.self_attn.q_norm" in parts.own)
 
