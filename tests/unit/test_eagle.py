@@ -66,11 +66,15 @@ def documents(known: Target, folder: Path, layers: tuple[int, ...], count: int =
 
 
 def one_row(head: EagleHead, given: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """What comes out of the head's layer for the last of these (embedding, feature), computed the slow way."""
-    embedded, features = (torch.stack(parts) for parts in zip(*given, strict=True))
-    queries, keys, values = head.body.split(embedded, features, torch.arange(len(given)))
-    scores = (queries[:, -1:] @ keys.transpose(1, 2)) * queries.shape[-1] ** -0.5
-    return head.body.rest(features[-1:], scores.softmax(-1) @ values)[0]
+    """What comes out of the head's layers for the last of these (embedding, feature), computed the slow way."""
+    embedded, states = (torch.stack(parts) for parts in zip(*given, strict=True))
+    count = len(given)
+    seen = torch.ones(count, count).tril().bool()
+    for number, layer in enumerate(head.body.layers):
+        queries, keys, values = head.body.split(number, layer.given(states, embedded), torch.arange(count))  # type: ignore[operator]
+        scores = ((queries @ keys.transpose(1, 2)) * queries.shape[-1] ** -0.5).masked_fill(~seen, -torch.inf)
+        states = layer.rest(states, scores.softmax(-1) @ values)  # type: ignore[operator]
+    return states[-1]
 
 
 @torch.inference_mode()
@@ -93,12 +97,14 @@ def known(target: Path) -> Target:
     return read_target(str(target), target)
 
 
+@torch.inference_mode()
+@pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("kept", [None, np.arange(0, VOCABULARY, 2, dtype=np.int32)])
-def test_the_loss_against_a_slow_twin(kept: Any, known: Target, tmp_path: Path) -> None:
+def test_the_loss_against_a_slow_twin(kept: Any, count: int, known: Target, tmp_path: Path) -> None:
     """All steps of all rows at a time, in windows of several documents: the same as a row after another."""
     layers = QUICK.reads(known.depth)
     given = documents(known, tmp_path, layers)
-    head, _ = new_head(known, QUICK, kept, len(layers))
+    head, _ = new_head(known, replace(QUICK, layers=count), kept, len(layers))
     head.eval()
     for pieces in packed(given, 128, 1):
         window = window_of(pieces)
@@ -130,9 +136,10 @@ def test_the_loss_against_a_slow_twin(kept: Any, known: Target, tmp_path: Path) 
         assert found.rows == len(window.rows)
 
 
-def test_chains_against_a_slow_twin(known: Target, tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", [1, 2])
+def test_chains_against_a_slow_twin(count: int, known: Target, tmp_path: Path) -> None:
     layers = QUICK.reads(known.depth)
-    head, _ = new_head(known, QUICK, np.arange(1, VOCABULARY, 3, dtype=np.int32), len(layers))
+    head, _ = new_head(known, replace(QUICK, layers=count), np.arange(1, VOCABULARY, 3, dtype=np.int32), len(layers))
     head.eval()
     one = documents(known, tmp_path, layers)[4]
     assert one.states is not None
@@ -153,7 +160,7 @@ def test_chains_against_a_slow_twin(known: Target, tmp_path: Path) -> None:
 
 def test_every_weight_learns(known: Target, tmp_path: Path) -> None:
     layers = QUICK.reads(known.depth)
-    head, _ = new_head(known, QUICK, None, len(layers))
+    head, _ = new_head(known, replace(QUICK, layers=2), None, len(layers))
     found = head.loss(window_of(packed(documents(known, tmp_path, layers), 256, 1)[0]))
     (found.entropy + found.divergence).backward()  # type: ignore[no-untyped-call]
     for name, one in head.body.named_parameters():

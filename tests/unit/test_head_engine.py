@@ -14,12 +14,13 @@ from hierdraft.engines.openvino.head import Form, HeadWeights, write_head
 from hierdraft.engines.openvino.llama import Sizes
 from hierdraft.errors import UnsupportedModelError, UsageError
 from hierdraft.protocols import Part
-from hierdraft.training.eagle import EagleHead, attend
+from hierdraft.training.eagle import EagleHead
+from hierdraft.training.eagle_body import Chains
 from hierdraft.tree import DraftTree
 
 CONFIG: dict[str, Any] = {
     "hidden_size": 48, "intermediate_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
-    "vocab_size": 90, "rms_norm_eps": 1e-5, "max_position_embeddings": 64,
+    "vocab_size": 90, "num_hidden_layers": 1, "rms_norm_eps": 1e-5, "max_position_embeddings": 64,
     "rope_parameters": {"rope_type": "default", "rope_theta": 5000.0},
 }  # fmt: skip
 NOTHING = DraftTree.empty()
@@ -48,9 +49,9 @@ def engine_of(head: EagleHead, folder: Path, *, whole: bool = True) -> OpenVINOE
 @torch.inference_mode()
 def told(head: EagleHead, ids: list[int], features: Any) -> tuple[Any, Any]:
     """(logits, what comes out of the layer) after each of these tokens, in torch."""
-    given, where = torch.from_numpy(features), torch.arange(len(ids))
-    queries, keys, values = head.body.split(head.embedding[torch.tensor(ids)], given, where)
-    states = head.body.rest(given, attend(queries, torch.ones(len(ids), len(ids)).tril().bool(), keys, values, []))
+    where = torch.arange(len(ids))
+    mask = torch.ones(len(ids), len(ids)).tril().bool()
+    states = Chains(head.body, head.embedding[torch.tensor(ids)], torch.from_numpy(features), where, mask).begin(where)
     return head.scores(head.body.norm(states)).numpy(), states.numpy()
 
 

@@ -109,10 +109,11 @@ def head(
     model: options.Target,
     more: More = None,
     data: Data = None,
-    kind: Annotated[str, typer.Option(help="eagle3: one layer that goes on with its own thoughts.")] = "eagle3",
+    kind: Annotated[str, typer.Option(help="eagle3: goes on with its own thoughts.")] = "eagle3",
     states: Annotated[
         str | None, typer.Option(help="Layers of the target that it reads, such as 2,15,27 (the default for 30).")
     ] = None,
+    layers: Annotated[int, typer.Option(min=1, max=8, help="Layers of its own.")] = 1,
     unrolled: Annotated[int, typer.Option(min=1, max=16, help="Steps ahead that it is trained for.")] = 4,
     epochs: Epochs = None,
     minutes: Minutes = None,
@@ -143,8 +144,8 @@ def head(
     from hierdraft.training.settings import HeadTraining
 
     training = HeadTraining(
-        1, None, rows, distill, window, batch, learning_rate, held_out, seed, weights, logprobs, kind, _layers(states),
-        unrolled,
+        layers, None, rows, distill, window, batch, learning_rate, held_out, seed, weights, logprobs, kind,
+        _layers(states), unrolled,
     )  # fmt: skip
     _run(
         training, (epochs, minutes, steps), [*(data or []), *(more or [])], model=model, out=out, licence=licence,

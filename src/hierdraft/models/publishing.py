@@ -39,10 +39,12 @@ def publish(source: str, form: str, out: Path, cache_dir: Path) -> Path:
         raise UsageError(f"{source} is no head that was trained here: only those are written as {form}.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} is there already: name a folder that is not.")
+    if form == "specforge" and int(files.read_json(head.folder / CONFIG)["num_hidden_layers"]) > 1:
+        raise UsageError("SpecForge's EAGLE-3 heads have one layer, and this one has more: --format speculators.")
     parts, embedding, output = whole_head(head.folder, head.target)
     config = files.read_json(head.target / CONFIG)
     verifier = {"name_or_path": str(head.target), "architectures": config.get("architectures") or []}
-    layers = {**parts.config, "vocab_size": len(embedding), "tie_word_embeddings": False, "num_hidden_layers": 1}
+    layers = {**parts.config, "vocab_size": len(embedding), "tie_word_embeddings": False}
     if form == "speculators":
         about, tensors = _speculators(parts, layers, verifier, len(output)), _named(parts, "layers.0.")
         tensors["embed_tokens.weight"] = embedding

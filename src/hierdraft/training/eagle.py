@@ -1,4 +1,4 @@
-"""An EAGLE-3-like head while it is trained (Li et al., arXiv 2503.01840): one layer that reads the target's mind.
+"""An EAGLE-3-like head while it is trained (Li et al., arXiv 2503.01840): layers that read the target's mind.
 
 At every token of a text it is given what the target thought there (hidden states of some of its layers, fused to one
 feature by `fc`) and which token came next, and says which one comes after that. In a draft the target has not thought
@@ -10,13 +10,14 @@ Names of weights are those of the formats in use (speculators, SpecForge).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hierdraft.models.drafter_files import Float32
+from hierdraft.training.eagle_body import Chains, EagleBody
 from hierdraft.training.rows import Loss, OutputRows, divergence
 from hierdraft.training.settings import HeadTraining
 from hierdraft.training.target import Target
@@ -29,86 +30,6 @@ FADE = 0.8
 """Weight of the loss of each further step, of the one before."""
 
 
-class _Attention(nn.Module):
-    def __init__(self, config: Any, given: int) -> None:
-        super().__init__()
-        heads, cached = config.num_attention_heads, config.num_key_value_heads
-        self.dim, self.times = config.head_dim, heads // cached
-        self.q_proj = nn.Linear(given, heads * self.dim, bias=False)
-        self.k_proj = nn.Linear(given, cached * self.dim, bias=False)
-        self.v_proj = nn.Linear(given, cached * self.dim, bias=False)
-        self.o_proj = nn.Linear(heads * self.dim, config.hidden_size, bias=False)
-
-    def split(self, states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values [heads, T, dim] of [T, given]; keys and values once for every head that reads."""
-        found = [one(states).view(len(states), -1, self.dim).transpose(0, 1) for one in
-                 (self.q_proj, self.k_proj, self.v_proj)]  # fmt: skip
-        return found[0], *(one.repeat_interleave(self.times, 0) for one in found[1:])
-
-
-class _Layer(nn.Module):
-    def __init__(self, config: Any) -> None:
-        super().__init__()
-        from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
-
-        width, eps = config.hidden_size, config.rms_norm_eps
-        self.self_attn = _Attention(config, 2 * width)
-        self.mlp = LlamaMLP(config)
-        self.input_layernorm, self.hidden_norm = LlamaRMSNorm(width, eps), LlamaRMSNorm(width, eps)
-        self.post_attention_layernorm = LlamaRMSNorm(width, eps)
-
-
-class EagleBody(nn.Module):
-    """What is trained: `fc`, one layer over embedding and feature side by side, and the norm before the output rows."""
-
-    def __init__(self, config: Any, states: int) -> None:
-        """A head of a Llama's sizes, reading hidden states of so many layers as wide as it is."""
-        super().__init__()
-        from transformers.models.llama.modeling_llama import LlamaRMSNorm, LlamaRotaryEmbedding
-
-        self.fc = nn.Linear(states * config.hidden_size, config.hidden_size, bias=False)
-        self.layers = nn.ModuleList([_Layer(config)])
-        self.norm = LlamaRMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.rotary = LlamaRotaryEmbedding(config)
-
-    def split(self, embedded: Tensor, features: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Turned queries and keys, and values, [heads, T, dim] each, of what is at these positions int64[T]."""
-        from transformers.models.llama.modeling_llama import rotate_half
-
-        layer: Any = self.layers[0]
-        queries, keys, values = layer.self_attn.split(
-            torch.cat([layer.input_layernorm(embedded), layer.hidden_norm(features)], dim=-1)
-        )
-        cosines, sines = (one[0] for one in self.rotary(features, positions[None]))
-        return *(one * cosines + rotate_half(one) * sines for one in (queries, keys)), values
-
-    def rest(self, features: Tensor, attended: Tensor) -> Tensor:
-        """What comes out of the layer, [T, H]; it is the feature of whatever comes next. `attended`: [heads, T, dim]"""
-        layer: Any = self.layers[0]
-        states = features + layer.self_attn.o_proj(attended.transpose(0, 1).flatten(1))
-        found: Tensor = states + layer.mlp(layer.post_attention_layernorm(states))
-        return found
-
-
-def attend(
-    queries: Tensor, seen: Tensor, keys: Tensor, values: Tensor, own: Sequence[tuple[Tensor, Tensor]]
-) -> Tensor:  # fmt: skip
-    """[heads, R, dim]: each row's attention over the text and over its own chain.
-
-    queries        [heads, R, dim]
-    seen           bool[R, T]: which of the text's keys and values [heads, T, dim] a row sees
-    own            keys and values [heads, R, dim] of each step of the rows' chains, of which a row sees its own
-    """
-    scale = queries.shape[-1] ** -0.5
-    scores = [((queries @ keys.transpose(1, 2)) * scale).masked_fill(~seen, -torch.inf)]
-    scores += [(queries * key).sum(-1, keepdim=True) * scale for key, _ in own]
-    weights = torch.cat(scores, dim=-1).softmax(-1)
-    found = weights[..., : seen.shape[1]] @ values
-    for step, (_, value) in enumerate(own):
-        found = found + weights[..., seen.shape[1] + step, None] * value
-    return found
-
-
 class EagleHead(OutputRows):
     """Its parameters are `body`'s; embeddings and output rows are the target's and stay."""
 
@@ -117,7 +38,8 @@ class EagleHead(OutputRows):
         unrolled: int,
     ) -> None:  # fmt: skip
         """
-        config     of a Llama as wide as the target; weights are random, as the present state of torch's generator is
+        config     of a Llama as wide as the target, with the head's own layers; weights are random, as the state of
+                   torch's generator is
         embedding  float32[V, H]; `output` likewise; `kept` int32[K], rising: the output rows that are used; None: all
         states     how many hidden states it reads at a token
         unrolled   steps ahead that it is trained for
@@ -126,36 +48,30 @@ class EagleHead(OutputRows):
         from transformers import LlamaConfig
 
         ids = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
-        self.body = EagleBody(LlamaConfig(**{**config, **ids, "num_hidden_layers": 1}), states)
+        self.body = EagleBody(LlamaConfig(**{**config, **ids}), states)
         self.embedding, self.unrolled = embedding, unrolled
 
     def loss(self, window: Window) -> Loss:
         """Of one window, over all steps: the mean of each, the nearer ones with more weight, times its tokens."""
         ids, positions = (torch.from_numpy(one).long() for one in (window.ids, window.positions))
-        learned = _Learned(window)
+        learned, segment = _Learned(window), torch.from_numpy(mask_of(window.segment))
         features = self.body.fc(_float(window.states))
-        mask = torch.from_numpy(mask_of(window.segment))
-        _, keys, values = self.body.split(self.embedding[ids.roll(-1)], features, positions)
-        rows, own = learned.rows(0, None), list[tuple[Tensor, Tensor]]()
-        features = features[rows]
+        chains = Chains(self.body, self.embedding[ids.roll(-1)], features, positions, segment)
+        rows = learned.rows(0, None)
         entropy = divergence_ = torch.zeros(())
-        weights = [FADE**step for step in range(self.unrolled)]
+        weights, states = [FADE**step for step in range(self.unrolled)], torch.empty(0)
         for step, weight in enumerate(weights):
             if not len(rows):
                 break
-            queries, key, value = self.body.split(
-                self.embedding[ids[rows + 1 + step]], features, positions[rows] + step
-            )
-            if step:
-                own.append((key, value))
-            features = self.body.rest(features, attend(queries, mask[rows], keys, values, own))
+            came, where = self.embedding[ids[rows + 1 + step]], positions[rows] + step
+            states = chains.further(came, states, where) if step else chains.begin(rows)
             share = weight / sum(weights)
-            nats, apart = self._step(features, ids[rows + 2 + step], learned.top(rows + 1 + step))
+            nats, apart = self._step(states, ids[rows + 2 + step], learned.top(rows + 1 + step))
             entropy = entropy + nats * (share * learned.count / len(rows))
             divergence_ = divergence_ + apart * (share * learned.with_top)
             kept = learned.kept(rows, step + 1)
-            rows, features = rows[kept], features[kept]
-            own = [(key[:, kept], value[:, kept]) for key, value in own]
+            rows, states = rows[kept], states[kept]
+            chains.keep(kept)
         return Loss(entropy, divergence_, learned.count, learned.with_top)
 
     def _step(self, states: Tensor, labels: Tensor, top: tuple[Tensor, Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
@@ -176,20 +92,18 @@ class EagleHead(OutputRows):
         """
         text, where = torch.from_numpy(ids).long(), torch.from_numpy(places).long() - 1
         positions = torch.arange(len(text) - 1)
-        features = self.body.fc(_float(states))
-        queries, keys, values = self.body.split(self.embedding[text[1:]], features, positions)
         mask = torch.ones(len(positions), len(positions)).tril().bool()
-        found = self.body.rest(features, attend(queries, mask, keys, values, []))
+        chains = Chains(self.body, self.embedding[text[1:]], self.body.fc(_float(states)), positions, mask)
+        found = chains.begin(positions)
         first = max(0, start - 2)
         scores = self.scores(self.body.norm(found[first:-1]))
         nats = -float(self.logprobs(scores, self.total(scores), text[first + 2 :, None]).sum())
-        features, own, best = found[where], list[tuple[Tensor, Tensor]](), list[Tensor]()
+        chains.keep(where)
+        found, best = found[where], list[Tensor]()
         for step in range(1, depth + 1):
-            likeliest = self.scores(self.body.norm(features)).topk(min(top, len(self.kept)), dim=1).indices
+            likeliest = self.scores(self.body.norm(found)).topk(min(top, len(self.kept)), dim=1).indices
             best.append(self.kept[likeliest])
-            queries, key, value = self.body.split(self.embedding[best[-1][:, 0]], features, where + step)
-            own.append((key, value))
-            features = self.body.rest(features, attend(queries, mask[where], keys, values, own))
+            found = chains.further(self.embedding[best[-1][:, 0]], found, where + step)
         return nats, torch.stack(best, dim=1)
 
     def own(self) -> dict[str, Float32]:
@@ -210,8 +124,9 @@ def new_head(target: Target, training: HeadTraining, kept: Int32 | None, states:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
+        config = {**target.config, "num_hidden_layers": training.layers}
         head = EagleHead(
-            target.config, target.embedding, target.output, kept, states=states, unrolled=training.unrolled
+            config, target.embedding, target.output, kept, states=states, unrolled=training.unrolled
         )  # fmt: skip
     width = target.embedding.shape[1]
     with torch.no_grad():

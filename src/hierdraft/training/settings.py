@@ -101,8 +101,6 @@ class HeadTraining(Training):
         super().check()
         if self.kind not in KINDS:
             raise UsageError(f"--kind must be {' or '.join(KINDS)}, not {self.kind!r}.")
-        if self.layers != 1:
-            raise UsageError(f"A head of the kind {self.kind} has one layer, not {self.layers}.")
 
     def reads(self, count: int) -> tuple[int, ...]:
         """Which of the target's `count` layers are read. Raises UsageError for those that it does not have."""
