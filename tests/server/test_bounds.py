@@ -249,13 +249,13 @@ def test_keys(keys: Keys) -> None:
         assert told.status_code == 400
         assert "at most 2 with this key" in told.text
         with client.stream(
-            "POST", "/v1/chat/completions", json=body(stream=True, max_tokens=ENDLESS), headers=theirs
+            "POST", "/v1/chat/completions", json=body("nobody's", stream=True, max_tokens=ENDLESS), headers=theirs
         ) as one:
             lines = one.iter_lines()
             next(lines)
             assert client.get("/slots", headers=ours).json() == []
             assert len(client.get("/slots", headers=theirs).json()) == 1
-            assert "abc" not in client.get("/slots", headers=theirs).text
+            assert "nobody" not in client.get("/slots", headers=theirs).text
         assert client.post("/v1/chat/completions", json=body(max_tokens=40), headers=ours).status_code == 200
         told = client.post("/v1/chat/completions", json=body(), headers=ours)
         assert told.status_code == 429
