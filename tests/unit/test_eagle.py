@@ -216,6 +216,7 @@ def test_it_drafts_for_its_target_and_changes_nothing(
         loaded, _ = load_engine(str(target), engine=engine, dtype="float32", threads=1)
         drafter = METHODS[method](str(trained))
         Drafters(loaded).attach(drafter, Setup(Databases(), loaded.offers, loaded.vocab_size))
+        made = _compiled(loaded)
         accepted = 0
         for row in rows_of(9):
             prompt = row["prompt_ids"] + row["output_ids"][:6]
@@ -227,7 +228,13 @@ def test_it_drafts_for_its_target_and_changes_nothing(
                 if temperature == 0.0 or method == "hierarchy":
                     assert got == expected
         assert accepted > 0
+        assert _compiled(loaded) == made, "an answer waited for the graph to be compiled anew"
         drafter.close()
+
+
+def _compiled(engine: Any) -> int:
+    """How often a target's graph has been compiled."""
+    return int(engine._cache._compiled.made) if engine.name == "openvino" else 0
 
 
 def test_the_graph_says_what_the_trained_head_says(trained: Path, target: Path, known: Target, tmp_path: Path) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+
 from hierdraft.protocols import Engine, Method, Opened, Part, Scored, Setup
+from hierdraft.tree import DraftTree
 
 
 class Asked:
@@ -45,6 +49,8 @@ class Drafters:
         from hierdraft.models.load import open_beside
 
         opened = open_beside(name, self._target)
+        if opened.reads is not None:
+            _show(self._target, opened.reads.layers)
         asked.append(Asked(opened.engine))
         return replace(opened, engine=cast(Engine, asked[-1]))
 
@@ -53,6 +59,13 @@ class Drafters:
         asked = self._asked.get(id(method), [])
         before = sum(one.forwards for one in asked)
         return lambda: sum(one.forwards for one in asked) - before if asked else None
+
+
+def _show(target: Engine, layers: tuple[int, ...]) -> None:
+    """Have the target show hidden states once: where a graph is compiled anew for them, no answer waits for that."""
+    if max(layers) <= target.offers.layers:  # else the first request is told
+        with closing(target.open(reuse=None)) as sequence:
+            target.forward([Part(sequence, np.zeros(1, dtype=np.int32), DraftTree.empty(), 1, layers)])
 
 
 def check_there(name: str, cache_dir: Path) -> None:
