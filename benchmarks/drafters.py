@@ -207,7 +207,8 @@ def agreement_of_head(bench: Bench, documents: list[Document]) -> dict[str, Any]
     """The same of a head, which is told what the target thinks of the answers."""
     own, kept = read_own(bench.folder)
     head = read_head(bench.folder)
-    target, training = read_target(MODEL, bench.target), HeadTraining()
+    layers = len({name.split(".")[1] for name in own if name.startswith("layers.")})
+    target, training = read_target(MODEL, bench.target), HeadTraining(layers=layers)
     student, _ = new_student(target, training, kept, head.states if head is not None else ())
     student.take(own)
     student.eval()

@@ -190,12 +190,20 @@ def test_several_requests_share_the_drafters_forwards(kind: str) -> None:
         return forward(parts)
 
     small_engine.forward = watched  # type: ignore[method-assign]
-    drafter, rng = with_model(small_engine, depth=4), np.random.default_rng(5)
-    scheduler, law = Scheduler(engine, most=5), AutoBudget()
+    done, _ = come_and_go(engine, with_model(small_engine, depth=4), 400)
+    assert done > 1000
+    assert max(shared) > 2
+
+
+def come_and_go(engine: Engine, drafter: Method, steps: int) -> tuple[int, int]:
+    """(tokens, and of these accepted ones) of requests that begin, end and are cancelled beside each other in so many
+    steps; each says what it says alone.
+    """
+    rng, scheduler, law = np.random.default_rng(5), Scheduler(engine, most=5), AutoBudget()
     flying: dict[Ticket, list[int]] = {}
-    done = 0
-    for number in range(400):
-        if number < 300 and rng.random() < 0.3:
+    done = accepted = 0
+    for number in range(steps):
+        if number < 3 * steps // 4 and rng.random() < 0.3:
             prompt = rng.integers(4, SIZE, int(rng.integers(1, 9))).tolist()
             truth, _ = run(engine, PlainMethod(), prompt, Options(40))
             ticket = Ticket(open_request(engine, drafter, prompt, Options(40, law if number % 2 else FixedBudget(6))))
@@ -209,9 +217,8 @@ def test_several_requests_share_the_drafters_forwards(kind: str) -> None:
             got = [token for step in ticket.steps for token in step.tokens]
             assert ticket.error is None
             assert got == truth[: len(got)]
-            done += len(got)
-    assert done > 1000
-    assert max(shared) > 2
+            done, accepted = done + len(got), accepted + sum(step.accepted for step in ticket.steps)
+    return done, accepted
 
 
 def test_several_drafts_are_those_of_each_alone() -> None:

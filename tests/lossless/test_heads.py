@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hierdraft.decoding.loop import Options, open_request
-from hierdraft.decoding.scheduler import Scheduler, Ticket
-from hierdraft.drafting.budget import AutoBudget, FixedBudget
+from hierdraft.decoding.loop import Options
+from hierdraft.drafting.budget import FixedBudget
 from hierdraft.drafting.heads import text as texts
 from hierdraft.drafting.heads.text import HeadText
 from hierdraft.drafting.hierarchy.method import HierarchyMethod
@@ -30,7 +29,7 @@ from hierdraft.tree import DraftTree
 from hierdraft.verify.sampling import Sampling
 from tests.lossless.drafters import with_model
 from tests.lossless.harness import check_steps, run
-from tests.lossless.test_draft_model import LAWS, SIZE, Priced, chosen
+from tests.lossless.test_draft_model import LAWS, SIZE, Priced, chosen, come_and_go
 from tests.lossless.toyheads import ToyHead
 
 METHODS: dict[str, Any] = {
@@ -107,7 +106,6 @@ def test_a_long_prompt_is_read_in_pieces(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_several_requests_share_its_forwards(method: str) -> None:
     """They come, end and are cancelled at any time; each says what it says alone."""
     engine, head = Priced(3, SIZE, None, eos_ids=(3,)), ToyHead(3, SIZE, None)
-    drafter, rng = METHODS[method](head), np.random.default_rng(5)
     shared, forward = [0], head.forward
 
     def watched(parts: Any) -> Any:
@@ -115,25 +113,7 @@ def test_several_requests_share_its_forwards(method: str) -> None:
         return forward(parts)
 
     head.forward = watched  # type: ignore[method-assign]
-    scheduler, law = Scheduler(engine, most=5), AutoBudget()
-    flying: dict[Ticket, list[int]] = {}
-    done = accepted = 0
-    for number in range(300):
-        if number < 220 and rng.random() < 0.3:
-            prompt = rng.integers(4, SIZE, int(rng.integers(1, 9))).tolist()
-            truth, _ = run(engine, PlainMethod(), prompt, Options(40))
-            ticket = Ticket(open_request(engine, drafter, prompt, Options(40, law if number % 2 else FixedBudget(6))))
-            scheduler.add(ticket)
-            flying[ticket] = truth
-        scheduler.step(lambda _: True)
-        if flying and rng.random() < 0.05:
-            scheduler.end(next(iter(flying)), None)
-        for ticket in [ticket for ticket in flying if ticket.over]:
-            truth = flying.pop(ticket)
-            got = [token for step in ticket.steps for token in step.tokens]
-            assert ticket.error is None
-            assert got == truth[: len(got)]
-            done, accepted = done + len(got), accepted + sum(step.accepted for step in ticket.steps)
+    done, accepted = come_and_go(engine, METHODS[method](head), 300)
     assert done > 500
     assert accepted > 0.5 * done
     assert max(shared) > 2

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -48,28 +47,18 @@ def _placed(model: Path, prepared: Path | None, out: Path, weights: str = "") ->
 
     prepared   the folder with graph and tokenizer, if they are not in the model's own
     """
-    out.absolute().parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.absolute().with_name(f".{out.name}.tmp-{os.getpid()}")
-    with files.disk_errors(out):
-        graph = graph_file(prepared) if prepared is not None else model / XML
+    graph = graph_file(prepared) if prepared is not None else model / XML
+    with files.disk_errors(graph):
         size = graph.with_suffix(".bin").stat().st_size
-        files.require_space(temporary.parent, size, files.free_bytes(temporary.parent))
-        try:
-            temporary.mkdir()
-            for file in sorted(model.iterdir()):
-                if file.suffix in _BESIDE and file.name != ABOUT and not file.name.endswith(".index.json"):
-                    shutil.copyfile(file, temporary / file.name)
-            for suffix in (".xml", ".bin"):
-                shutil.copyfile(graph.with_suffix(suffix), (temporary / XML).with_suffix(suffix))
-            if prepared is not None:
-                facts = asdict(Facts.read(prepared)) | {"weights": weights}
-                (temporary / FACTS).write_text(json.dumps({**facts, "bytes": {}}), encoding="utf-8")
-                for file in prepared.glob("tokenizer*.json"):
-                    shutil.copyfile(file, temporary / file.name)
-            files.sync_folder(temporary)
-            if out.is_dir():
-                out.rmdir()
-            temporary.rename(out)
-        finally:
-            files.remove(temporary)
+    with files.new_folder(out, size) as folder:
+        for file in sorted(model.iterdir()):
+            if file.suffix in _BESIDE and file.name != ABOUT and not file.name.endswith(".index.json"):
+                shutil.copyfile(file, folder / file.name)
+        for suffix in (".xml", ".bin"):
+            shutil.copyfile(graph.with_suffix(suffix), (folder / XML).with_suffix(suffix))
+        if prepared is not None:
+            facts = asdict(Facts.read(prepared)) | {"weights": weights}
+            (folder / FACTS).write_text(json.dumps({**facts, "bytes": {}}), encoding="utf-8")
+            for file in prepared.glob("tokenizer*.json"):
+                shutil.copyfile(file, folder / file.name)
     return out

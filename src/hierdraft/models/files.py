@@ -236,6 +236,26 @@ def sync_folder(folder: Path) -> None:
     Disk().sync_folder(folder)
 
 
+@contextmanager
+def new_folder(out: Path, size: int) -> Iterator[Path]:
+    """A folder to write into, which becomes `out`, a folder that is not there yet or empty, at the end of the block:
+    complete or not at all. Raises CacheError where there is no room for `size` bytes, or the disk fails.
+    """
+    temporary = out.absolute().with_name(f".{out.name}.tmp-{os.getpid()}")
+    with disk_errors(out):
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        require_space(temporary.parent, size, free_bytes(temporary.parent))
+        try:
+            temporary.mkdir()
+            yield temporary
+            sync_folder(temporary)
+            if out.is_dir():
+                out.rmdir()
+            temporary.rename(out)
+        finally:
+            remove(temporary)
+
+
 def replace_folder(new: Path, target: Path, aside: Path) -> None:
     """Renames `new` to `target`; an existing `target` is moved `aside` and deleted afterwards.
 

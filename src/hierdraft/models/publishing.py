@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -94,19 +93,7 @@ def _specforge(parts: HeadParts, layers: Mapping[str, Any], rows: int) -> dict[s
 
 def _write(out: Path, config: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> None:
     """The folder, complete or not at all."""
-    temporary = out.absolute().with_name(f".{out.name}.tmp-{os.getpid()}")
-    with files.disk_errors(out):
-        temporary.parent.mkdir(parents=True, exist_ok=True)
-        size = sum(one.nbytes for one in tensors.values())
-        files.require_space(temporary.parent, size, files.free_bytes(temporary.parent))
-        try:
-            temporary.mkdir()
-            save_file({name: np.ascontiguousarray(one) for name, one in tensors.items()}, temporary / WEIGHTS,
-                      metadata={"format": "pt"})  # fmt: skip
-            (temporary / CONFIG).write_text(json.dumps(config, indent=2), encoding="utf-8")
-            files.sync_folder(temporary)
-            if out.is_dir():
-                out.rmdir()
-            temporary.rename(out)
-        finally:
-            files.remove(temporary)
+    with files.new_folder(out, sum(one.nbytes for one in tensors.values())) as folder:
+        held = {name: np.ascontiguousarray(one) for name, one in tensors.items()}
+        save_file(held, folder / WEIGHTS, metadata={"format": "pt"})
+        (folder / CONFIG).write_text(json.dumps(config, indent=2), encoding="utf-8")

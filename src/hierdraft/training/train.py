@@ -131,6 +131,8 @@ class _Run:
         weights = [sha256_file(file) for file in sorted(self.target.path.glob("*.safetensors"))]
         of = hashlib.sha256(repr((weights, asked)).encode()).hexdigest()[:24]
         engine, _ = load_engine(job.model, dtype="float32", threads=job.threads)
+        if self.reads and engine.offers.layers < max(self.reads):  # as of graphs with sliding windows
+            engine, _ = load_engine(job.model, engine="hf", dtype="float32", threads=job.threads)
         with disk_errors(cache_dir):
             found = with_reading(engine, documents, asked, cache_dir / FOLDER / of, self.ears.stages(ASKING))
         return [one for one in found if one.states is not None] if self.reads else found

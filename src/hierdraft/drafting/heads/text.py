@@ -8,20 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hierdraft.drafting.models.following import CHUNK, Rows
 from hierdraft.errors import UsageError
 from hierdraft.protocols import Array, Engine, EngineSequence, Part, Reads, Scored, Scores, Step
 from hierdraft.tree import DraftTree, Int32
-
-if TYPE_CHECKING:
-    from hierdraft.drafting.models.following import Rows
-
-CHUNK = 2048
-"""Most tokens that are read in a forward."""
 
 _KEPT = 64
 """Tokens that were read and may have to be read again, if an interrupted step is taken back."""

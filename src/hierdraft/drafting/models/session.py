@@ -1,7 +1,7 @@
 """One request of a drafting model: a sequence of its own in the drafter's engine that follows what is committed.
 
-Drafting is a generator that asks for one forward at a time, so that
-several requests can share each (`draft_model.py`).
+Drafting is a generator that asks for one forward at a time, so that several requests can share each
+(`draft_model.py`).
 """
 
 from __future__ import annotations

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from hierdraft.drafting.models.following import CHUNK
 from hierdraft.protocols import Engine, EngineSequence, Part, Scored, Step
 from hierdraft.tree import DraftTree, Int32
-
-CHUNK = 2048
-"""Most tokens that are read in a forward."""
 
 _NOTHING = DraftTree.empty()
 
