@@ -12,11 +12,12 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from hierdraft.scoring import Array, Doubt, Engine, EngineSequence, Layered, Offers, Part, Scored
+from hierdraft.scoring import Array, Block, Doubt, Engine, EngineSequence, Layered, Offers, Part, Scored
 from hierdraft.tree import DraftTree, Int32
 
 __all__ = [
     "Array",
+    "Block",
     "Budget",
     "Doubt",
     "Engine",
@@ -72,10 +73,12 @@ class Reads:
     layers  whose hidden states, as `Part.hidden` names them
     fuse    those of T tokens, [T, dim] of each of the layers -> float32[T, F]: what goes in beside each token that
             comes after one of these
+    block   how it says several tokens in one call; None: it is asked for one after another
     """
 
     layers: tuple[int, ...]
     fuse: Callable[[Sequence[Array]], NDArray[np.float32]]
+    block: Block | None = None
 
 
 @dataclass(frozen=True, slots=True)

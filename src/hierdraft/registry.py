@@ -24,6 +24,7 @@ GROUP = "hierdraft.drafters"
 
 METHODS = {
     "aded": "hierdraft.drafting.rivals.aded:AdedMethod",
+    "diffuspec": "hierdraft.drafting.heads.diffuspec:DiffuSpecMethod",
     "draft-model": "hierdraft.drafting.models.draft_model:DraftModelMethod",
     "hd": "hierdraft.drafting.hd.method:HdMethod",
     "hierarchy": "hierdraft.drafting.hierarchy.method:HierarchyMethod",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ from hierdraft.tree import DraftTree, Int32
 
 Array: TypeAlias = Any
 """Logits stay on the engine's own device: a numpy array or a torch tensor."""
+
+Among: TypeAlias = Literal["above", "all", "none"]
+"""Which other nodes of a tree a node attends to: those above it, as drafts do, all of them or none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,7 @@ class Part:
               of number k (the last one's before the model's final norm)
     features  float32[m + n, F]: what goes in beside each of `tokens` and beside each new node, where the engine takes
               that: see `Offers`
+    among     which other nodes a node of the tree sees, beside the text; only where the engine takes features
     """
 
     sequence: EngineSequence
@@ -62,6 +66,23 @@ class Part:
     tree: DraftTree
     rows: int = 1
     hidden: tuple[int, ...] = ()
+    features: NDArray[np.float32] | None = None
+    among: Among = "above"
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The further rows by which a head says several tokens in one call: a chain below the last token of a text.
+
+    size      how many: it says so many tokens more than one
+    among     which other rows of the chain a row sees
+    ids       int32[size]: which go in; None: the text's last token, again
+    features  float32[size, F]: what goes in beside them; None: what goes in beside that token
+    """
+
+    size: int
+    among: Among = "above"
+    ids: Int32 | None = None
     features: NDArray[np.float32] | None = None
 
 

@@ -16,6 +16,7 @@ from hierdraft.databases.store import StoreOptions
 from hierdraft.databases.suffixarray import Index
 from hierdraft.databases.suffixsort import build
 from hierdraft.drafting.hd.method import HdMethod
+from hierdraft.drafting.heads.diffuspec import DiffuSpecMethod
 from hierdraft.drafting.hierarchy.method import HierarchyMethod
 from hierdraft.drafting.models.draft_model import DraftModelMethod
 from hierdraft.drafting.models.tabed import TabedMethod
@@ -28,7 +29,7 @@ from hierdraft.levels import askable_levels
 from hierdraft.protocols import Budget, Engine, Method, Opened, Part, Request, Scored, Setup, Step, Wants
 from hierdraft.registry import METHODS, make_method
 from hierdraft.tree import DraftTree, Int32
-from tests.lossless.toyheads import ToyHead
+from tests.lossless.toyheads import ToyBlock, ToyHead
 
 
 class FailingModel(ToyEngine):
@@ -266,7 +267,8 @@ def with_model(engine: Engine, kind: Callable[..., Any] = DraftModelMethod, **se
     """A method that drafts with this engine, for targets of as many ids."""
     reads = engine.reads if isinstance(engine, ToyHead) else None
     drafter = kind(draft="small", **settings)
-    drafter.attach(Setup(Databases(), vocab_size=engine.vocab_size, open_engine=lambda _: Opened(engine, reads=reads)))
+    size = engine.vocab_size - (engine.masks if isinstance(engine, ToyBlock) else 0)
+    drafter.attach(Setup(Databases(), vocab_size=size, open_engine=lambda _: Opened(engine, reads=reads)))
     return drafter
 
 
@@ -282,11 +284,12 @@ def _named(name: str) -> Callable[[], Method]:
 
 
 REAL: dict[str, Callable[[], Method]] = {
-    **{name: _named(name) for name in METHODS if name not in ("aded", "draft-model", "tabed")},
+    **{name: _named(name) for name in METHODS if name not in ("aded", "diffuspec", "draft-model", "tabed")},
     "draft-model": lambda: with_model(ToyEngine(1, 32, 2)),
     "hierarchy with a model": lambda: with_model(ToyEngine(1, 32, 2), HierarchyMethod, ask="always"),
     "draft-model with a head": lambda: with_model(ToyHead(1, 32, 2)),
     "hierarchy with a head": lambda: with_model(ToyHead(1, 32, None), HierarchyMethod, ask="always"),
+    "diffuspec": lambda: with_model(ToyBlock(1, 32, None), DiffuSpecMethod, paths=2),
     "tabed": lambda: with_model(ToyEngine(1, 32, 2), TabedMethod, views=("full", "4", "ngram")),
     "hvt of token-recycling": _named("hvt:first=5:of=token-recycling"),
     "hvt of hd": _named("hvt:first=3:of=hd"),

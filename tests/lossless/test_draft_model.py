@@ -418,6 +418,20 @@ class ToyTarget(Target):
         return self._laws[text]
 
 
+def scripted(dice: Branching) -> Any:
+    """Draws of a drafter, of which every one is a branch."""
+
+    def draw(law: DraftLaw, count: int, _: Any) -> list[int]:
+        left, drawn = law.prob.copy(), list[int]()
+        while len(drawn) < count and left.sum() > 0:
+            place = dice.draw(left / left.sum())
+            drawn.append(int(law.ids[place]))
+            left[place] = left[place] if law.replacement else 0.0
+        return drawn
+
+    return draw
+
+
 @pytest.mark.parametrize("chains", [False, True])
 @pytest.mark.parametrize("replacement", [False, True])
 @pytest.mark.parametrize(("width", "nodes"), [((2,), 4), ((3, 1), 4), ((1, 2), 3), ((2, 2), 5)])
@@ -435,15 +449,7 @@ def test_the_law_of_what_is_said_exactly(
         def step(
             dice: Branching, drafter: DraftModelMethod = drafter, told: RequestSampling = told, target: Target = target
         ) -> Verdict:
-            def scripted(law: DraftLaw, count: int, _: Any) -> list[int]:
-                left, drawn = law.prob.copy(), list[int]()
-                while len(drawn) < count and left.sum() > 0:
-                    place = dice.draw(left / left.sum())
-                    drawn.append(int(law.ids[place]))
-                    left[place] = left[place] if law.replacement else 0.0
-                return drawn
-
-            monkeypatch.setattr(sessions, "draw", scripted)
+            monkeypatch.setattr(sessions, "draw", scripted(dice))
             text = np.array(prefix, dtype=np.int32)
             session = drafter.open(Request(text, 9, vocab_size=size, sampling=told))
             tree = session.propose(text, Budget(nodes, 2))

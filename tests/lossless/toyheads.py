@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from hierdraft.engines.sequences import check_parts
 from hierdraft.engines.toy import ToyEngine
-from hierdraft.protocols import Part, Reads, Scored
+from hierdraft.protocols import Block, Part, Reads, Scored
+from hierdraft.tree import DraftTree
 
 _PRIME = (1 << 61) - 1
 _PARTS = 4
@@ -70,3 +71,50 @@ class ToyHead(ToyEngine):
         depths = part.tree.depths().tolist()
         texts = [*range(length - len(part.tokens) + 1, length + 1)]
         return [*texts, *(length + depth for depth in depths)][-count:]
+
+
+class ToyBlock(ToyHead):
+    """A toy head that says, after one call, what its target's likeliest continuation is at every offset.
+
+    Its further rows must be given what its block says, or what goes in at the text's last token. Masks are ids that its
+    target does not have.
+    """
+
+    masks = 4
+
+    def __init__(self, *given: Any, **options: Any) -> None:
+        """As a toy head of so many ids."""
+        super().__init__(*given, **options)
+        if self.masks:
+            ids = np.arange(self.vocab_size, self.vocab_size + self.masks, dtype=np.int32)
+            self.block = Block(self.masks, "all", ids, np.arange(16, dtype=np.float32).reshape(4, 4))
+        else:
+            self.block = Block(3, "none")
+        self.vocab_size += self.masks
+        self.reads = replace(ToyHead.reads, block=self.block)
+
+    def _of(self, part: Part) -> Scored:
+        if not len(part.tree):
+            return super()._of(part)
+        block, size, text = self.block, len(part.tree), len(part.tokens)
+        assert part.features is not None
+        assert part.among == block.among
+        assert part.tree.is_chain
+        assert part.rows == 1
+        ids = np.repeat(part.tokens[-1:], size) if block.ids is None else block.ids[:size]
+        beside = part.features[text - 1 : text].repeat(size, 0) if block.features is None else block.features[:size]
+        assert part.tree.tokens.tolist() == ids.tolist()
+        assert part.features[text:].tolist() == beside.tolist()
+        plain = replace(part, tree=DraftTree.empty(), features=part.features[:text], hidden=(1,))
+        first = super()._of(replace(plain, among="above"))
+        (thought,), logits = unpacked(first.hidden[1][-1:]), [first.logits[-1]]
+        for _ in range(size):
+            thought = self._extend(thought, int(np.argmax(logits[-1])))
+            logits.append(self._logits[thought % len(self._logits)])
+        return Scored(np.stack(logits))
+
+
+class ToyRepeated(ToyBlock):
+    """The same, whose further rows are given the text's last token again."""
+
+    masks = 0

@@ -81,18 +81,18 @@ def test_the_part_with_most_tokens_per_second(each: float, draft: float, several
 
     for seed in range(6):
         whole = largest(Shape((3,), 5), 30, some_chances(seed))
-        found = best(whole, target, drafter, 2, several=several)
+        found = best(whole, target, drafter, drafter(2 * several), several=several)
         every = [whole.part(size, depth, 0.0) for depth in range(6) for size in range(31)]
         assert rate(found) == pytest.approx(max(map(rate, every)))
         assert found.rate == pytest.approx(rate(found))
-        at_least_one = best(whole, target, drafter, 2, several=several, least=1)
+        at_least_one = best(whole, target, drafter, drafter(2 * several), several=several, least=1)
         assert rate(at_least_one) == pytest.approx(max(rate(plan) for plan in every if len(plan)))
     assert len(found) == 0 or (each, draft) != (0.01, 2.0)
 
 
 def test_while_costs_are_not_known_all_is_drafted() -> None:
     whole = largest(Shape((2,), 3), 9, some_chances(0))
-    assert best(whole, lambda rows: 0.0, lambda rows: 0.0, 1) is whole
+    assert best(whole, lambda rows: 0.0, lambda rows: 0.0, 0.0) is whole
 
 
 def test_acceptance_is_learned_by_depth_and_rank() -> None:

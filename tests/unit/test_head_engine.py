@@ -41,8 +41,8 @@ def engine_of(head: EagleHead, folder: Path, *, whole: bool = True) -> OpenVINOE
     folder.mkdir(exist_ok=True)
     sizes = Sizes({**CONFIG, "rope_theta": 5000.0, "num_hidden_layers": 1})
     own = {name.removesuffix(".weight"): one for name, one in head.own().items()}
-    weights = HeadWeights(own, head.embedding.numpy(), head.output.numpy(), whole=whole)
-    write_head(folder, sizes, weights, len(head.output), 64, Form())
+    weights = HeadWeights(own, head.embedding.numpy(), head.rows.output.numpy(), whole=whole)
+    write_head(folder, sizes, weights, len(head.rows.output), 64, Form())
     return OpenVINOEngine(folder, "float32", threads=1)
 
 
@@ -52,7 +52,7 @@ def told(head: EagleHead, ids: list[int], features: Any) -> tuple[Any, Any]:
     where = torch.arange(len(ids))
     mask = torch.ones(len(ids), len(ids)).tril().bool()
     states = Chains(head.body, head.embedding[torch.tensor(ids)], torch.from_numpy(features), where, mask).begin(where)
-    return head.scores(head.body.norm(states)).numpy(), states.numpy()
+    return head.rows.scores(head.body.norm(states)).numpy(), states.numpy()
 
 
 def close(found: Any, wanted: Any) -> None:

@@ -16,7 +16,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCau
 from hierdraft.drafting.heads.text import numbers
 from hierdraft.errors import HierdraftError, ModelError, UnsupportedModelError, UsageError
 from hierdraft.models import load
-from hierdraft.models.heads import composed, reads_of, torch_head, whole_head
+from hierdraft.models.fusing import reads_of
+from hierdraft.models.heads import composed, torch_head, whole_head
 from hierdraft.models.load import load_engine, open_beside
 from hierdraft.models.publishing import publish
 from hierdraft.protocols import Part

@@ -14,7 +14,8 @@ from hierdraft.decoding.loop import Options, decode, open_request
 from hierdraft.decoding.scheduler import Scheduler, Ticket
 from hierdraft.drafting.budget import AutoBudget, FixedBudget
 from hierdraft.drafting.hierarchy.method import HierarchyMethod
-from hierdraft.drafting.hierarchy.second import Hearing, OpinionWorth, SecondOpinion, best_size, joined
+from hierdraft.drafting.hierarchy.payoff import OpinionWorth, best_size
+from hierdraft.drafting.hierarchy.second import Hearing, SecondOpinion, joined
 from hierdraft.drafting.models.tail import Tail
 from hierdraft.drafting.plain import PlainMethod
 from hierdraft.engines.toy import ToyEngine

@@ -220,9 +220,9 @@ def test_the_composed_model_is_the_one_that_was_trained(
     with torch.inference_mode():
         theirs = model(ids[None]).logits[0]
         hidden = ours.hidden(ids, torch.arange(30), torch.ones(30, 30).tril().bool())
-        scores = ours.scores(hidden)
+        scores = ours.rows.scores(hidden)
         every = torch.arange(VOCABULARY).expand(30, -1)
-        law = ours.logprobs(scores, ours.total(scores), every)
+        law = ours.rows.logprobs(scores, ours.rows.total(scores), every)
     torch.testing.assert_close(theirs[:, ours.kept], scores, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(theirs.log_softmax(-1), law, rtol=1e-4, atol=1e-4)
 
@@ -353,8 +353,10 @@ def twin(drafter: Drafter, one: Document, places: list[int]) -> tuple[float, lis
         with torch.inference_mode():
             size = len(ids)
             hidden = drafter.hidden(torch.tensor(ids), torch.arange(size), torch.ones(size, size).tril().bool())
-            scores = drafter.scores(hidden[-1:])
-            full = torch.full((VOCABULARY,), float("-inf")) if not drafter.others else torch.zeros(VOCABULARY)
+            scores = drafter.rows.scores(hidden[-1:])
+            full = (
+                torch.full((VOCABULARY,), float("-inf")) if len(drafter.kept) == VOCABULARY else torch.zeros(VOCABULARY)
+            )
             full[drafter.kept] = scores[0]
             return full.log_softmax(-1)
 
@@ -415,8 +417,8 @@ def test_windows_teach_every_token_once_and_none_sees_another_document(target: P
     whole = alone = 0.0
     with torch.inference_mode():
         for some, one in zip(pieces, windows, strict=True):
-            whole += float(drafter.loss(one).entropy)
-            alone += sum(float(drafter.loss(window_of([piece])).entropy) for piece in some)
+            whole += float(drafter.loss(one, 0.0).entropy)
+            alone += sum(float(drafter.loss(window_of([piece]), 0.0).entropy) for piece in some)
     assert whole == pytest.approx(alone, rel=1e-4)
 
     def listed(seed: int) -> list[list[tuple[Any, ...]]]:
@@ -451,7 +453,7 @@ def test_likeliest_ids_take_part_in_the_loss(target: Path, tmp_path: Path) -> No
     for pieces in packed(documents, 64, 0):
         window = window_of(pieces)
         with torch.inference_mode():
-            found = drafter.loss(window)
+            found = drafter.loss(window, 0.0)
         assert found.with_top == found.rows == len(window.rows)
         assert window.top is not None
         assert window.top[1][:, 0].tolist() == window.labels.tolist(), "each likeliest id stands at its place"

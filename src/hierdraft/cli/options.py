@@ -47,13 +47,15 @@ Methods = Annotated[
 Draft = Annotated[
     str | None,
     typer.Option(
-        help="A small model that drafts: beside the databases, or alone with --method draft-model or tabed.",
+        help="A small model that drafts: beside the databases, or alone with --method draft-model, tabed or diffuspec.",
         autocompletion=complete.models,
     ),
 ]
 DraftOfMethods = Annotated[
     str | None,
-    typer.Option(help="The small model of draft-model, tabed and hierarchy+draft.", autocompletion=complete.models),
+    typer.Option(
+        help="The small model of draft-model, tabed, diffuspec and hierarchy+draft.", autocompletion=complete.models
+    ),
 ]
 Packs = Annotated[
     list[Path] | None, typer.Option(help="A pack to draft from; may be repeated.", autocompletion=complete.packs)
@@ -96,7 +98,7 @@ SkipLong = Annotated[bool, typer.Option("--skip-long", help="Leave out turns tha
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
 
 
-NEEDING = ("draft-model", "tabed")
+NEEDING = ("diffuspec", "draft-model", "tabed")
 """Methods that cannot do without a model that drafts."""
 
 

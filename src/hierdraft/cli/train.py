@@ -46,6 +46,9 @@ Distill = Annotated[float, typer.Option(help="Share of the loss on the target's 
 Logprobs = Annotated[
     int, typer.Option(min=0, max=64, help="Ask the target for so many likeliest ids where the data has none.")
 ]
+Sampled = Annotated[
+    int, typer.Option(min=0, help="Output rows that stand for all that a step does not ask for; 0: all are computed.")
+]
 Window = Annotated[int, typer.Option(min=16, max=8192, help="Most tokens that are trained together.")]
 Batch = Annotated[int, typer.Option(min=1, help="Windows per step.")]
 LearningRate = Annotated[float, typer.Option(help="At its highest.")]
@@ -72,6 +75,7 @@ def drafter(
     rows: Rows = 16384,
     distill: Distill = 0.5,
     logprobs: Logprobs = 0,
+    sampled: Sampled = 512,
     window: Window = 512,
     batch: Batch = 4,
     learning_rate: LearningRate = 1e-3,
@@ -96,7 +100,9 @@ def drafter(
     """
     from hierdraft.training.settings import Training
 
-    training = Training(layers, init, rows, distill, window, batch, learning_rate, held_out, seed, weights, logprobs)
+    training = Training(
+        layers, init, rows, distill, window, batch, learning_rate, held_out, seed, weights, logprobs, sampled
+    )
     _run(
         training, (epochs, minutes, steps), [*(data or []), *(more or [])], model=model, out=out, licence=licence,
         every=checkpoint_seconds, threads=threads, as_json=as_json,
@@ -109,18 +115,27 @@ def head(
     model: options.Target,
     more: More = None,
     data: Data = None,
-    kind: Annotated[str, typer.Option(help="eagle3: goes on with its own thoughts.")] = "eagle3",
+    kind: Annotated[str, typer.Option(help="eagle3, koala, parallel, block or coral.")] = "eagle3",
     states: Annotated[
         str | None, typer.Option(help="Layers of the target that it reads, such as 2,15,27 (the default for 30).")
     ] = None,
-    layers: Annotated[int, typer.Option(min=1, max=8, help="Layers of its own.")] = 1,
-    unrolled: Annotated[int, typer.Option(min=1, max=16, help="Steps ahead that it is trained for.")] = 4,
+    layers: Annotated[
+        int | None, typer.Option(min=1, max=8, help="Layers of its own; default: 2 for koala and block, else 1.")
+    ] = None,
+    unrolled: Annotated[
+        int | None,
+        typer.Option(min=1, max=64, help="Steps ahead that it is trained for; default: 4, for block heads 6."),
+    ] = None,
+    adversarial: Annotated[
+        float | None, typer.Option(help="Weight of a critic's word in the loss; default: 0.1 for koala, else 0.")
+    ] = None,
     epochs: Epochs = None,
     minutes: Minutes = None,
     steps: Steps = None,
     rows: Rows = 16384,
     distill: Distill = 0.5,
     logprobs: Logprobs = 8,
+    sampled: Sampled = 512,
     window: Window = 512,
     batch: Batch = 4,
     learning_rate: LearningRate = 2e-3,
@@ -141,11 +156,13 @@ def head(
 
       hierdraft train head --model smollm2-135m --minutes 60 --out eagle
     """
-    from hierdraft.training.settings import HeadTraining
+    from hierdraft.training.settings import KINDS, HeadTraining
 
+    usual = KINDS.get(kind, KINDS["eagle3"])
     training = HeadTraining(
-        layers, None, rows, distill, window, batch, learning_rate, held_out, seed, weights, logprobs, kind,
-        _layers(states), unrolled,
+        usual.layers if layers is None else layers, None, rows, distill, window, batch, learning_rate, held_out, seed,
+        weights, logprobs, sampled, kind, _layers(states), usual.unrolled if unrolled is None else unrolled,
+        usual.adversarial if adversarial is None else adversarial,
     )  # fmt: skip
     _run(
         training, (epochs, minutes, steps), [*(data or []), *(more or [])], model=model, out=out, licence=licence,

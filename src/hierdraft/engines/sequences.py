@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hierdraft.errors import UsageError
 from hierdraft.protocols import Array, Offers, Part
+from hierdraft.scoring import Among
 from hierdraft.tree import DraftTree, Int32
 
 if TYPE_CHECKING:
@@ -162,6 +164,10 @@ def _check_features(engine: Engine, part: Part) -> None:
     if width == 0:
         if features is not None:
             raise UsageError("This engine runs a whole model: it takes no features.")
+        if part.among != "above":
+            raise UsageError("This engine runs a whole model: nodes of a tree see what is above them.")
+    elif part.among != "above" and (len(part.tokens) == 0 or not part.tree.is_chain):
+        raise UsageError("Nodes that see all others, or none, must be a chain below tokens of the same part.")
     elif features is None or features.shape != (new_rows(part), width) or features.dtype != np.float32:
         given = "none are given" if features is None else f"given are {features.dtype}{list(features.shape)}"
         raise UsageError(f"This engine takes features float32{[new_rows(part), width]} here, and {given}.")
@@ -194,3 +200,11 @@ def _check_extension(engine: Engine, part: Part, sequence: OneSequence) -> None:
         raise ValueError(
             f"a tree of {len(part.tree)} nodes does not go on from the {len(before)} that were scored last"
         )
+
+
+def mask_among(tree: DraftTree, among: Among) -> NDArray[np.bool_]:
+    """`DraftTree.mask`, for nodes that see all others, or none, instead of those above them."""
+    mask = tree.mask()
+    if among != "above":
+        mask[1:, 1:] = np.eye(len(tree), dtype=np.bool_) | (among == "all")
+    return mask

@@ -22,6 +22,7 @@ from safetensors.numpy import load_file
 
 from hierdraft.errors import ModelError
 from hierdraft.models import files
+from hierdraft.scoring import Among
 from hierdraft.tree import Int32
 
 CONFIG, WEIGHTS, KEPT, TRAINING = "config.json", "model.safetensors", "kept.safetensors", "training.json"
@@ -30,7 +31,11 @@ ABOUT = "hierdraft"
 
 FORM = 1
 FORMS = ("float16", "int8")
-HEADS = ("eagle3",)
+AMONG: dict[str, Among] = {"parallel": "above", "block": "all", "coral": "none"}
+"""Heads that say several tokens in one call, and which other rows of the call a row sees."""
+
+HEADS = ("eagle3", "koala", *AMONG)
+MOST_OFFSETS = 64
 _SCALE = ".scale"
 
 Float32 = NDArray[np.float32]
@@ -56,12 +61,14 @@ class Shared:
 class Head:
     """What a drafter is that reads hidden states of its target.
 
-    kind    `eagle3`
-    states  the layers that they come out of
+    kind     one of HEADS
+    states   the layers that they come out of
+    offsets  tokens that it says in one call
     """
 
     kind: str
     states: tuple[int, ...]
+    offsets: int = 1
 
 
 def is_drafter(folder: Path) -> bool:
@@ -101,7 +108,10 @@ def read_head(folder: Path) -> Head | None:
         )
     if not (isinstance(states, list) and states and all(type(one) is int and one >= 0 for one in states)):
         raise ModelError(f"{folder / CONFIG} does not say which hidden states the head reads: it is damaged.")
-    return Head(kind, tuple(states))
+    offsets = about.get("offsets", 1)
+    if type(offsets) is not int or not (1 < offsets <= MOST_OFFSETS if kind in AMONG else offsets == 1):
+        raise ModelError(f"{folder / CONFIG} does not say how many tokens the head says in one call: it is damaged.")
+    return Head(kind, tuple(states), offsets)
 
 
 def packed(own: Mapping[str, Float32], form: str) -> dict[str, NDArray[Any]]:

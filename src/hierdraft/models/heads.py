@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,24 +12,20 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
-from hierdraft.drafting.heads.text import numbers
 from hierdraft.engines.headforms import Form
 from hierdraft.engines.trimmed import TRIMMED
 from hierdraft.errors import ModelError
 from hierdraft.models import drafters, files
 from hierdraft.models.drafter_files import is_drafter, read_config, read_head, read_own
+from hierdraft.models.fusing import FUSING, MASKS, is_fusing, reads_from, write_fusing
 from hierdraft.models.hub import snapshot
 from hierdraft.models.known import NAMED_MODELS
 from hierdraft.models.named import HUB_NAME, folder_of, resolve, target_of
 from hierdraft.models.published import HeadParts, is_published, read_published, said_target
-from hierdraft.protocols import Array, Reads
+from hierdraft.protocols import Reads
 from hierdraft.tree import Int32
-
-FUSING = "fusing.safetensors"
-"""In a composed folder: `fc` float32[F, k * H], and the norms before it; `states` int64[k], `eps` float64[1]."""
 
 _FORM = "head-2"
 _TABLES = ("model.embed_tokens.weight", "embed_tokens.weight", "model.language_model.embed_tokens.weight")
@@ -115,13 +111,7 @@ def _write(parts: HeadParts, embedding: Float32, output: Float32, to: Path) -> N
     sizes.speeds = _speeds(parts.config)
     positions = int(parts.config.get("max_position_embeddings") or 1 << 15)
     write_head(to, sizes, HeadWeights(parts.own, embedding, output), len(output), positions, form)
-    norms = {name: one for name, one in parts.own.items() if _fuses(name)}
-    save_file({"states": np.array(parts.states), "eps": np.array([sizes.eps]), **norms}, to / FUSING)
-
-
-def _fuses(name: str) -> bool:
-    """Whether a weight has a part in fusing hidden states to one feature, before the head itself."""
-    return name in ("fc", "input_norm") or name.startswith("fc_norm.")
+    write_fusing(to, parts, sizes.eps)
 
 
 def _form(parts: HeadParts, embedding: Float32, output: Float32) -> Form:
@@ -150,11 +140,10 @@ def torch_head(folder: Path, target: Path, device: str, dtype: str) -> tuple[Any
     parts, embedding, output = whole_head(folder, target)
     with _damaged(folder):
         form = _form(parts, embedding, output)
-        own = {name: one for name, one in parts.own.items() if not _fuses(name)}
+        own = {name: one for name, one in parts.own.items() if not is_fusing(name)}
         model = head_model(parts.config, own, embedding, output, form, getattr(torch, dtype)).to(device)
-    held = {name: one for name, one in parts.own.items() if _fuses(name)}
-    eps = float(parts.config.get("rms_norm_eps", 1e-6))
-    return model, Reads(parts.states, _fusing(held, len(parts.states), eps)), parts.ids
+        reads = reads_from(parts, float(parts.config.get("rms_norm_eps", 1e-6)), len(embedding))
+    return model, reads, parts.ids
 
 
 @contextmanager
@@ -202,7 +191,12 @@ def _ours(folder: Path, target: Path) -> tuple[HeadParts, Float32, Float32]:
         raise ModelError(f"The head in {folder} is damaged (its sizes are not its target's): train it again.")
     output = rows.float().numpy()
     named = {name.removesuffix(".weight"): one for name, one in own.items()}
-    return HeadParts(config, head.states, named, kept), table.float().numpy(), output if kept is None else output[kept]
+    embedding = table.float().numpy()
+    if MASKS in named:  # as further rows of the table, of ids that the target does not have
+        kept = np.arange(len(output), dtype=np.int32) if kept is None else kept
+        embedding = np.concatenate([embedding, named[MASKS]])
+    parts = HeadParts(config, head.states, named, kept, kind=head.kind, offsets=head.offsets)
+    return parts, embedding, output if kept is None else output[kept]
 
 
 def _theirs(folder: Path, target: Path) -> tuple[HeadParts, Float32, Float32]:
@@ -215,37 +209,3 @@ def _theirs(folder: Path, target: Path) -> tuple[HeadParts, Float32, Float32]:
     depth = files.read_json(target / "config.json").get("num_hidden_layers")
     usual = (2, depth // 2, depth - 3) if isinstance(depth, int) else ()
     return replace(parts, states=parts.states or usual), embedding, output
-
-
-def reads_of(made: Path) -> Reads:
-    """What goes into a composed head of what its target thinks. Raises ModelError."""
-    try:
-        held = load_file(made / FUSING)
-        states = tuple(held["states"].tolist())
-        return Reads(states, _fusing(held, len(states), float(held["eps"][0])))
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise ModelError(f"{made / FUSING} is damaged ({error}): delete that folder, and it is made again.") from error
-
-
-def _fusing(held: Mapping[str, Float32], count: int, eps: float) -> Callable[[Sequence[Array]], Float32]:
-    """What fuses hidden states of `count` layers: each normalised by a norm of its own, or all by one, or as they are.
-
-    Raises KeyError.
-    """
-    norms = [held[f"fc_norm.{place}"] for place in range(count)] if "fc_norm.0" in held else []
-    whole, weights = held.get("input_norm"), np.ascontiguousarray(held["fc"].T)
-
-    def fuse(states: Sequence[Array]) -> Float32:
-        given = [numbers(one) for one in states]
-        if norms:
-            given = [_even(one, norm, eps) for one, norm in zip(given, norms, strict=True)]
-        joined = np.concatenate(given, axis=1)
-        found: Float32 = (joined if whole is None else _even(joined, whole, eps)) @ weights
-        return found
-
-    return fuse
-
-
-def _even(states: Float32, norm: Float32, eps: float) -> Float32:
-    found: Float32 = states / np.sqrt((states * states).mean(axis=1, keepdims=True) + np.float32(eps)) * norm
-    return found

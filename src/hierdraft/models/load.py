@@ -20,7 +20,8 @@ from hierdraft.engines.learned_costs import LearnedCosts
 from hierdraft.engines.measure import forward
 from hierdraft.engines.trimmed import trimmed_rows
 from hierdraft.errors import CacheError, MissingDependencyError, UnsupportedModelError, UsageError
-from hierdraft.models.heads import FoundHead, composed, find_head, reads_of, torch_head
+from hierdraft.models.fusing import reads_of
+from hierdraft.models.heads import FoundHead, composed, find_head, torch_head
 from hierdraft.models.named import resolve
 from hierdraft.models.openvino_folders import is_openvino
 from hierdraft.protocols import Engine, Opened
@@ -106,7 +107,8 @@ def _open_head(head: FoundHead, target: Engine | None) -> Opened:
         from hierdraft.engines.openvino.engine import OpenVINOEngine
 
         made = composed(head.folder, head.target, cache_dir)
-        engine, reads, ids = OpenVINOEngine(made, "int8", threads), reads_of(made), trimmed_rows(made)
+        engine, ids = OpenVINOEngine(made, "int8", threads), trimmed_rows(made)
+        reads = reads_of(made, engine.vocab_size)
         stored = made / f"costs-{engine.fingerprint}.json"
     else:
         from hierdraft.engines.hf.engine import HFEngine

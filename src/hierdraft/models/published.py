@@ -38,6 +38,7 @@ class HeadParts:
     ids        int32[K], rising: the target's ids that its output rows are of; None: all, in order
     even       whether its first layer adds to the normalised feature (`norm_before_residual`)
     hands_on   whether what it hands on to its next step is normalised (`norm_output`)
+    kind       see `drafter_files.Head`; `offsets` likewise
     """
 
     config: Mapping[str, Any]
@@ -46,6 +47,8 @@ class HeadParts:
     ids: Int32 | None
     even: bool = False
     hands_on: bool = False
+    kind: str = "eagle3"
+    offsets: int = 1
 
 
 def is_published(folder: Path) -> bool:

@@ -33,8 +33,8 @@ class Student(Protocol):
     def body(self) -> torch.nn.Module:
         """Holds its parameters."""
 
-    def loss(self, window: Window) -> Loss:
-        """Of one window."""
+    def loss(self, window: Window, done: float) -> Loss:
+        """Of one window; `done`: how much of the training is, from 0 to 1."""
 
     def chains(self, ids: Int32, start: int, places: Int32, states: Any, depth: int, top: int) -> tuple[float, Tensor]:
         """(cross-entropy of ids from `start` on, summed; int64[P, depth, k]: likeliest ids of chains, best first).

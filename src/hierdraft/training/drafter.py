@@ -20,13 +20,16 @@ from hierdraft.tree import Int32
 class Drafter(OutputRows):
     """Its parameters are its layers and its norm; embeddings and output rows are the target's and stay."""
 
-    def __init__(self, config: Mapping[str, Any], embedding: Tensor, output: Tensor, kept: Int32 | None) -> None:
+    def __init__(
+        self, config: Mapping[str, Any], embedding: Tensor, output: Tensor, kept: Int32 | None, sampled: int = 0
+    ) -> None:
         """
         config     of a Llama; its weights are random, as the present state of torch's generator has it
         embedding  float32[V, H]; `output` likewise
         kept       int32[K], rising: the output rows that are used; None: all
+        sampled    see `OutputRows`
         """
-        super().__init__(output, kept)
+        super().__init__(output, kept, sampled)
         from transformers import LlamaConfig, LlamaModel
 
         ids = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
@@ -46,19 +49,20 @@ class Drafter(OutputRows):
         states: Tensor = found.last_hidden_state[0]
         return states
 
-    def loss(self, window: Window) -> Loss:
+    def loss(self, window: Window, done: float) -> Loss:  # noqa: ARG002
         """Of one window."""
         segment = torch.from_numpy(mask_of(window.segment))
         ids, positions = (torch.from_numpy(one).long() for one in (window.ids, window.positions))
         rows, labels = (torch.from_numpy(one).long() for one in (window.rows, window.labels))
-        scores = self.scores(self.hidden(ids, positions, segment)[rows])
-        total = self.total(scores)
-        entropy = -self.logprobs(scores, total, labels[:, None]).sum()
+        output = self.rows_of(window)
+        scores = output.scores(self.hidden(ids, positions, segment)[rows])
+        total = output.total(scores)
+        entropy = -output.logprobs(scores, total, labels[:, None]).sum()
         if window.top is None:
             return Loss(entropy, torch.zeros(()), len(rows), 0)
         which, top, logprobs = (torch.from_numpy(one) for one in window.top)
         which = which.long()
-        ours = self.logprobs(scores[which], total[which], top.long())
+        ours = output.logprobs(scores[which], total[which], top.long())
         return Loss(entropy, divergence(ours, logprobs.float()).sum(), len(rows), len(which))
 
     @torch.inference_mode()
@@ -71,13 +75,13 @@ class Drafter(OutputRows):
         length, count = len(text), len(places)
         mask = torch.ones(length, length).tril().bool()
         found = self.hidden(text, torch.arange(length), mask, cache)
-        scores = self.scores(found[start - 1 : -1])
-        nats = -float(self.logprobs(scores, self.total(scores), text[start:, None]).sum())
+        scores = self.rows.scores(found[start - 1 : -1])
+        nats = -float(self.rows.logprobs(scores, self.rows.total(scores), text[start:, None]).sum())
         where = torch.from_numpy(places).long()
         seen, rows = torch.arange(length)[None] <= where[:, None], torch.eye(count).bool()
         found, best = found[where], list[Tensor]()
         for step in range(1, depth + 1):
-            best.append(self.kept[self.scores(found).topk(min(top, len(self.kept)), dim=1).indices])
+            best.append(self.kept[self.rows.scores(found).topk(min(top, len(self.kept)), dim=1).indices])
             if step < depth and count:
                 mask = torch.cat([seen, *([rows] * step)], dim=1)
                 found = self.hidden(best[-1][:, 0], where + step, mask, cache)
@@ -102,7 +106,7 @@ def new_drafter(target: Target, training: Training, kept: Int32 | None) -> tuple
     config = {**target.config, "num_hidden_layers": training.layers}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
-        drafter = Drafter(config, target.embedding, target.output, kept)
+        drafter = Drafter(config, target.embedding, target.output, kept, training.sampled)
     chosen = training.copied(max(1, len(target.layers)))
     if chosen is None:
         return drafter, "random"

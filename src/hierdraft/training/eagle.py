@@ -10,21 +10,22 @@ Names of weights are those of the formats in use (speculators, SpecForge).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from hierdraft.models.drafter_files import Float32
+from hierdraft.training.critic import WARM_UP, Critic, expected
 from hierdraft.training.eagle_body import Chains, EagleBody
-from hierdraft.training.rows import Loss, OutputRows, divergence
-from hierdraft.training.settings import HeadTraining
-from hierdraft.training.target import Target
+from hierdraft.training.learned import Learned
+from hierdraft.training.rows import Loss, OutputRows, Rows, divergence
 from hierdraft.training.windows import Window, mask_of
 from hierdraft.tree import Int32
 
 _LITTLE = 0.1
+_CRITIC = "critic."
 
 FADE = 0.8
 """Weight of the loss of each further step, of the one before."""
@@ -35,7 +36,7 @@ class EagleHead(OutputRows):
 
     def __init__(
         self, config: Mapping[str, Any], embedding: Tensor, output: Tensor, kept: Int32 | None, *, states: int,
-        unrolled: int,
+        unrolled: int, sampled: int = 0, adversarial: float = 0.0,
     ) -> None:  # fmt: skip
         """
         config     of a Llama as wide as the target, with the head's own layers; weights are random, as the state of
@@ -43,46 +44,63 @@ class EagleHead(OutputRows):
         embedding  float32[V, H]; `output` likewise; `kept` int32[K], rising: the output rows that are used; None: all
         states     how many hidden states it reads at a token
         unrolled   steps ahead that it is trained for
+        sampled    see `OutputRows`
+        adversarial   weight of KOALA's term in the loss; 0: there is none
         """
-        super().__init__(output, kept)
+        super().__init__(output, kept, sampled)
         from transformers import LlamaConfig
 
         ids = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
         self.body = EagleBody(LlamaConfig(**{**config, **ids}), states)
-        self.embedding, self.unrolled = embedding, unrolled
+        self.embedding, self.unrolled, self.adversarial = embedding, unrolled, adversarial
+        if adversarial:
+            self.body.critic = Critic(embedding.shape[1])
 
-    def loss(self, window: Window) -> Loss:
+    def loss(self, window: Window, done: float) -> Loss:
         """Of one window, over all steps: the mean of each, the nearer ones with more weight, times its tokens."""
-        ids, positions = (torch.from_numpy(one).long() for one in (window.ids, window.positions))
-        learned, segment = _Learned(window), torch.from_numpy(mask_of(window.segment))
-        features = self.body.fc(_float(window.states))
-        chains = Chains(self.body, self.embedding[ids.roll(-1)], features, positions, segment)
-        rows = learned.rows(0, None)
+        text, learned, output = Text(self, window), Learned(window), self.rows_of(window)
         entropy = divergence_ = torch.zeros(())
-        weights, states = [FADE**step for step in range(self.unrolled)], torch.empty(0)
-        for step, weight in enumerate(weights):
-            if not len(rows):
-                break
-            came, where = self.embedding[ids[rows + 1 + step]], positions[rows] + step
-            states = chains.further(came, states, where) if step else chains.begin(rows)
-            share = weight / sum(weights)
-            nats, apart = self._step(states, ids[rows + 2 + step], learned.top(rows + 1 + step))
+        weights = [FADE**step for step in range(self.unrolled)]
+        for step, (rows, states) in enumerate(self._steps(text, learned)):
+            share = weights[step] / sum(weights)
+            top = learned.top(rows + 1 + step)
+            scores = output.scores(self.body.norm(states))
+            total = output.total(scores)
+            nats = -output.logprobs(scores, total, text.ids[rows + 2 + step, None]).sum()
             entropy = entropy + nats * (share * learned.count / len(rows))
+            if top is None or not len(top[0]):
+                continue
+            which, ids, logprobs = top
+            apart = divergence(output.logprobs(scores[which], total[which], ids), logprobs).mean()
             divergence_ = divergence_ + apart * (share * learned.with_top)
+            if self.adversarial and step == 0:
+                said = text.features[rows[which]], scores[which], ids, logprobs
+                entropy = entropy + self._fooling(output, said, done) * (learned.count / len(which))
+        return Loss(entropy, divergence_, learned.count, learned.with_top)
+
+    def _steps(self, text: Text, learned: Learned) -> Iterator[tuple[Tensor, Tensor]]:
+        """Of every step: rows of the text int64[R], none where there are no more, and what comes out below them."""
+        rows, states, chains = learned.rows(), torch.empty(0), text.chains(self)
+        for step in range(self.unrolled):
+            if not len(rows):
+                return
+            came, where = self.embedding[text.ids[rows + 1 + step]], text.positions[rows] + step
+            states = chains.further(came, states, where) if step else chains.begin(rows)
+            yield rows, states
             kept = learned.kept(rows, step + 1)
             rows, states = rows[kept], states[kept]
             chains.keep(kept)
-        return Loss(entropy, divergence_, learned.count, learned.with_top)
 
-    def _step(self, states: Tensor, labels: Tensor, top: tuple[Tensor, Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
-        """(cross-entropy, summed; divergence from the target's likeliest ids, its mean)."""
-        scores = self.scores(self.body.norm(states))
-        total = self.total(scores)
-        entropy = -self.logprobs(scores, total, labels[:, None]).sum()
-        if top is None or not len(top[0]):
-            return entropy, torch.zeros(())
-        which, ids, logprobs = top
-        return entropy, divergence(self.logprobs(scores[which], total[which], ids), logprobs).mean()
+    def _fooling(self, output: Rows, said: tuple[Tensor, Tensor, Tensor, Tensor], done: float) -> Tensor:
+        """KOALA's term, summed over N rows: features [N, H], scores [N, S], the target's likeliest ids and logprobs."""
+        features, scores, ids, logprobs = said
+        best = scores.topk(ids.shape[1], dim=-1)
+        ours = expected(output.output, best.indices, best.values.log_softmax(-1))
+        theirs = expected(output.output, output.places[ids], logprobs)
+        weight = self.adversarial * min(1.0, max(0.0, done - WARM_UP) / WARM_UP)
+        critic: Any = self.body.critic
+        found: Tensor = _LITTLE * critic.loss(features, ours, theirs, weight / _LITTLE)
+        return found
 
     @torch.inference_mode()
     def chains(self, ids: Int32, start: int, places: Int32, states: Any, depth: int, top: int) -> tuple[float, Tensor]:
@@ -96,43 +114,36 @@ class EagleHead(OutputRows):
         chains = Chains(self.body, self.embedding[text[1:]], self.body.fc(_float(states)), positions, mask)
         found = chains.begin(positions)
         first = max(0, start - 2)
-        scores = self.scores(self.body.norm(found[first:-1]))
-        nats = -float(self.logprobs(scores, self.total(scores), text[first + 2 :, None]).sum())
+        scores = self.rows.scores(self.body.norm(found[first:-1]))
+        nats = -float(self.rows.logprobs(scores, self.rows.total(scores), text[first + 2 :, None]).sum())
         chains.keep(where)
-        found, best = found[where], list[Tensor]()
+        return nats, self._chained(chains, where, found[where], depth, top)
+
+    def _chained(self, chains: Chains, where: Tensor, found: Tensor, depth: int, top: int) -> Tensor:
+        """int64[P, depth, top]: the likeliest of chains below rows int64[P] of the text, of which [P, H] came out."""
+        best = list[Tensor]()
         for step in range(1, depth + 1):
-            likeliest = self.scores(self.body.norm(found)).topk(min(top, len(self.kept)), dim=1).indices
-            best.append(self.kept[likeliest])
-            found = chains.further(self.embedding[best[-1][:, 0]], found, where + step)
-        return nats, torch.stack(best, dim=1)
+            best.append(self._likeliest(found, top))
+            if step < depth:
+                found = chains.further(self.embedding[best[-1][:, 0]], found, where + step)
+        return torch.stack(best, dim=1)
+
+    def _likeliest(self, states: Tensor, top: int) -> Tensor:
+        """int64[..., top]: ids, best first, of what came out."""
+        scores = self.rows.scores(self.body.norm(states))
+        return self.kept[scores.topk(min(top, len(self.kept)), dim=-1).indices]
 
     def own(self) -> dict[str, Float32]:
-        """The weights that are trained."""
-        return {name: one.detach().numpy().copy() for name, one in self.body.named_parameters()}
+        """The weights that are trained, without the critic's."""
+        named = self.body.named_parameters()
+        return {name: one.detach().numpy().copy() for name, one in named if not name.startswith(_CRITIC)}
 
     def take(self, own: Mapping[str, Float32]) -> None:
         """Have these weights instead."""
         with torch.no_grad():
-            for name, one in self.body.named_parameters():
-                one.copy_(torch.from_numpy(own[name]))
-
-
-def new_head(target: Target, training: HeadTraining, kept: Int32 | None, states: int) -> tuple[EagleHead, str]:
-    """A head as it begins, and how: with random weights, but for `fc`, which hands on the highest states that it reads.
-
-    These are nearest to what the output rows take, so that the head speaks from its first step on.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(training.seed)
-        config = {**target.config, "num_hidden_layers": training.layers}
-        head = EagleHead(
-            config, target.embedding, target.output, kept, states=states, unrolled=training.unrolled
-        )  # fmt: skip
-    width = target.embedding.shape[1]
-    with torch.no_grad():
-        head.body.fc.weight *= _LITTLE
-        head.body.fc.weight[:, -width:] += torch.eye(width)
-    return head, "random, with fc the highest states"
+            parameters = dict(self.body.named_parameters())
+            for name, values in own.items():
+                parameters[name].copy_(torch.from_numpy(values))
 
 
 def _float(states: Any) -> Tensor:
@@ -140,43 +151,15 @@ def _float(states: Any) -> Tensor:
     return torch.from_numpy(states).float()
 
 
-class _Learned:
-    """Which rows of a window are learned from. Row t says token t + 2 + step at a step; all steps up to one before it
-    must have said tokens of an answer too, of one piece.
+class Text:
+    """A window: ids and positions int64[W], what goes in beside its tokens [W, H], which of them sees which."""
 
-    count, with_top   tokens of answers, and those with likeliest ids
-    """
+    def __init__(self, head: EagleHead, window: Window) -> None:
+        """Those of one window."""
+        self.ids, self.positions = (torch.from_numpy(one).long() for one in (window.ids, window.positions))
+        self.features: Tensor = head.body.fc(_float(window.states))
+        self._mask = torch.from_numpy(mask_of(window.segment))
 
-    def __init__(self, window: Window) -> None:
-        size = len(window.ids)
-        self._segment = torch.from_numpy(window.segment).long()
-        self._says = torch.zeros(size, dtype=torch.bool)  # whether the token after this one is learned
-        self._says[torch.from_numpy(window.rows).long()] = True
-        self._place = torch.full((size,), -1)
-        self._top: tuple[Tensor, Tensor] | None = None
-        if window.top is not None:
-            which, ids, logprobs = window.top
-            self._place[torch.from_numpy(window.rows[which]).long()] = torch.arange(len(which))
-            self._top = torch.from_numpy(ids).long(), torch.from_numpy(logprobs).float()
-        self.count = len(window.rows)
-        self.with_top = 0 if window.top is None else len(window.top[0])
-
-    def rows(self, step: int, of: Tensor | None) -> Tensor:
-        """int64[R]: those of `of` (None: all) that are learned from in a step."""
-        rows = torch.arange(len(self._says)) if of is None else of
-        return rows[self.kept(rows, step)]
-
-    def kept(self, rows: Tensor, step: int) -> Tensor:
-        """bool[R]: which of these are."""
-        after = rows + 1 + step
-        within = after < len(self._says)
-        after = after.clamp(max=len(self._says) - 1)
-        return within & self._says[after] & (self._segment[after] == self._segment[rows])
-
-    def top(self, places: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
-        """For tokens after these places: which of them have likeliest ids, these ids, and log probabilities."""
-        if self._top is None:
-            return None
-        found = self._place[places]
-        which = (found >= 0).nonzero()[:, 0]
-        return which, self._top[0][found[which]], self._top[1][found[which]]
+    def chains(self, head: EagleHead) -> Chains:
+        """None has begun."""
+        return Chains(head.body, head.embedding[self.ids.roll(-1)], self.features, self.positions, self._mask)

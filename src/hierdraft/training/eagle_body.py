@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hierdraft.scoring import Among
+
 Past = tuple[Tensor, Tensor]
 """Keys and values [heads, T, dim], or those of a step of chains [heads, R, dim]."""
 
@@ -79,17 +81,20 @@ class EagleBody(nn.Module):
         return *(one * cosines + rotate_half(one) * sines for one in (queries, keys)), values
 
 
-def attend(queries: Tensor, seen: Tensor, text: Past, own: Sequence[Past]) -> Tensor:
+def attend(queries: Tensor, seen: Tensor, text: Past, own: Sequence[Past], hidden: Tensor | None = None) -> Tensor:
     """[heads, R, dim]: each row's attention over the text and over its own chain.
 
     queries   [heads, R, dim]
     seen      bool[R, T]: which of the text's keys and values a row sees
     own       of each step of the rows' chains, of which a row sees its own
+    hidden    bool[R, steps]: which of those it does not see all the same
     """
     keys, values = text
     scale = queries.shape[-1] ** -0.5
     scores = [((queries @ keys.transpose(1, 2)) * scale).masked_fill(~seen, -torch.inf)]
     scores += [(queries * key).sum(-1, keepdim=True) * scale for key, _ in own]
+    if hidden is not None:
+        scores[1:] = [one.masked_fill(hidden[:, step, None], -torch.inf) for step, one in enumerate(scores[1:])]
     weights = torch.cat(scores, dim=-1).softmax(-1)
     found = weights[..., : seen.shape[1]] @ values
     for step, (_, value) in enumerate(own):
@@ -121,6 +126,10 @@ class Chains:
         self._seen = self._mask[rows]
         return states
 
+    def at(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What went in at these rows int64[R] of the text: embeddings and features [R, H], positions int64[R]."""
+        return self._embedded[rows], self._features[rows], self._positions[rows]
+
     def further(self, embedded: Tensor, states: Tensor, positions: Tensor) -> Tensor:
         """What comes out one step on, [R, H], of what came out before and the tokens that came, at these positions."""
         for number, layer in enumerate(self._layers):
@@ -129,7 +138,32 @@ class Chains:
             states = layer.rest(states, attend(queries, self._seen, self._text[number], self._own[number]))
         return states
 
+    def block(self, embedded: Tensor, states: Tensor, positions: Tensor, among: Among) -> Tensor:
+        """What comes out of S further rows below each of the rows that it began with, all at a time: [S, R, H].
+
+        embedded, states   what goes into them, [S, R, H]; positions int64[S, R]
+        among              which other rows of the same S a row sees
+        """
+        size, count, _ = embedded.shape
+        embedded, states = embedded.flatten(0, 1), states.flatten(0, 1)
+        seen = self._seen.repeat(size, 1)
+        for number, layer in enumerate(self._layers):
+            queries, *own = self._body.split(number, layer.given(states, embedded), positions.flatten())
+            own = [one.view(len(one), size, count, -1).repeat(1, 1, size, 1) for one in own]
+            below = [(own[0][:, step], own[1][:, step]) for step in range(size)]
+            hidden = torch.arange(size).repeat_interleave(count)
+            states = layer.rest(states, attend(queries, seen, self._text[number], below, _hidden(hidden, size, among)))
+        return states.view(size, count, -1)
+
     def keep(self, kept: Tensor) -> None:
         """Go on with these chains only: bool[R], or their numbers."""
         self._seen = self._seen[kept]
         self._own = [[(keys[:, kept], values[:, kept]) for keys, values in own] for own in self._own]
+
+
+def _hidden(step: Tensor, size: int, among: Among) -> Tensor | None:
+    """bool[R, S]: which of the S rows of its block a row at a step int64[R] does not see."""
+    if among == "all":
+        return None
+    steps = torch.arange(size)[None]
+    return steps > step[:, None] if among == "above" else steps != step[:, None]

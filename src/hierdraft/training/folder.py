@@ -13,7 +13,7 @@ from safetensors.numpy import save
 
 from hierdraft.databases.disk import SharedDisk, write_file
 from hierdraft.errors import TrainingError
-from hierdraft.models.drafter_files import CONFIG, KEPT, TRAINING, WEIGHTS, Float32, packed
+from hierdraft.models.drafter_files import AMONG, CONFIG, KEPT, TRAINING, WEIGHTS, Float32, packed
 from hierdraft.training.checkpoint import NAME, identity_of
 from hierdraft.training.documents import Source
 from hierdraft.tree import Int32
@@ -99,8 +99,16 @@ def card(record: dict[str, Any]) -> str:
         layers=settings["layers"], weights=settings["weights"], minutes=record["seconds"] / 60,
         learned=documents["training"], held=documents["held_out"], agreement="\n".join(agreement),
         held_loss=held["loss"], held_tokens=held["tokens"], held_documents=held["documents"], chains=held["chains"],
-        accepted_length=held["accepted_length"], kind=settings.get("kind"), unrolled=settings.get("unrolled"),
+        accepted_length=held["accepted_length"], kind=settings.get("kind"), ahead=_ahead(settings),
     )  # fmt: skip
+
+
+def _ahead(settings: dict[str, Any]) -> str:
+    """How a head says more than one token."""
+    steps = settings.get("unrolled")
+    if settings.get("kind") in AMONG:
+        return f"says {steps} tokens in one call"
+    return f"goes on with its own, for which it was trained {steps} steps ahead"
 
 
 _ABOUT = """\
@@ -116,10 +124,9 @@ _HEAD_ABOUT = """\
 # A head for {target}
 
 A head of the kind {kind} ({parameters:,} weights, {weights}): it reads hidden states of {target} behind its layers
-{states}, and goes on with its own, for which it was trained {unrolled} steps ahead. Embeddings and output rows are
-those of {target}, which are not in this folder and did not change; {rows:,} of {vocab_size:,} output rows are
-used. hierdraft puts the two together: `--draft` takes this folder. It drafts for {target}, which checks every token,
-and is no use by itself.
+{states}, and {ahead}. Embeddings and output rows are those of {target}, which are
+not in this folder and did not change; {rows:,} of {vocab_size:,} output rows are used. hierdraft puts the two
+together: `--draft` takes this folder. It drafts for {target}, which checks every token, and is no use by itself.
 
 """
 

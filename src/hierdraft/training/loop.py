@@ -87,19 +87,19 @@ class Loop:
         with_top = sum(len(one.top[0]) for one in chosen if one.top is not None)
         share = self._training.distill if with_top else 0.0
         self._optimizer.zero_grad(set_to_none=True)
-        nats = 0.0
+        nats, done = 0.0, self._progress()
         for one in chosen:
             if self._stop():
                 return False
             if not len(one.rows):
                 continue
-            found = self._student.loss(one)
+            found = self._student.loss(one, done)
             loss = (1.0 - share) * found.entropy / rows + share * found.divergence / max(1, with_top)
             loss.backward()  # type: ignore[no-untyped-call]
             nats += float(found.entropy.detach())
         torch.nn.utils.clip_grad_norm_(self._student.parameters(), MOST_NORM)
         for group in self._optimizer.param_groups:
-            group["lr"] = self._training.learning_rate * _rate(self._progress())
+            group["lr"] = self._training.learning_rate * _rate(done)
         self._optimizer.step()
         self.state.steps += 1
         self.state.tokens += sum(len(one.ids) for one in chosen)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from hierdraft.errors import UsageError
-from hierdraft.models.drafter_files import FORMS
+from hierdraft.models.drafter_files import AMONG, FORMS, MOST_OFFSETS, Head
 
 INITS = ("layers", "random")
 
@@ -30,6 +30,7 @@ class Training:
     weights        of the stored layers: one of FORMS
     logprobs       of the target's likeliest ids at every token of the answers, which it is asked for where the data has
                    them not; 0: it is not asked
+    sampled        output rows that stand for all those that a step's loss does not ask for; 0: all are computed
     """
 
     layers: int = 2
@@ -43,6 +44,7 @@ class Training:
     seed: int = 0
     weights: str = "float16"
     logprobs: int = 0
+    sampled: int = 512
 
     def check(self) -> None:
         """Raises UsageError for what cannot be."""
@@ -78,7 +80,17 @@ class Training:
         return chosen
 
 
-KINDS = ("eagle3",)
+class Usual(NamedTuple):
+    """What a kind of head has where nothing else is said: see `HeadTraining`."""
+
+    layers: int = 1
+    unrolled: int = 6
+    adversarial: float = 0.0
+
+
+KINDS = {
+    "eagle3": Usual(unrolled=4), "koala": Usual(2, 4, 0.1), "parallel": Usual(), "block": Usual(2), "coral": Usual(),
+}  # fmt: skip
 """Heads that can be trained."""
 
 
@@ -86,21 +98,33 @@ KINDS = ("eagle3",)
 class HeadTraining(Training):
     """A head that reads hidden states of the target, between the target's own embeddings.
 
-    kind      one of KINDS
-    states    the layers whose states it reads; empty: the second, the middle one and the third but last
-    unrolled  steps ahead that it is trained for, on its own features after the first
+    kind         one of KINDS
+    states       the layers whose states it reads; empty: the second, the middle one and the third but last
+    unrolled     steps ahead that it is trained for: on its own features after the first, or in one call
+    adversarial  weight of what a critic says of it, in the cross-entropy's part of the loss
     """
 
     layers: int = 1
     kind: str = "eagle3"
     states: tuple[int, ...] = ()
     unrolled: int = 4
+    adversarial: float = 0.0
 
     def check(self) -> None:
         """Raises UsageError for what cannot be."""
         super().check()
         if self.kind not in KINDS:
-            raise UsageError(f"--kind must be {' or '.join(KINDS)}, not {self.kind!r}.")
+            raise UsageError(f"--kind must be {', '.join(KINDS)}, not {self.kind!r}.")
+        if not 1 + (self.kind in AMONG) <= self.unrolled <= MOST_OFFSETS:
+            raise UsageError(f"--unrolled must be from {1 + (self.kind in AMONG)} to {MOST_OFFSETS} for {self.kind}.")
+        if not 0.0 <= self.adversarial <= 1.0:
+            raise UsageError(f"--adversarial must be from 0 to 1, not {self.adversarial}.")
+        if self.adversarial and (self.kind in AMONG or not self.logprobs):
+            raise UsageError("--adversarial is for heads of the kinds eagle3 and koala, with --logprobs.")
+
+    def head(self, states: tuple[int, ...]) -> Head:
+        """What the drafter's folder says of it; `states`: what it has read."""
+        return Head(self.kind, states, self.unrolled if self.kind in AMONG else 1)
 
     def reads(self, count: int) -> tuple[int, ...]:
         """Which of the target's `count` layers are read. Raises UsageError for those that it does not have."""

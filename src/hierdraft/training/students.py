@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
+
+from hierdraft.models.drafter_files import AMONG
 from hierdraft.training.agreement import Student
+from hierdraft.training.block import BlockHead
 from hierdraft.training.drafter import new_drafter
-from hierdraft.training.eagle import new_head
+from hierdraft.training.eagle import EagleHead
 from hierdraft.training.settings import HeadTraining, Training
 from hierdraft.training.target import Target
 from hierdraft.tree import Int32
+
+_LITTLE = 0.1
 
 
 def new_student(target: Target, training: Training, kept: Int32 | None, reads: tuple[int, ...]) -> tuple[Student, str]:
@@ -19,3 +27,27 @@ def new_student(target: Target, training: Training, kept: Int32 | None, reads: t
     if isinstance(training, HeadTraining):
         return new_head(target, training, kept, len(reads))
     return new_drafter(target, training, kept)
+
+
+def new_head(target: Target, training: HeadTraining, kept: Int32 | None, states: int) -> tuple[EagleHead, str]:
+    """A head as it begins, and how: with random weights, but for `fc`, which hands on the highest states that it reads.
+
+    These are nearest to what the output rows take, so that the head speaks from its first step on.
+    """
+    config = {**target.config, "num_hidden_layers": training.layers}
+    more: dict[str, Any] = {
+        "states": states, "unrolled": training.unrolled, "sampled": training.sampled,
+        "adversarial": training.adversarial,
+    }  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(training.seed)
+        if training.kind in AMONG:
+            more["among"] = AMONG[training.kind]
+            head: EagleHead = BlockHead(config, target.embedding, target.output, kept, **more)
+        else:
+            head = EagleHead(config, target.embedding, target.output, kept, **more)
+    width = target.embedding.shape[1]
+    with torch.no_grad():
+        head.body.fc.weight *= _LITTLE
+        head.body.fc.weight[:, -width:] += torch.eye(width)
+    return head, "random, with fc the highest states"

@@ -146,7 +146,7 @@ class _Run:
 
         job, training = self.job, self.job.training
         student, init = new_student(self.target, training, self.kept, self.reads)
-        size = sum(one.numel() for one in student.parameters())
+        size = sum(one.size for one in student.own().values())
         check_folder(job.out, self.identity, 4 * size)
         windows = packed(self.learned, training.window, training.seed)
         loop = Loop(
@@ -175,7 +175,7 @@ class _Run:
 
     def _finish(self, student: Any, init: str, loop: Any, size: int) -> dict[str, Any]:
         """Measure the weights as they will be stored, and write the folder."""
-        from hierdraft.models.drafter_files import Head, config_of, packed, unpacked
+        from hierdraft.models.drafter_files import config_of, packed, unpacked
         from hierdraft.training.agreement import measure
         from hierdraft.training.folder import told, write_drafter
 
@@ -208,7 +208,7 @@ class _Run:
             "held_out": found.record(),
         }
         config = {**self.target.config, "num_hidden_layers": training.layers}
-        head = Head(training.kind, self.reads) if isinstance(training, HeadTraining) else None
+        head = training.head(self.reads) if isinstance(training, HeadTraining) else None
         write_drafter(job.out, config_of(config, shared, head), own, self.kept, training.weights, record)
         return record
 

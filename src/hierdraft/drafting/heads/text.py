@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hierdraft.drafting.models.following import CHUNK, Rows
 from hierdraft.errors import UsageError
-from hierdraft.protocols import Array, Engine, EngineSequence, Part, Reads, Scored, Scores, Step
+from hierdraft.protocols import Array, Block, Engine, EngineSequence, Part, Reads, Scored, Scores, Step
 from hierdraft.tree import DraftTree, Int32
 
 _KEPT = 64
@@ -34,12 +34,14 @@ def numbers(states: Array) -> NDArray[np.float32]:
 class HeadText:
     """One text; the first of its tokens is not in it, since nothing was thought before it.
 
+    levels    of a tree that the head says in the call that reads the text; None: one, and others are asked for
     reading   seconds of the last forward, if that read a text that is not read again
     """
 
     def __init__(self, engine: Engine, reads: Reads) -> None:
         """Nothing of it is known yet."""
         self._engine, self._reads = engine, reads
+        self.levels = None if reads.block is None else 1 + reads.block.size
         self._out = engine.offers.layers
         self._sequence: EngineSequence | None = None
         self._thoughts: list[NDArray[np.float32]] = []
@@ -122,7 +124,20 @@ class HeadText:
         kept = max(self._first, end - _KEPT)
         self._thoughts, self._first = [thoughts[kept - self._first :]], kept
         self._states = None
-        return Part(sequence, np.array(tokens[begin + 1 : end + 1]), _NOTHING, 1, (self._out,), features)
+        given = np.array(tokens[begin + 1 : end + 1])
+        if self._reads.block is None or end < len(tokens) - 1:
+            return Part(sequence, given, _NOTHING, 1, (self._out,), features)
+        return self._with_block(self._reads.block, sequence, given, features)
+
+    def _with_block(
+        self, block: Block, sequence: EngineSequence, tokens: Int32, features: NDArray[np.float32]
+    ) -> Part:  # fmt: skip
+        """The end of a text, and as much of a block below it as there is room for."""
+        size = min(block.size, self._engine.max_length - sequence.length - len(tokens))
+        ids = np.repeat(tokens[-1:], block.size) if block.ids is None else block.ids
+        beside = np.repeat(features[-1:], block.size, axis=0) if block.features is None else block.features
+        chain = DraftTree.build(ids[:size].tolist(), [*range(-1, size - 1)])
+        return Part(sequence, tokens, chain, 1, (), np.concatenate([features, beside[:size]]), block.among)
 
     def further(self, tree: DraftTree) -> Part:
         """What is to be scored of a tree that goes on from the one before, whose nodes are its first; each new node is
@@ -136,6 +151,8 @@ class HeadText:
 
     def heard(self, scored: Scored) -> None:
         """What the head said of its last part."""
+        if self.levels is not None:
+            return
         states = numbers(scored.hidden[self._out])
         self._states = states[-1:] if self._states is None else np.concatenate([self._states, states])
 

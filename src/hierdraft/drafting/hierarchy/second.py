@@ -5,11 +5,9 @@ That may go on: what has grown out of its opinions is scored in a further round,
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,91 +15,18 @@ from numpy.typing import NDArray
 from hierdraft.drafting.heads.text import HeadText
 from hierdraft.drafting.hierarchy.cells import opinion_buckets
 from hierdraft.drafting.hierarchy.opinions import CHOICES
+from hierdraft.drafting.hierarchy.payoff import RATE, Best, OpinionWorth, best_size
 from hierdraft.drafting.models.laws import likeliest
 from hierdraft.drafting.models.tail import Tail
-from hierdraft.protocols import Budget, Opened
+from hierdraft.protocols import Budget, Opened, Part
 from hierdraft.scoring import Array
 from hierdraft.tree import DraftTree, Int32
-
-_EDGES = (0.15, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
-"""Tokens that a tree of look-ups promises, between kinds of trees: the less it does, the more there is to be won."""
-
-_HOPE, _RATE = 0.15, 0.05
-_SOON, _RARELY = 16, 512
-_EXPLORED = 0.01
-"""Share of the target's time that is spent on asking where it does not seem to pay."""
 
 _MODEL_ROUNDS, _HEAD_ROUNDS = 2, 8
 
 _FEW, _MANY = 8, 64
 _ASKS, _FADE = 32.0, 0.98
 """How often a text that was read is asked about, as long as that is not known; and how soon it is known better."""
-
-
-class Best(NamedTuple):
-    """The best first nodes of a tree: how many, and tokens, seconds and tokens a second of a forward with them."""
-
-    nodes: int
-    tokens: float
-    seconds: float
-    rate: float
-
-
-def best_size(prob: NDArray[np.float32], cost: Callable[[int], float]) -> Best:
-    """How much of a tree pays.
-
-    prob  float32[n]: path probabilities, falling
-    cost  rows -> seconds of a forward; 0.0: not known, and all nodes are best, at no seconds
-    """
-    tokens = 1.0 + np.concatenate(([0.0], np.cumsum(prob, dtype=np.float64)))
-    seconds = np.array([cost(1 + n) for n in range(len(tokens))])
-    if seconds.min() <= 0.0:
-        return Best(len(prob), float(tokens[-1]), 0.0, 0.0)
-    best = int(np.argmax(tokens / seconds))
-    return Best(best, float(tokens[best]), float(seconds[best]), float(tokens[best] / seconds[best]))
-
-
-class OpinionWorth:
-    """What asking has brought lately for trees that promised as much: tokens a second more, as a share.
-
-    It begins with some hope, so that an opinion is sought where it costs less than that, and is seen to be worth it or
-    not. Where it is not, it is sought now and then all the same, ever more rarely.
-    """
-
-    def __init__(self) -> None:
-        """Nothing was asked yet."""
-        self._gain, self._learned = np.full(len(_EDGES) + 1, _HOPE), np.ones(len(_EDGES) + 1)
-        self._since = 0.0
-        self._left, self._patience = [_SOON] * (len(_EDGES) + 1), [_SOON] * (len(_EDGES) + 1)
-
-    def pays(self, tokens: float, seconds: float, price: float) -> bool:
-        """Whether to ask; told once for every tree that could be asked about.
-
-        tokens   that the best part of the tree promises, with the target's own
-        seconds  of the target's forward for it, 0.0: not known
-        price    seconds that asking takes
-        """
-        kind = bisect_right(_EDGES, tokens - 1.0)
-        if seconds <= 0.0 or self._gain[kind] * seconds > price:
-            return True
-        self._left[kind] -= 1
-        self._since += seconds
-        if self._left[kind] > 0 or _EXPLORED * self._since < price:
-            return False
-        self._since = 0.0
-        self._patience[kind] = min(_RARELY, 2 * self._patience[kind])
-        self._left[kind] = self._patience[kind]
-        return True
-
-    def learn(self, tokens: float, before: float, after: float) -> None:
-        """A tree that promised `tokens` was asked about: its tokens a second before and after, asking not counted."""
-        if before <= 0.0:
-            return
-        kind = bisect_right(_EDGES, tokens - 1.0)
-        self._learned[kind] += 1.0
-        self._gain[kind] += max(_RATE, 1.0 / self._learned[kind]) * (after / before - 1.0 - self._gain[kind])
-        if self._gain[kind] > _HOPE:
-            self._patience[kind] = _SOON
 
 
 @dataclass(slots=True)
@@ -114,6 +39,7 @@ class Hearing:
     tree     as it is now
     scored   what the model has seen so far, in the order in which it came; None: nothing
     coming   what it will have seen if it is asked now
+    said     of a head that says several levels in one call: its opinions at each depth
     """
 
     tail: Tail | HeadText
@@ -122,6 +48,7 @@ class Hearing:
     tree: DraftTree
     scored: DraftTree | None = None
     coming: DraftTree = field(default_factory=DraftTree.empty)
+    said: Said | None = None
 
     @property
     def best(self) -> Best | None:
@@ -137,6 +64,10 @@ class Hearing:
     def rows(self) -> int:
         """How many rows the model has not seen."""
         return 1 + len(self.coming) - self.first
+
+
+Said = tuple[Int32, NDArray[np.uint8]]
+"""int32[rows, CHOICES] and uint8[rows, CHOICES]: what comes after rows, and how likely that is."""
 
 
 def joined(first: DraftTree, second: DraftTree) -> DraftTree:
@@ -181,10 +112,11 @@ class SecondOpinion:
         rounds  None: two of a model, and eight of a head, of which each sees one level more of a tree
         """
         engine = opened.engine
+        self._block = None if opened.reads is None else opened.reads.block
         self._engine, self._ids, self._reads, self._always = engine, opened.ids, opened.reads, always
         self._vocab_size = min(vocab_size or engine.vocab_size, engine.vocab_size)
         most = rounds or (_MODEL_ROUNDS if self._reads is None else _HEAD_ROUNDS)
-        self.rounds = most if engine.offers.extends else 1
+        self.rounds = most if engine.offers.extends or self._block is not None else 1
         self._worth = [OpinionWorth() for _ in range(self.rounds)]
         self._slower = 1.0
         self._asked, self._texts, self._per_token = _ASKS, 1.0, 0.0
@@ -198,14 +130,20 @@ class SecondOpinion:
         bests = [hearing.best for hearing in hearings]
         for hearing, best in zip(hearings, bests, strict=True):
             hearing.coming = self._coming(hearing, len(hearing.tree) if best is None else best.nodes)
-        rows = sum(hearing.rows for hearing in hearings)
-        price = self._slower * self._engine.cost(rows, rows) / max(1, len(hearings))
+        rows = sum(self._rows(hearing) for hearing in hearings)
+        price = self._slower * self._engine.cost(rows, rows) / max(1, len(hearings)) if rows else 0.0
         prices = [price + (self._reading(hearing) if number == 0 else 0.0) for hearing in hearings]
         return [
             place for place, (hearing, best) in enumerate(zip(hearings, bests, strict=True))
             if hearing.rows > 0
             and (self._always or best is None or self._worth[number].pays(best.tokens, best.seconds, prices[place]))
         ]  # fmt: skip
+
+    def _rows(self, hearing: Hearing) -> int:
+        """Rows that asking about a tree costs."""
+        if self._block is None:
+            return hearing.rows
+        return 1 + self._block.size if hearing.said is None else 0
 
     def _reading(self, hearing: Hearing) -> float:
         """Seconds that reading what was not read of a text costs each of the times that it will be asked about."""
@@ -223,42 +161,61 @@ class SecondOpinion:
         for node, parent in enumerate(tree.parents.tolist()):
             keep[node] &= parent < 0 or keep[parent]
         tree = tree.only(keep)
-        if self._reads is not None:
+        if self._block is not None:
+            tree = tree.limited(min(deepest, self._block.size))
+        elif self._reads is not None:
             return next_level(hearing.scored, tree)
         return tree if hearing.scored is None else joined(hearing.scored, tree)
 
     def ask(self, hearings: Sequence[Hearing]) -> list[tuple[int, Int32, NDArray[np.uint8]]]:
         """One forward for those that are wanted; what was `coming` of each is `scored` then.
 
-        For each: its first new row; int32[rows, CHOICES] and uint8[rows, CHOICES]: what the model thinks comes after
-        each of these rows, and how likely that is.
+        For each its first new row, and what the model thinks comes after each of these rows.
         """
+        if self._block is None:
+            said = self._said(hearings)
+        else:
+            silent = [one for one in hearings if one.said is None]
+            for one, of in zip(silent, self._said(silent) if silent else [], strict=True):
+                one.said = of
+            said = [_at_depths(one) for one in hearings]
+        found = [(one.first, *of) for one, of in zip(hearings, said, strict=True)]
+        for hearing in hearings:
+            hearing.scored = hearing.coming
+        return found
+
+    def _said(self, hearings: Sequence[Hearing]) -> list[Said]:
+        """One forward, and what it says of all rows in it that have logits."""
         started = perf_counter()
-        parts = [
-            one.tail.part(one.text, one.coming) if one.scored is None else one.tail.further(one.coming)
-            for one in hearings
-        ]
+        parts = [self._part(one) for one in hearings]
         few = [len(part.tokens) <= _FEW for part in parts]
-        rows = sum(len(part.tokens) + one.rows - (one.first == 0) for one, part in zip(hearings, parts, strict=True))
+        rows = sum(
+            one.rows if one.scored is not None else len(part.tokens) + len(part.tree)
+            for one, part in zip(hearings, parts, strict=True)
+        )
         scored = self._engine.forward(parts)
-        found = [(one.first, *self._opinions(of.logits)) for one, of in zip(hearings, scored, strict=True)]
+        found = [self._opinions(of.logits) for of in scored]
         for one, of in zip(hearings, scored, strict=True):
             one.tail.heard(of)
         seconds, expected = perf_counter() - started, self._engine.cost(rows, rows)
         if all(few):
             self._engine.record(rows, seconds, rows)
             if expected > 0.0:
-                self._slower += _RATE * (seconds / expected - self._slower)
+                self._slower += RATE * (seconds / expected - self._slower)
         else:
             self._per_token = seconds / rows
         for hearing, short in zip(hearings, few, strict=True):
             if hearing.scored is None:
                 hearing.tail.reading = 0.0 if short else seconds / few.count(False)
                 self._asked, self._texts = _FADE * self._asked + 1.0, _FADE * self._texts + (not short)
-            hearing.scored = hearing.coming
         return found
 
-    def _opinions(self, logits: Array) -> tuple[Int32, NDArray[np.uint8]]:
+    def _part(self, hearing: Hearing) -> Part:
+        if hearing.scored is not None:
+            return hearing.tail.further(hearing.coming)
+        return hearing.tail.part(hearing.text, DraftTree.empty() if self._block is not None else hearing.coming)
+
+    def _opinions(self, logits: Array) -> Said:
         ids, logprobs = likeliest(self._engine, logits, CHOICES)
         if self._ids is not None:
             ids = self._ids[ids]
@@ -269,3 +226,10 @@ class SecondOpinion:
         before, hearing.tree = hearing.best, after
         if before is not None and (now := hearing.best) is not None:
             self._worth[number].learn(before.tokens, before.rate, now.rate)
+
+
+def _at_depths(hearing: Hearing) -> Said:
+    """Of every new row what was said at its depth, whatever is above it."""
+    depths = np.concatenate([[0], hearing.coming.depths()])[hearing.first :]
+    ids, bucket = hearing.said or (np.empty((0, CHOICES), np.int32), np.empty((0, CHOICES), np.uint8))
+    return ids[depths], bucket[depths]

@@ -20,7 +20,12 @@ Rows = Generator[Part, list[Scores], list[Scores]]
 
 
 class Text(Protocol):
-    """One text of a drafter, and the tree that it drafts below it."""
+    """One text of a drafter, and the tree that it drafts below it.
+
+    levels   of a tree that it says in the call that reads the text, a row for each; None: one, and others are asked for
+    """
+
+    levels: int | None
 
     def saw(self, step: Step) -> None:
         """What became of a step of the target."""
@@ -58,6 +63,7 @@ class ModelText:
         self._engine, self._namespace = engine, namespace
         self._sequence: EngineSequence | None = None
         self._held = 0  # tokens of the text that the sequence holds
+        self.levels: int | None = None
         self._readable = True
 
     def saw(self, step: Step) -> None:

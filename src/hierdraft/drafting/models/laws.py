@@ -45,7 +45,7 @@ class Shaper:
             row = whole
         if len(row) < self._vocab_size:
             row = np.append(row, np.full(self._vocab_size - len(row), -np.inf, dtype=row.dtype))
-        row = row[: self._vocab_size]
+        row = row[: self._vocab_size].copy() if self.sampling.rules else row[: self._vocab_size]
         try:
             for rule in self.sampling.rules:
                 row = rule(prefix, row)

@@ -51,10 +51,11 @@ class WithDrafter:
 
     def target_size(self, request: Request) -> int:
         """How many ids a request's target has. Raises UsageError for a target of another vocabulary."""
-        if self.vocab_size is None and request.vocab_size not in (None, self.engine.vocab_size):
-            what = f"it has {self.engine.vocab_size} token ids, this one {request.vocab_size}"
+        own = _size(self.engine, self.reads)
+        if self.vocab_size is None and request.vocab_size not in (None, own):
+            what = f"it has {own} token ids, this one {request.vocab_size}"
             raise UsageError(f"The model {self.draft!r} cannot draft for this one: {what}.")
-        return request.vocab_size or self.vocab_size or self.engine.vocab_size
+        return request.vocab_size or self.vocab_size or own
 
     def close(self) -> None:
         """Let go of the model."""
@@ -87,6 +88,11 @@ def _misfit(opened: Opened, setup: Setup) -> str:
         return "it keeps recurrent states, which cannot follow drafts that are dropped"
     if opened.tokenizer and setup.tokenizer:
         return "" if opened.tokenizer == setup.tokenizer else "its tokenizer is another, so its ids mean other text"
-    if size is not None and size != engine.vocab_size:
-        return f"it has {engine.vocab_size} token ids, this one {size}"
-    return ""
+    own = _size(engine, opened.reads)
+    return f"it has {own} token ids, this one {size}" if size not in (None, own) else ""
+
+
+def _size(engine: Engine, reads: Reads | None) -> int:
+    """How many ids it knows, its masks not among them."""
+    block = None if reads is None else reads.block
+    return engine.vocab_size - (0 if block is None or block.ids is None else len(block.ids))

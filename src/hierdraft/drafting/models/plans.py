@@ -163,12 +163,12 @@ def largest(shape: Shape, nodes: int, chances: list[list[float]]) -> Plan:
     return plan
 
 
-def best(whole: Plan, target: Cost, drafter: Cost, first: int, *, several: int = 1, least: int = 0) -> Plan:
+def best(whole: Plan, target: Cost, drafter: Cost, begin: float, *, several: int = 1, least: int = 0) -> Plan:
     """Of a plan's beginnings, and of those cut to some depth, the one with the most expected tokens per second.
 
     target    the target's forward with so many rows of this request
-    drafter   the drafter's
-    first     rows of its first forward, which reads what it has not seen yet
+    drafter   the drafter's for the next level
+    begin     seconds of its first forward, which reads what it has not seen yet
     several   how many requests draft alike in these forwards
     least     nodes that it must have, 0 or 1: with 1, what is best where plain decoding is better
     """
@@ -185,16 +185,16 @@ def best(whole: Plan, target: Cost, drafter: Cost, first: int, *, several: int =
         return known[rows]
 
     for depth in sorted({min(depth, whole.depth) for depth in _TRIED_DEPTHS}):
-        found = max(found, _best_size(whole, depth, seconds.tolist(), price, first, several))
+        found = max(found, _best_size(whole, depth, seconds.tolist(), price, begin, several))
     rate, size, depth = found
     return whole.part(size, depth, rate / several)
 
 
 def _best_size(
-    whole: Plan, depth: int, seconds: list[float], price: Cost, first: int, several: int
+    whole: Plan, depth: int, seconds: list[float], price: Cost, begin: float, several: int
 ) -> tuple[float, int, int]:
     """(tokens per second, nodes, depth) of the best beginning of the nodes that are at most `depth` deep."""
-    rows, drafting, expected, size = [0] * (depth + 1), price(first), 1.0, 0
+    rows, drafting, expected, size = [0] * (depth + 1), begin, 1.0, 0
     parents: set[int] = set()
     found = (0.0, 0, 0)
     for parent, own, worth in zip(whole.parents, whole.depths, whole.worth, strict=True):

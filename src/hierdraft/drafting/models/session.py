@@ -100,6 +100,7 @@ class ModelSession:
         self._acceptance, self._trials = method.learned(draws=self._draws)
         self.text: Text = method.text(request)
         self._made: Made | None = None
+        self._said: list[Scores] = []  # rows of further levels, where they are said in one call
         self.reading = 0.0  # seconds of forwards that read what is not read again
 
     @property
@@ -119,7 +120,7 @@ class ModelSession:
         if len(plan) == 0:
             return _NOTHING
         made = Made(len(tokens), drawn=self._draws)
-        (row,) = yield from self.text.read(tokens, several)
+        row, *self._said = yield from self.text.read(tokens, several)
         if self._draws:
             yield from self._drawn(made, plan, tokens, row)
         else:
@@ -137,23 +138,31 @@ class ModelSession:
         room = self.text.room(tokens)
         if room < 1 or budget.nodes < 1 or not self.text.knows(tokens):
             return Plan()
-        shape = Shape(shape.width, min(shape.depth, budget.depth, room), shape.chain)
+        shape = Shape(shape.width, min(shape.depth, budget.depth, room, self.text.levels or room), shape.chain)
         if budget.cost is None:  # drawn trees are of one shape then, so that the same seed gives the same sample
             return largest(shape, budget.nodes, (Acceptance() if self._draws else self._acceptance).chances())
         if self._trials.waits():
             return Plan()
         whole = largest(shape, budget.nodes, self._acceptance.chances())
         first = min(2, 1 + self.text.unread(tokens))  # what else is missing is read once, not in every step
-
-        def cost(rows: int) -> float:
-            return engine.cost(rows, rows)
-
-        plan = best(whole, budget.cost, cost, first, several=several)
+        rows = several * (first + (self.text.levels or 1) - 1)
+        begin = engine.cost(rows, rows)
+        plan = best(whole, budget.cost, self._cost, begin, several=several)
         self._trials.decided(pays=len(plan) > 0)
-        return plan or best(whole, budget.cost, cost, first, several=several, least=1)  # else it would never be known
+        # a plan all the same, else it would never be known
+        return plan or best(whole, budget.cost, self._cost, begin, several=several, least=1)
+
+    def _cost(self, rows: int) -> float:
+        """Seconds of a forward for a further level; 0.0 where that is not known, and where none is made."""
+        return 0.0 if self.text.levels else self._method.engine.cost(rows, rows)
 
     def _score(self, made: Made, nodes: list[int]) -> Rows:
-        """The rows of nodes whose parents have been scored: of a tree, or of the next one of a chain."""
+        """The rows of nodes of one level, whose parents have been scored: of a tree, or of the next one of a chain.
+
+        Where all levels are said in one call, those of a level have one row, whatever is above them.
+        """
+        if self.text.levels:
+            return [self._said[len(made.text(nodes[0])) - 1]] * len(nodes)
         for node in nodes:
             made.scored[node] = len(made.scored)
         return (yield self.text.further(made.scored_tree()))
@@ -205,7 +214,7 @@ class ModelSession:
         """Whether another level is expected to bring more tokens a second than all this does: free to choose here."""
         chances = self._acceptance.chances()[min(depth, DEPTHS - 1)]
         gain = sum(made.prob[node] for node in level) * sum(chances[: self._method.shape.width[-1]])
-        return gain >= rate * self._engine.cost(len(level), len(level))
+        return gain >= rate * self._cost(len(level))
 
     def observe(self, step: Step) -> None:
         """Keep what was accepted of the last tree, and learn how good it was."""

@@ -10,7 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from hierdraft.engines.hf.lean import STACKED
+from hierdraft.engines.sequences import mask_among
 from hierdraft.protocols import Part
+from hierdraft.scoring import Among
 from hierdraft.tree import DraftTree
 
 
@@ -39,9 +41,9 @@ class Masks:
         if text == 1 and len(tree) == 0:
             full = self._open_row(length + 1)
         elif not any(self._windows) and self._device.type == "cpu":
-            return self._kept(torch.from_numpy(~seen_rows(tree, text)[done:]), length)
+            return self._kept(torch.from_numpy(~seen_rows(tree, text, part.among)[done:]), length)
         else:
-            full = full_mask(tree, length, self._dtype, where.device, text)
+            full = full_mask(tree, length, self._dtype, where.device, text, part.among)
         return of_layers(
             self._windows, self.stacked(full[:, :, done:]),
             lambda window: self.stacked(sliding_mask(full, where, length, window)[:, :, done:]),
@@ -114,12 +116,12 @@ def of_layers(
     return {"full_attention": full, "sliding_attention": sliding(window)} if None in windows else sliding(window)
 
 
-def seen_rows(tree: DraftTree, text: int) -> NDArray[np.bool_]:
-    """bool[text+n, text+n]: a row sees the text up to itself and its ancestors."""
+def seen_rows(tree: DraftTree, text: int, among: Among = "above") -> NDArray[np.bool_]:
+    """bool[text+n, text+n]: a row sees the text up to itself, and of a tree what `Part.among` says."""
     if text == 0:
-        return tree.mask()[1:, 1:]
+        return mask_among(tree, among)[1:, 1:]
     seen = np.tri(text + len(tree), dtype=np.bool_)
-    seen[text - 1 :, text - 1 :] = tree.mask()
+    seen[text - 1 :, text - 1 :] = mask_among(tree, among)
     return seen
 
 
@@ -131,16 +133,18 @@ def positions(tree: DraftTree, length: int, device: torch.device, text: int = 1)
     return rows.to(device)
 
 
-def full_mask(tree: DraftTree, length: int, dtype: torch.dtype, device: torch.device, text: int = 1) -> torch.Tensor:
+def full_mask(
+    tree: DraftTree, length: int, dtype: torch.dtype, device: torch.device, text: int = 1, among: Among = "above"
+) -> torch.Tensor:
     """[1, 1, text+n, length+text+n], additive: 0 where a row may attend, -inf elsewhere.
 
-    A row sees every cached position, the text up to itself and its ancestors. Without text (0) the tree hangs below the
+    A row sees every cached position and what `seen_rows` says. Without text (0) the tree hangs below the
     last cached position.
     """
     rows = text + len(tree)
     mask = torch.zeros(1, 1, rows, length + rows, dtype=dtype)
     if rows > 1:
-        seen = torch.from_numpy(seen_rows(tree, text))
+        seen = torch.from_numpy(seen_rows(tree, text, among))
         mask[0, 0, :, length:].masked_fill_(~seen, float("-inf"))
     return mask.to(device)
 

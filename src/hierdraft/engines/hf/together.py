@@ -175,7 +175,9 @@ class Inputs:
 
     def _masks(self, where: Sequence[torch.Tensor]) -> torch.Tensor | dict[str, torch.Tensor]:
         cpu = torch.device("cpu")
-        full = [full_mask(part.tree, _length(part), self._dtype, cpu, len(part.tokens)) for part in self.parts]
+        full = [
+            full_mask(part.tree, _length(part), self._dtype, cpu, len(part.tokens), part.among) for part in self.parts
+        ]
         if self._window is None:
             return self._wide(full)
         sliding = [

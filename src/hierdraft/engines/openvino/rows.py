@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hierdraft.engines.openvino.treerows import depth_first
+from hierdraft.engines.sequences import mask_among
 from hierdraft.protocols import Part
 
 Logits = NDArray[np.float32]
@@ -68,6 +69,8 @@ def rows_of(part: Part, useless: int = 0) -> Rows:
     if nodes or useless:
         below, among = np.zeros(rows - first, dtype=np.int64), np.eye(rows - first, dtype=np.bool_)
         depth_first(part.tree.parents, places, below, among)
+        if part.among != "above":
+            among[1 : nodes + 1, 1 : nodes + 1] = mask_among(part.tree, part.among)[1:, 1:]
         depths[first:] += below + first * (np.arange(rows - first) > 0)
         if first:
             seen = np.tri(rows, dtype=np.bool_)
