@@ -266,7 +266,7 @@ class LanguageModel:
             if key not in self._methods:
                 made = as_method(make_method(method) if isinstance(method, str) else method)
                 told = self.databases, self.engine.offers, self.engine.vocab_size, self.databases.tokenizer
-                self._drafters.attach(made, Setup(*told))
+                self._drafters.attach(made, Setup(*told, target=self.engine))
                 self._methods[key] = made
             return self._methods[key]
 

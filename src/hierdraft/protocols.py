@@ -57,6 +57,7 @@ class Setup:
     vocab_size   ids that the target has, None where one method serves several targets
     tokenizer    fingerprint of its tokenizer, empty where that is not known
     open_engine  loads another model by name, for methods that draft with one, which close it; None: there is no way to
+    target       the target's engine, for methods that run some of its layers; None: it is not shown
     """
 
     databases: Any
@@ -64,6 +65,7 @@ class Setup:
     vocab_size: int | None = None
     tokenizer: str = ""
     open_engine: Callable[[str], Opened] | None = None
+    target: Engine | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,7 @@ class Opened:
     close      to be called when it is not needed any more
     ids        int32[K], the ids that the columns of its logits are of, where it has no others; None: all, in order
     reads      what it reads of its target, where it is a head; None: it is a model of its own
+    exits      where it is no model, but exits of the target, whose engine `engine` is then: `early_exit.Exits`
     """
 
     engine: Engine
@@ -96,6 +99,7 @@ class Opened:
     close: Callable[[], None] = lambda: None
     ids: Int32 | None = None
     reads: Reads | None = None
+    exits: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +134,7 @@ class Request:
     reference   token sequences that the caller expects to see again
     vocab_size  ids that the model has, None where that is not known
     sampling    how its tokens are chosen, None where that is not known: as the model's highest scores
+    sequence    its text in the target's engine, of which a method may only run layers; None: it is not shown
     """
 
     prompt: Int32
@@ -138,6 +143,7 @@ class Request:
     reference: Sequence[Int32] = ()
     vocab_size: int | None = None
     sampling: RequestSampling | None = None
+    sequence: EngineSequence | None = None
 
 
 @dataclass(frozen=True, slots=True)

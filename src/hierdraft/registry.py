@@ -26,6 +26,7 @@ METHODS = {
     "aded": "hierdraft.drafting.rivals.aded:AdedMethod",
     "diffuspec": "hierdraft.drafting.heads.diffuspec:DiffuSpecMethod",
     "draft-model": "hierdraft.drafting.models.draft_model:DraftModelMethod",
+    "early-exit": "hierdraft.drafting.heads.early_exit:EarlyExitMethod",
     "hd": "hierdraft.drafting.hd.method:HdMethod",
     "hierarchy": "hierdraft.drafting.hierarchy.method:HierarchyMethod",
     "hvt": "hierdraft.drafting.hvt:HvtMethod",

@@ -200,7 +200,8 @@ class Layered(Protocol):
 
         The part is told as a whole each time, its tokens and a tree that may have grown; the sequence must hold text
         already. Layers run in order: none gets further than the one before it. Once the last one has had all rows, the
-        sequence holds the tokens, and nodes can be committed. A forward drops what was begun and not finished.
+        sequence holds the tokens, and nodes can be committed. A forward with that part, or with the first of its nodes,
+        or with more, may go on from what was begun; with another part it drops it.
 
         hidden   [T, dim]: what goes into the first of these layers, for each of the T rows that are run; None: for
                  `first` 0 the tokens' own embeddings

@@ -284,7 +284,11 @@ def _named(name: str) -> Callable[[], Method]:
 
 
 REAL: dict[str, Callable[[], Method]] = {
-    **{name: _named(name) for name in METHODS if name not in ("aded", "diffuspec", "draft-model", "tabed")},
+    **{
+        name: _named(name)
+        for name in METHODS
+        if name not in ("aded", "diffuspec", "draft-model", "early-exit", "tabed")
+    },
     "draft-model": lambda: with_model(ToyEngine(1, 32, 2)),
     "hierarchy with a model": lambda: with_model(ToyEngine(1, 32, 2), HierarchyMethod, ask="always"),
     "draft-model with a head": lambda: with_model(ToyHead(1, 32, 2)),

@@ -185,7 +185,7 @@ def test_a_plug_in_that_cannot_be_imported(plugins: None, name: str) -> None:
         make_method(name)
 
 
-NEEDED = {"diffuspec": ["draft=small"], "draft-model": ["draft=small"], "tabed": ["draft=small"]}
+NEEDED = {name: ["draft=small"] for name in ("diffuspec", "draft-model", "early-exit", "tabed")}
 """What a method cannot be made without."""
 
 

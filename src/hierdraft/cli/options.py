@@ -47,14 +47,15 @@ Methods = Annotated[
 Draft = Annotated[
     str | None,
     typer.Option(
-        help="A small model that drafts: beside the databases, or alone with --method draft-model, tabed or diffuspec.",
+        help="A small model or a head that drafts: beside the databases, or alone with --method draft-model.",
         autocompletion=complete.models,
     ),
 ]
 DraftOfMethods = Annotated[
     str | None,
     typer.Option(
-        help="The small model of draft-model, tabed, diffuspec and hierarchy+draft.", autocompletion=complete.models
+        help="The small model or head of draft-model, hierarchy+draft and others.",
+        autocompletion=complete.models,
     ),
 ]
 Packs = Annotated[
@@ -98,7 +99,7 @@ SkipLong = Annotated[bool, typer.Option("--skip-long", help="Leave out turns tha
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
 
 
-NEEDING = ("diffuspec", "draft-model", "tabed")
+NEEDING = ("diffuspec", "draft-model", "early-exit", "tabed")
 """Methods that cannot do without a model that drafts."""
 
 

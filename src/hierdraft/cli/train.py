@@ -115,7 +115,7 @@ def head(
     model: options.Target,
     more: More = None,
     data: Data = None,
-    kind: Annotated[str, typer.Option(help="eagle3, koala, parallel, block or coral.")] = "eagle3",
+    kind: Annotated[str, typer.Option(help="eagle3, koala, parallel, block, coral or exit.")] = "eagle3",
     states: Annotated[
         str | None, typer.Option(help="Layers of the target that it reads, such as 2,15,27 (the default for 30).")
     ] = None,

@@ -136,7 +136,7 @@ class Running:
         reuse = None if self.method.wants.hidden else options.namespace  # what is not scored again has no hidden states
         self.sequence = engine.open(prompt[: len(prompt) - self._rows], reuse=reuse)
         told = options.namespace, options.reference, engine.vocab_size, options.sampling
-        request = Request(prompt, self.limit, *told)
+        request = Request(prompt, self.limit, *told, sequence=self.sequence)
         try:
             self.session = GuardedSession(self.method, request, engine.vocab_size, MAX_ROWS)
         except BaseException:  # an interrupt: nobody will end what was not begun

@@ -72,7 +72,15 @@ class GrowingSequence(OneSequence):
 
 
 class LayeredSequence(GrowingSequence):
-    """One whose rows go through layers at a time."""
+    """One whose rows go through layers at a time.
+
+    come   of the part that was begun, what came out of layers [T, dim], of all rows that these have had
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        """An empty one."""
+        super().__init__(engine)
+        self.come: dict[int, Array] = {}
 
     @abstractmethod
     def written(self) -> list[int]:
@@ -85,12 +93,28 @@ class LayeredSequence(GrowingSequence):
     def drop(self) -> None:
         """Forget what was written and not committed."""
         self.drop_rows()
-        self.tree, self.begun = _NOTHING, None
+        self.tree, self.begun, self.come = _NOTHING, None, {}
 
     def check_commit(self, path: Sequence[int]) -> None:
         """Raises UsageError where there is something to commit that not all layers have had."""
         if path and self.begun is not None:
             raise UsageError("The rows of this sequence have not been through all layers: nothing can be committed.")
+
+    def goes_on(self, part: Part) -> int:
+        """After which layer all rows of the begun part ended, where `part` goes on from them or from the first of them.
+
+        0: nothing was begun, or another part, or rows have been through different numbers of layers.
+        """
+        begun = self.begun
+        if begun is None or not np.array_equal(part.tokens, begun.tokens):
+            return 0
+        if not (_begins_with(part.tree, begun.tree) or _begins_with(begun.tree, part.tree)):
+            return 0
+        written = self.written()
+        last = sum(rows > 0 for rows in written)
+        alike = written == [written[0]] * last + [0] * (len(written) - last)
+        shown = all(layer > last or layer in self.come for layer in {last, *part.hidden})
+        return last if alike and last < len(written) and shown else 0
 
     def rows_done(self, part: Part, first: int, last: int, given: int | None) -> int:
         """How many of the part's rows the layers after `first` up to `last` have had, all of them alike.

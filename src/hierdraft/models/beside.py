@@ -74,6 +74,7 @@ def check_there(name: str, cache_dir: Path) -> None:
     What a hub has of it is downloaded; a drafter is put together with its target.
     """
     from hierdraft.models import drafters, gguf, heads, hub
+    from hierdraft.models.exits import read_exits
     from hierdraft.models.known import NAMED_MODELS
     from hierdraft.models.named import HUB_NAME, folder_of, resolve
 
@@ -84,7 +85,10 @@ def check_there(name: str, cache_dir: Path) -> None:
     if name not in drafters.shipped() and file is not None:
         gguf.check(file)
     elif (head := heads.find_head(name, cache_dir)) is not None:
-        heads.composed(head.folder, head.target, cache_dir)
+        if head.exits:
+            read_exits(head)
+        else:
+            heads.composed(head.folder, head.target, cache_dir)
     elif name not in drafters.shipped() and not folder.is_dir() and HUB_NAME.fullmatch(name):
         hub.snapshot(name, download=True)
     else:

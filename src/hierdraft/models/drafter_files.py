@@ -34,7 +34,10 @@ FORMS = ("float16", "int8")
 AMONG: dict[str, Among] = {"parallel": "above", "block": "all", "coral": "none"}
 """Heads that say several tokens in one call, and which other rows of the call a row sees."""
 
-HEADS = ("eagle3", "koala", *AMONG)
+EXIT = "exit"
+"""Exits of the target, which are no head: they draft in the target itself."""
+
+HEADS = ("eagle3", "koala", *AMONG, EXIT)
 MOST_OFFSETS = 64
 _SCALE = ".scale"
 

@@ -82,14 +82,15 @@ def _fusing(held: Mapping[str, Float32], count: int, eps: float) -> Callable[[Se
     def fuse(states: Sequence[Array]) -> Float32:
         given = [numbers(one) for one in states]
         if norms:
-            given = [_even(one, norm, eps) for one, norm in zip(given, norms, strict=True)]
+            given = [even(one, norm, eps) for one, norm in zip(given, norms, strict=True)]
         joined = np.concatenate(given, axis=1)
-        found: Float32 = (joined if whole is None else _even(joined, whole, eps)) @ weights
+        found: Float32 = (joined if whole is None else even(joined, whole, eps)) @ weights
         return found
 
     return fuse
 
 
-def _even(states: Float32, norm: Float32, eps: float) -> Float32:
+def even(states: Float32, norm: Float32, eps: float) -> Float32:
+    """Rows [T, H] as a Llama's norm leaves them."""
     found: Float32 = states / np.sqrt((states * states).mean(axis=1, keepdims=True) + np.float32(eps)) * norm
     return found

@@ -18,7 +18,7 @@ from hierdraft.engines.headforms import Form
 from hierdraft.engines.trimmed import TRIMMED
 from hierdraft.errors import ModelError
 from hierdraft.models import drafters, files
-from hierdraft.models.drafter_files import is_drafter, read_config, read_head, read_own
+from hierdraft.models.drafter_files import EXIT, is_drafter, read_config, read_head, read_own
 from hierdraft.models.fusing import FUSING, MASKS, is_fusing, reads_from, write_fusing
 from hierdraft.models.hub import snapshot
 from hierdraft.models.known import NAMED_MODELS
@@ -35,10 +35,11 @@ Float32 = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class FoundHead:
-    """A head, and the transformers folder of its target."""
+    """A head, or exits, and the transformers folder of its target."""
 
     folder: Path
     target: Path
+    exits: bool = False
 
 
 def find_head(name_or_path: str, cache_dir: Path, of: str = "") -> FoundHead | None:
@@ -53,7 +54,9 @@ def find_head(name_or_path: str, cache_dir: Path, of: str = "") -> FoundHead | N
         return None
     if is_drafter(folder):
         found = read_head(folder)
-        return None if found is None else FoundHead(folder.resolve(), target_of(folder, cache_dir, True, None).path)
+        if found is None:
+            return None
+        return FoundHead(folder.resolve(), target_of(folder, cache_dir, True, None).path, found.kind == EXIT)
     if not is_published(folder):
         return None
     target = of or said_target(folder)

@@ -20,6 +20,7 @@ from hierdraft.engines.learned_costs import LearnedCosts
 from hierdraft.engines.measure import forward
 from hierdraft.engines.trimmed import trimmed_rows
 from hierdraft.errors import CacheError, MissingDependencyError, UnsupportedModelError, UsageError
+from hierdraft.models.exits import read_exits
 from hierdraft.models.fusing import reads_of
 from hierdraft.models.heads import FoundHead, composed, find_head, torch_head
 from hierdraft.models.named import resolve
@@ -101,7 +102,12 @@ def _open_head(head: FoundHead, target: Engine | None) -> Opened:
     from hierdraft.text import tokenizer_fingerprint
 
     cache_dir, device = load_settings().cache_dir, str(getattr(target, "device", None) or "cpu")
-    threads = getattr(target, "threads", None)
+    threads, fingerprint = getattr(target, "threads", None), tokenizer_fingerprint(load_tokenizer(head.target))
+    if head.exits:
+        if target is None:
+            raise UsageError(f"{head.folder} holds exits, which draft in their target: name it beside that.")
+        exits, ids = read_exits(head)
+        return Opened(target, fingerprint, ids=ids, exits=exits)
     engine: LoadedEngine
     if has_openvino() and device == "cpu":
         from hierdraft.engines.openvino.engine import OpenVINOEngine
@@ -119,7 +125,6 @@ def _open_head(head: FoundHead, target: Engine | None) -> Opened:
         stored = cache_dir / "costs" / f"{engine.fingerprint}.json"
     costs = engine.measure_costs(stored=stored)
     _warm(engine)
-    fingerprint = tokenizer_fingerprint(load_tokenizer(head.target))
 
     def close() -> None:
         if isinstance(costs, LearnedCosts):

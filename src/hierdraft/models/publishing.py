@@ -41,7 +41,7 @@ def publish(source: str, form: str, out: Path, cache_dir: Path) -> Path:
     if form == "specforge" and int(files.read_json(head.folder / CONFIG)["num_hidden_layers"]) > 1:
         raise UsageError("SpecForge's EAGLE-3 heads have one layer, and this one has more: --format speculators.")
     parts, embedding, output = whole_head(head.folder, head.target)
-    if parts.offsets > 1:
+    if parts.offsets > 1 or head.exits:
         raise UsageError(f"There is no format for heads of the kind {parts.kind} among {' and '.join(FORMATS)}.")
     config = files.read_json(head.target / CONFIG)
     verifier = {"name_or_path": str(head.target), "architectures": config.get("architectures") or []}

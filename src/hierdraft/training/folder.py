@@ -13,7 +13,7 @@ from safetensors.numpy import save
 
 from hierdraft.databases.disk import SharedDisk, write_file
 from hierdraft.errors import TrainingError
-from hierdraft.models.drafter_files import AMONG, CONFIG, KEPT, TRAINING, WEIGHTS, Float32, packed
+from hierdraft.models.drafter_files import AMONG, CONFIG, EXIT, KEPT, TRAINING, WEIGHTS, Float32, packed
 from hierdraft.training.checkpoint import NAME, identity_of
 from hierdraft.training.documents import Source
 from hierdraft.tree import Int32
@@ -106,6 +106,8 @@ def card(record: dict[str, Any]) -> str:
 def _ahead(settings: dict[str, Any]) -> str:
     """How a head says more than one token."""
     steps = settings.get("unrolled")
+    if settings.get("kind") == EXIT:
+        return "says the next token after each of them: exits for the method early-exit"
     if settings.get("kind") in AMONG:
         return f"says {steps} tokens in one call"
     return f"goes on with its own, for which it was trained {steps} steps ahead"

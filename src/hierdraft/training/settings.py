@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from hierdraft.errors import UsageError
-from hierdraft.models.drafter_files import AMONG, FORMS, MOST_OFFSETS, Head
+from hierdraft.models.drafter_files import AMONG, EXIT, FORMS, MOST_OFFSETS, Head
 
 INITS = ("layers", "random")
 
@@ -90,6 +90,7 @@ class Usual(NamedTuple):
 
 KINDS = {
     "eagle3": Usual(unrolled=4), "koala": Usual(2, 4, 0.1), "parallel": Usual(), "block": Usual(2), "coral": Usual(),
+    EXIT: Usual(unrolled=1),
 }  # fmt: skip
 """Heads that can be trained."""
 
@@ -119,8 +120,10 @@ class HeadTraining(Training):
             raise UsageError(f"--unrolled must be from {1 + (self.kind in AMONG)} to {MOST_OFFSETS} for {self.kind}.")
         if not 0.0 <= self.adversarial <= 1.0:
             raise UsageError(f"--adversarial must be from 0 to 1, not {self.adversarial}.")
-        if self.adversarial and (self.kind in AMONG or not self.logprobs):
+        if self.adversarial and (self.kind not in ("eagle3", "koala") or not self.logprobs):
             raise UsageError("--adversarial is for heads of the kinds eagle3 and koala, with --logprobs.")
+        if self.kind == EXIT and (self.unrolled, self.layers) != (1, 1):
+            raise UsageError("Exits have no layers of their own and say one token: --layers 1 and --unrolled 1.")
 
     def head(self, states: tuple[int, ...]) -> Head:
         """What the drafter's folder says of it; `states`: what it has read."""
@@ -128,6 +131,8 @@ class HeadTraining(Training):
 
     def reads(self, count: int) -> tuple[int, ...]:
         """Which of the target's `count` layers are read. Raises UsageError for those that it does not have."""
+        if not self.states and self.kind == EXIT:
+            return tuple(sorted({max(1, round(count * part / 5)) for part in range(1, 5)}))
         if not self.states:
             return tuple(sorted({min(2, count), max(1, count // 2), max(1, count - 3)}))
         wrong = [layer for layer in self.states if not 0 <= layer <= count]

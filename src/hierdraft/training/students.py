@@ -6,11 +6,13 @@ from typing import Any
 
 import torch
 
-from hierdraft.models.drafter_files import AMONG
+from hierdraft.models.drafter_files import AMONG, EXIT
+from hierdraft.models.drafters import tensor_of
 from hierdraft.training.agreement import Student
 from hierdraft.training.block import BlockHead
 from hierdraft.training.drafter import new_drafter
 from hierdraft.training.eagle import EagleHead
+from hierdraft.training.exits import ExitHeads
 from hierdraft.training.settings import HeadTraining, Training
 from hierdraft.training.target import Target
 from hierdraft.tree import Int32
@@ -24,6 +26,8 @@ def new_student(target: Target, training: Training, kept: Int32 | None, reads: t
     kept   int32[K], rising: the output rows that it uses; None: all
     reads  layers of the target that a head reads
     """
+    if isinstance(training, HeadTraining) and training.kind == EXIT:
+        return new_exits(target, training, kept, len(reads))
     if isinstance(training, HeadTraining):
         return new_head(target, training, kept, len(reads))
     return new_drafter(target, training, kept)
@@ -51,3 +55,13 @@ def new_head(target: Target, training: HeadTraining, kept: Int32 | None, states:
         head.body.fc.weight *= _LITTLE
         head.body.fc.weight[:, -width:] += torch.eye(width)
     return head, "random, with fc the highest states"
+
+
+def new_exits(target: Target, training: HeadTraining, kept: Int32 | None, count: int) -> tuple[ExitHeads, str]:
+    """Exits as they begin, and how: as if the target ended there, with its last norm where that is known by name."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(training.seed)
+        last = tensor_of(target.path, "model.norm.weight")
+        eps = float(target.config["rms_norm_eps"])
+        exits = ExitHeads(target.output, kept, count, eps, None if last is None else last.float(), training.sampled)
+    return exits, "the target's last norm" if last is not None else "ones"

@@ -64,10 +64,11 @@ class WithDrafter:
             opened.close()
 
 
-def open_drafter(name: str, setup: Setup, *, heads: bool) -> Opened:
+def open_drafter(name: str, setup: Setup, *, heads: bool, exits: bool = False) -> Opened:
     """The named model. Raises UsageError for one that cannot draft for this target, and what loading raises.
 
     heads   whether it may be a head
+    exits   whether it must be exits of the target
     """
     if setup.open_engine is None:
         raise UsageError(f"Drafting with {name!r} means loading a second model, and here is no way to do that.")
@@ -75,6 +76,8 @@ def open_drafter(name: str, setup: Setup, *, heads: bool) -> Opened:
     reason = _misfit(opened, setup)
     if opened.reads is not None and not heads:
         reason = "it is a head, which this method cannot ask: use draft-model or hierarchy"
+    if (opened.exits is not None) != exits:
+        reason = "early-exit takes trained exits only" if exits else "these are its exits, which only early-exit takes"
     if reason:
         opened.close()
         raise UsageError(f"The model {name!r} cannot draft for this one: {reason}.")

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from hierdraft.engines.costs import SIZES, StepCosts
+from hierdraft.engines.hf.begun import finished_part, run_layers
 from hierdraft.engines.hf.cache import GROWTH, TreeCache, layer_windows
 from hierdraft.engines.hf.chains import OFFERS, Chains, StateSequence
 from hierdraft.engines.hf.check import check_attention, layers_return_tuples, scores_together
@@ -49,6 +50,8 @@ class HFEngine(ReadsLogits):
 
     `bounded`: nothing can be decoded beyond `max_length`; else the model only was not made for it.
     """
+
+    _partly = False  # whether the last forward finished what was begun
 
     def __init__(
         self, model: Any, costs: StepCosts | None = None, threads: int | None = None, *, graphs: bool | Begin = True,
@@ -119,9 +122,18 @@ class HFEngine(ReadsLogits):
     def forward(self, parts: Sequence[Part]) -> list[Scored]:
         """Score the parts in one call of the model, or in several where padding all to one length would cost more."""
         check_parts(self, parts)
-        sequences: list[HFSequence] = [part.sequence for part in parts]  # type: ignore[misc]
         if any(part.hidden for part in parts):
             self.check_layers()
+        finished = {
+            place: found for place, part in enumerate(parts) if (found := finished_part(self, part)) is not None
+        }
+        self._partly = len(finished) > 0
+        rest = iter(self._forward([part for place, part in enumerate(parts) if place not in finished]))
+        return [finished[place] if place in finished else next(rest) for place in range(len(parts))]
+
+    def _forward(self, parts: Sequence[Part]) -> list[Scored]:
+        """The same of parts of which nothing was begun."""
+        sequences: list[HFSequence] = [part.sequence for part in parts]  # type: ignore[misc]
         for part, sequence in zip(parts, sequences, strict=True):
             if len(part.tokens) or sequence.begun is not None:
                 sequence.drop()
@@ -181,18 +193,7 @@ class HFEngine(ReadsLogits):
     def forward_layers(self, part: Part, first: int, last: int, hidden: torch.Tensor | None = None) -> torch.Tensor:
         """See `Layered`."""
         check_parts(self, [part])
-        tuples = self.check_layers()
-        sequence: HFSequence = part.sequence  # type: ignore[assignment]
-        done = sequence.rows_done(part, first, last, None if hidden is None else len(hidden))
-        with as_before_if_it_fails([sequence]):
-            found = self.layers.run(
-                lambda: self.run(self.inputs(part, done)), first, last,
-                hidden if hidden is None else hidden[None], tuples=tuples,
-            )[0]  # fmt: skip
-        sequence.begun = part
-        if last == len(self.layers):
-            sequence.hold(part)
-        return found
+        return run_layers(self, part, first, last, hidden)
 
     def head(self, hidden: torch.Tensor) -> torch.Tensor:
         """See `Layered`."""
@@ -259,8 +260,8 @@ class HFEngine(ReadsLogits):
         return self.costs(self._padded(rows), self._padded(plain))
 
     def record(self, rows: int, seconds: float, plain: int = 1) -> None:
-        """Follow the running engine's own timings."""
-        if self.graphs is None or not self.graphs.fresh:
+        """Follow the running engine's own timings; not of a forward of which a part was begun before."""
+        if not self._partly and (self.graphs is None or not self.graphs.fresh):
             self.costs.record(self._padded(rows), seconds, self._padded(plain))
 
     def _padded(self, rows: int) -> int:

@@ -34,6 +34,13 @@ class HFSequence(LayeredSequence):
         """How many rows after the text each layer has had."""
         return self.cache.written()
 
+    def shorten(self, part: Part) -> None:
+        """Of what was begun only the first rows count, those of `part`."""
+        rows = len(part.tokens) + len(part.tree)
+        self.cache.count([min(rows, written) for written in self.written()])
+        self.come = {layer: states[:rows] for layer, states in self.come.items()}
+        self.begun = part
+
     def drop_rows(self) -> None:
         """Those rows do not count any more."""
         self.cache.drop()
