@@ -233,7 +233,7 @@ def rows_used(whole: Drafter, kept: Int32, documents: list[Document]) -> dict[st
     for one in documents:
         ids = torch.from_numpy(one.ids).long()
         seen = torch.ones(len(ids), len(ids)).tril().bool()
-        scores = whole.scores(whole.hidden(ids, torch.arange(len(ids)), seen)[one.start - 1 : -1])
+        scores = whole.rows.scores(whole.hidden(ids, torch.arange(len(ids)), seen)[one.start - 1 : -1])
         wanted = ids[one.start :, None]
         tokens += len(wanted)
         for counts, rows in zip(

@@ -27,6 +27,7 @@ METHODS = {
     "diffuspec": "hierdraft.drafting.heads.diffuspec:DiffuSpecMethod",
     "draft-model": "hierdraft.drafting.models.draft_model:DraftModelMethod",
     "early-exit": "hierdraft.drafting.heads.early_exit:EarlyExitMethod",
+    "easyspec": "hierdraft.drafting.models.easyspec:EasySpecMethod",
     "hd": "hierdraft.drafting.hd.method:HdMethod",
     "hierarchy": "hierdraft.drafting.hierarchy.method:HierarchyMethod",
     "hvt": "hierdraft.drafting.hvt:HvtMethod",

@@ -185,7 +185,7 @@ def test_a_plug_in_that_cannot_be_imported(plugins: None, name: str) -> None:
         make_method(name)
 
 
-NEEDED = {name: ["draft=small"] for name in ("diffuspec", "draft-model", "early-exit", "tabed")}
+NEEDED = {name: ["draft=small"] for name in ("diffuspec", "draft-model", "early-exit", "easyspec", "tabed")}
 """What a method cannot be made without."""
 
 

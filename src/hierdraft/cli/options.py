@@ -99,7 +99,7 @@ SkipLong = Annotated[bool, typer.Option("--skip-long", help="Leave out turns tha
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
 
 
-NEEDING = ("diffuspec", "draft-model", "early-exit", "tabed")
+NEEDING = ("diffuspec", "draft-model", "early-exit", "easyspec", "tabed")
 """Methods that cannot do without a model that drafts."""
 
 

@@ -17,7 +17,7 @@ from hierdraft.drafting.models.opened import WithDrafter
 from hierdraft.drafting.models.plans import Acceptance, Shape, Trials
 from hierdraft.drafting.models.session import Drafting, ModelSession
 from hierdraft.errors import UsageError
-from hierdraft.protocols import Budget, Part, Request, Scores, Session, Setup
+from hierdraft.protocols import Budget, Part, Request, Scored, Scores, Session, Setup
 from hierdraft.tree import DraftTree, Int32
 
 _WIDTH, _DEPTH, _MOST = 4, 16, 64
@@ -90,13 +90,17 @@ class DraftModelMethod(WithDrafter):
             rows = self._rows(parts, sessions)
         return trees
 
+    def scored(self, parts: Sequence[Part]) -> list[Scored]:
+        """One forward of the model, for texts and for drafts."""
+        return self.engine.forward(parts)
+
     def _rows(self, parts: dict[int, Part], sessions: Sequence[ModelSession]) -> dict[int, list[Scores]]:
         """One forward: the rows of each part."""
         if not parts:
             return {}
         engine, started = self.engine, perf_counter()
         known = sum(_known(part) for part in parts.values())
-        scored = engine.forward([*parts.values()])
+        scored = self.scored([*parts.values()])
         found = {
             place: [engine.values(one.logits, row) for row in range(len(one.logits))]
             for place, one in zip(parts, scored, strict=True)

@@ -33,6 +33,7 @@ from hierdraft.engines.hf.layers import Layers
 from hierdraft.engines.hf.lean import ATTENTION, check_packed
 from hierdraft.engines.hf.logits import ReadsLogits
 from hierdraft.engines.hf.mask import Masks, positions
+from hierdraft.engines.hf.pairs import in_groups
 from hierdraft.engines.hf.sequence import HFSequence, as_before_if_it_fails
 from hierdraft.engines.hf.slots import Slots
 from hierdraft.engines.hf.together import Inputs, calls, price_on
@@ -194,6 +195,11 @@ class HFEngine(ReadsLogits):
         """See `Layered`."""
         check_parts(self, [part])
         return run_layers(self, part, first, last, hidden)
+
+    def forward_in_groups(self, parts: Sequence[Part], size: int, ends: int) -> list[Scored]:
+        """A forward in which layers attend from the same input in groups: see `in_groups`."""
+        with in_groups(self.layers.modules, size, ends):
+            return self.forward(parts)
 
     def head(self, hidden: torch.Tensor) -> torch.Tensor:
         """See `Layered`."""

@@ -7,7 +7,7 @@ forward after the last that is wanted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
@@ -26,6 +26,11 @@ class Layers:
         """`count`: layers that its cache has."""
         lists = (module for module in model.modules() if isinstance(module, nn.ModuleList) and len(module) == count)
         self._layers: list[nn.Module] = list(next(lists, []))
+
+    @property
+    def modules(self) -> Sequence[nn.Module]:
+        """The layers."""
+        return self._layers
 
     def __len__(self) -> int:
         return len(self._layers)
