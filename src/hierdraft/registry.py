@@ -45,6 +45,7 @@ METHODS = {
 _SEQUENCES = (tuple, list, set, frozenset, Sequence)
 _SCALARS = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+_DEEPEST = 4
 _ABSENT = inspect.Parameter.empty
 
 
@@ -68,6 +69,8 @@ def make_method(name: str) -> Method:
     Raises UsageError for an unknown name, an unknown or missing setting or one that cannot be read, and
     MissingDependencyError for a plug-in that cannot be imported.
     """
+    if name.count(":of=") > _DEEPEST:
+        raise UsageError(f"A method may be made of {_DEEPEST} others, one inside the other, and not of more.")
     own, of, inner = name.partition(":of=")
     method, *settings = own.split(":")
     settings += [f"of={inner}"] if of else []
@@ -105,9 +108,9 @@ def read_arguments(method: str, kind: Callable[..., Method], settings: Sequence[
     for setting in settings:
         key, equals, text = setting.partition("=")
         if key not in known or not equals:
-            raise UsageError(
-                f"The method {method!r} has no setting {setting!r}: it takes {', '.join(known) or 'none'}."
-            )
+            wanted = f"write {key}=VALUE" if key in known else f"it takes {', '.join(known) or 'none'}"
+            what = "no value for" if key in known else "no setting"
+            raise UsageError(f"The method {method!r} has {what} {key!r}: {wanted}.")
         if key in arguments:
             raise UsageError(f"The setting {key!r} of {method!r} is given twice.")
         hint = hints.get(key, _type_of(known[key].default))

@@ -98,9 +98,10 @@ def test_a_model_that_drafts_goes_into_the_methods_name() -> None:
     assert drafting("hierarchy+draft:ask=always", "small") == "hierarchy:draft=small:ask=always"
     assert drafting("hvt:first=4:of=draft-model:depth=2", "small") == "hvt:first=4:of=draft-model:draft=small:depth=2"
     assert [drafting("hvt", None), drafting("tabed", "small")] == ["hvt", "tabed:draft=small"]
+    assert drafting("hvt:first=4", "small") == "hvt:first=4:of=hierarchy:draft=small"
     for method, draft, told in (
-        ("hierarchy+draft", None, "add --draft NAME"), ("suffix", "small", "not with 'suffix'"),
-        ("hvt:of=tabed", None, "tabed needs a model"), ("hvt", "small", "not with 'hvt'"),
+        ("hierarchy+draft", None, "add --draft NAME"), ("hvt:of=suffix", "small", "not with 'suffix'"),
+        ("hvt:of=tabed", None, "tabed needs a model"), ("suffix", "small", "not with 'suffix'"),
         ("hierarchy:draft=a", "b", "given twice"), ("hierarchy", "a:b", "without a colon"),
     ):  # fmt: skip
         with pytest.raises(UsageError, match=told):

@@ -4,6 +4,7 @@ by itself.
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,20 +12,24 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save_file
 from torch import Tensor
 
-from hierdraft.errors import UsageError
-from hierdraft.models.drafter_files import AMONG
+from hierdraft.errors import ModelError, UsageError
+from hierdraft.models.drafter_files import AMONG, Head, config_of
+from hierdraft.models.heads import whole_head
 from hierdraft.training.block import BlockHead
 from hierdraft.training.critic import Critic, expected
 from hierdraft.training.documents import Document
 from hierdraft.training.eagle import FADE
+from hierdraft.training.learned import Learned
 from hierdraft.training.rows import OutputRows
 from hierdraft.training.settings import KINDS
 from hierdraft.training.students import new_head
 from hierdraft.training.target import Target, read_target
 from hierdraft.training.windows import packed, window_of
 from tests.lossless.tiny import VOCABULARY
+from tests.unit.model_shop import one_sentence
 from tests.unit.test_eagle import QUICK, documents
 from tests.unit.test_training import save_target
 
@@ -187,3 +192,39 @@ def test_what_cannot_be_trained_is_refused() -> None:
     ):  # fmt: skip
         with pytest.raises(UsageError, match=said):
             replace(QUICK, **given).check()  # type: ignore[arg-type]
+
+
+def test_pieces_that_a_window_cuts(known: Target, tmp_path: Path) -> None:
+    """The token after a piece's last one lies in another window: it is learned with the piece that it begins."""
+    layers = BLOCK.reads(known.depth)
+    given = documents(known, tmp_path, layers, 3)
+    for kind, unrolled in (("eagle3", 3), ("block", 4)):
+        head, _ = new_head(known, replace(BLOCK, kind=kind, unrolled=unrolled), None, len(layers))
+        said = 0
+        for pieces in packed(given, 16, 1):
+            window = window_of(pieces)
+            with torch.inference_mode():
+                found = head.loss(window, 0.0)
+            assert torch.isfinite(found.entropy)
+            said += len(Learned(window).rows())
+        whole = sum(len(Learned(window_of(some)).rows()) for some in packed(given, 512, 1))
+        assert whole > said > 0.8 * whole
+
+
+def test_masks_that_do_not_fit_are_damage(known: Target, tmp_path: Path) -> None:
+    head = head_of(known, "parallel", 1)
+    own = {**head.own()}
+    for change in (
+        {"mask_features": np.zeros((3, 7), np.float32)}, {"mask_features": None},
+        {"mask_embeddings": np.zeros(3, np.float32)},
+        {"mask_embeddings": np.zeros((2, own["mask_features"].shape[1]), np.float32)},
+    ):  # fmt: skip
+        folder = tmp_path / str(len([*tmp_path.iterdir()]))
+        folder.mkdir()
+        tensors = {name: one for name, one in {**own, **change}.items() if one is not None}
+        config = config_of({**known.config, "num_hidden_layers": 1}, known.shared, Head("parallel", (1, 2), 4))
+        (folder / "config.json").write_text(json.dumps(config))
+        save_file(tensors, folder / "model.safetensors")
+        with pytest.raises(ModelError, match="masks do not fit") as raised:
+            whole_head(folder, known.path)
+        one_sentence(raised)

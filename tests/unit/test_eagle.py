@@ -295,6 +295,11 @@ def test_the_graph_says_what_the_trained_head_says(
     opened.close()
 
 
+def swapped(name: str, value: str) -> Callable[[bytes], bytes]:
+    """Another value for what stands in config.json."""
+    return lambda text: text.replace(f'"{name}": '.encode(), f'"{name}": {value}, "": '.encode())
+
+
 def test_what_cannot_be_used_is_said_in_a_sentence(trained: Path, target: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="is a head, which drafts beside its target"):
         load_engine(str(trained))
@@ -302,6 +307,12 @@ def test_what_cannot_be_used_is_said_in_a_sentence(trained: Path, target: Path, 
     for number, (name, change, told) in enumerate([
         ("config.json", lambda text: text.replace(b'"eagle3"', b'"eagle9"'), "'eagle9', which this version"),
         ("config.json", lambda text: text.replace(b'"states": [', b'"states": [-1, '), "which hidden states"),
+        ("config.json", swapped("num_key_value_heads", "0"), "num_key_value_heads is '0'"),
+        ("config.json", swapped("head_dim", "-1"), "head_dim is '-1'"),
+        ("config.json", swapped("intermediate_size", '"9"'), "intermediate_size is '9'"),
+        ("config.json", swapped("rope_parameters", "[]"), "rope_parameters"),
+        ("config.json", swapped("rms_norm_eps", "0"), "rms_norm_eps"),
+        ("config.json", lambda _: b"[" * 100_000, "not valid JSON"),
         ("config.json", lambda text: text.replace(b'"offsets": 1', b'"offsets": 2'), "how many tokens"),
         ("config.json", lambda text: text.replace(b'"hidden_size": ', b'"hidden_size": 1'), "damaged"),
         ("model.safetensors", lambda text: text[:100], "damaged"),

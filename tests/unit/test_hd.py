@@ -117,7 +117,7 @@ def test_settings_by_name() -> None:
     method = make_method("hd:window=0:order=model+context:drafts=3")
     assert isinstance(method, HdMethod)
     for wrong, message in (
-        ("hd:windows=0", "no setting 'windows=0'"), ("hd:window=x", "must be a whole number"),
+        ("hd:windows=0", "no setting 'windows'"), ("hd:window=x", "must be a whole number"),
         ("hd:order=past", "The order of hd"), ("hd:drafts=0", "at least 1"), ("none:a=1", "it takes none"),
     ):  # fmt: skip
         with pytest.raises(UsageError, match=message):

@@ -87,7 +87,7 @@ def test_what_was_stopped_goes_on_and_nothing_is_asked_twice(tmp_path: Path, mon
     with_reading(again, documents(), Asked(K), tmp_path / "pieces")  # type: ignore[arg-type]
     assert not again.texts
     shards[0].write_bytes(b"half")
-    with pytest.raises(TrainingError, match=r"00000\.safetensors is damaged .*remove it, and it is made again"):
+    with pytest.raises(TrainingError, match=r"\.safetensors is damaged .*remove it, and it is made again"):
         with_reading(again, documents(), Asked(K), tmp_path / "pieces")  # type: ignore[arg-type]
 
 
@@ -163,3 +163,32 @@ def test_more_data_costs_what_is_new(tmp_path: Path) -> None:
         assert one.top is not None
         assert other.top is not None
         np.testing.assert_array_equal(one.top[0], other.top[0])
+
+
+def test_shards_that_are_removed_or_written_by_others_mix_nothing_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shard is named after what it holds, so none ever takes the place of another."""
+    monkeypatch.setattr(reading, "SHARD", 60)
+    monkeypatch.setattr(reading, "_TEXT", 40)
+    asked, engine = Asked(K, (0, 1)), HFEngine(tiny("llama", dtype=torch.float32))
+
+    def states(found: list[Document]) -> list[bytes]:
+        return [one.states.read(0, len(one.ids) - 1).tobytes() for one in found if one.states is not None]
+
+    wanted = states(with_reading(engine, documents(), asked, tmp_path / "whole"))
+    for number in range(3):
+        folder = tmp_path / str(number)
+        with_reading(engine, documents(), asked, folder)
+        sorted(folder.iterdir())[number].unlink()
+        assert states(with_reading(engine, documents(), asked, folder)) == wanted
+    given, others = documents()[:12], documents()[12:]
+    folder, once = tmp_path / "both", [True]
+
+    def meanwhile(done: int, total: int) -> None:
+        if once.pop() if once and done else False:
+            with_reading(engine, others, asked, folder)
+
+    found = with_reading(engine, given, asked, folder, meanwhile)
+    also = with_reading(engine, others, asked, folder)
+    assert states(found) + states(also) == wanted

@@ -152,9 +152,9 @@ def test_an_enum_is_written_as_its_value(plugins: None) -> None:
         ("typed:model=m:colour=blue", "red"),
         ("typed:model=m:table=a", "cannot be written here"),
         ("typed:model=m:call=abs", "cannot be written here"),
-        ("typed:model=m:more=a", "no setting 'more=a'"),
+        ("typed:model=m:more=a", "no setting 'more'"),
         ("typed:model=m:model=n", "given twice"),
-        ("typed:model=m:depth", "no setting 'depth'"),
+        ("typed:model=m:depth", "no value for 'depth': write depth=VALUE"),
         ("loose:size=big", "a whole number"),
         ("strict", "size must be even"),
         ("typd", "did you mean 'typed'"),
@@ -231,8 +231,9 @@ def test_a_method_of_a_method() -> None:
     assert (made.first, made.inner.order) == (3, ("model",))
     deep: Any = make_method("hvt:of=hvt:first=2:of=none")
     assert (deep.first, deep.inner.first) == (8, 2)
-    for name, told in (("hvt:of=hdd", "did you mean 'hd'"), ("hvt:of=hd:first=3", "'hd' has no setting 'first=3'"),
-                       ("hd:of=none", "'hd' has no setting"), ("hvt:first=0", "at least 1")):  # fmt: skip
+    for name, told in (("hvt:of=hdd", "did you mean 'hd'"), ("hvt:of=hd:first=3", "'hd' has no setting 'first'"),
+                       ("hd:of=none", "'hd' has no setting"), ("hvt:first=0", "at least 1"),
+                       ("hvt:" + "of=hvt:" * 900 + "of=hd", "one inside the other")):  # fmt: skip
         with pytest.raises(UsageError, match=told):
             make_method(name)
 

@@ -115,6 +115,8 @@ def drafting(method: str, draft: str | None) -> str:
     """
     from hierdraft.registry import check_name
 
+    if draft is not None and method.split(":")[0] == "hvt" and ":of=" not in method:
+        method += ":of=hierarchy"
     before, of, method = method.rpartition(":of=")
     name, *given = method.split(":")
     check_name(name, [BESIDE])
@@ -127,7 +129,8 @@ def drafting(method: str, draft: str | None) -> str:
     if draft is None:
         return f"{before}{of}{method}"
     if name not in ("hierarchy", *NEEDING):
-        raise UsageError(f"--draft goes with the methods hierarchy, {' and '.join(NEEDING)}, not with {name!r}.")
+        others = f"{', '.join(NEEDING[:-1])} and {NEEDING[-1]}"
+        raise UsageError(f"--draft goes with the methods hierarchy, {others}, and hvt of these, not with {name!r}.")
     if any(setting.startswith("draft=") for setting in given):
         raise UsageError("The model that drafts is given twice: leave out --draft, or draft= of the method.")
     if not draft or ":" in draft:

@@ -69,6 +69,7 @@ def drafter(
     minutes: Minutes = None,
     steps: Steps = None,
     layers: Annotated[int, typer.Option(min=1, max=64, help="Layers of its own.")] = 2,
+    loops: Annotated[int, typer.Option(min=1, max=64, help="Times that they are gone through.")] = 1,
     init: Annotated[
         str | None, typer.Option(help="layers (copies of the target's first and last), layers:0,29, or random.")
     ] = None,
@@ -101,7 +102,7 @@ def drafter(
     from hierdraft.training.settings import Training
 
     training = Training(
-        layers, init, rows, distill, window, batch, learning_rate, held_out, seed, weights, logprobs, sampled
+        layers, init, rows, distill, window, batch, learning_rate, held_out, seed, weights, logprobs, sampled, loops
     )
     _run(
         training, (epochs, minutes, steps), [*(data or []), *(more or [])], model=model, out=out, licence=licence,
@@ -161,7 +162,7 @@ def head(
     usual = KINDS.get(kind, KINDS["eagle3"])
     training = HeadTraining(
         usual.layers if layers is None else layers, None, rows, distill, window, batch, learning_rate, held_out, seed,
-        weights, logprobs, sampled, kind, _layers(states), usual.unrolled if unrolled is None else unrolled,
+        weights, logprobs, sampled, 1, kind, _layers(states), usual.unrolled if unrolled is None else unrolled,
         usual.adversarial if adversarial is None else adversarial,
     )  # fmt: skip
     _run(

@@ -91,6 +91,7 @@ class Scheduler:
         Where more are in flight than may share a forward, because nobody wanted some of them for a while, they take
         turns. What the engine raises ends every request that was to share the forward, each of which holds it.
         """
+        self.running = [ticket for ticket in self.running if not ticket.over]  # an interrupted end may have left one
         self._admit(wanted)
         tickets = [ticket for ticket in self.running if wanted(ticket)][: self.most]
         chosen = {ticket.request: ticket for ticket in tickets}
@@ -103,25 +104,33 @@ class Scheduler:
             self.end(chosen[request], error)
 
         writing = sum(not request.reads for request in chosen)
+        for request in chosen:
+            request.step = None
         try:
-            forward = advance(self.engine, [*chosen], self._chunk(writing), failed)
-        except Exception as error:  # noqa: BLE001 - the engine's: nobody knows whose part it was
-            for ticket in chosen.values():
-                self.end(ticket, error)
-            return
+            try:
+                forward = advance(self.engine, [*chosen], self._chunk(writing), failed)
+            except Exception as error:  # noqa: BLE001 - the engine's: nobody knows whose part it was
+                for ticket in chosen.values():
+                    self.end(ticket, error)
+                return
+            self._compare(forward, writing)
+            self._hand_out(chosen)
         except BaseException:  # an interrupt: what others have said by then is theirs
             self._hand_out(chosen)
             raise
-        self._compare(forward, writing)
-        self._hand_out(chosen)
 
     def _hand_out(self, chosen: dict[Running, Ticket]) -> None:
-        """What the forward has brought, to those whom it has brought something."""
+        """What the forward has brought, to those whom it has brought something; those whose answer is complete end.
+
+        May be called again where it was interrupted: nobody is told anything twice.
+        """
         for request, ticket in chosen.items():
-            if request.step is not None and not ticket.over:
-                ticket.steps.append(request.step)
-                if request.step.finish:
-                    self.end(ticket, None)
+            step = request.step
+            if step is not None and not ticket.over and not (ticket.steps and ticket.steps[-1] is step):
+                ticket.steps.append(step)
+        for request, ticket in chosen.items():
+            if request.step is not None and request.step.finish:
+                self.end(ticket, None)
 
     def _admit(self, wanted: Callable[[Ticket], bool]) -> None:
         """Begin the oldest requests that are wanted, as long as there is room."""
@@ -130,16 +139,19 @@ class Scheduler:
                 return
             if not wanted(ticket):
                 continue
-            self.waiting.remove(ticket)
             try:
-                ticket.request.begin()
+                if not ticket.begun:
+                    ticket.request.begin()
+                    ticket.begun = True
             except BaseException as error:  # the engine may raise anything; it is told to who asked
                 ticket.error, ticket.over = error, True
+                self.waiting.remove(ticket)
                 if not isinstance(error, Exception):  # an interrupt is everybody's
                     raise
                 continue
-            ticket.begun = True
-            self.running.append(ticket)
+            if ticket not in self.running:
+                self.running.append(ticket)
+            self.waiting.remove(ticket)
 
     def _compare(self, forward: Forward | None, writing: int) -> None:
         """How much longer than behind short texts a forward took that read a prompt: the later in it, the longer."""
@@ -170,10 +182,11 @@ class Scheduler:
         if ticket.over:
             return
         ticket.over, ticket.error = True, error
+        for queue in (self.waiting, self.running):
+            if ticket in queue:
+                queue.remove(ticket)
         if not ticket.begun:
-            self.waiting.remove(ticket)
             return
-        self.running.remove(ticket)
         try:
             ticket.request.end()
         except Exception as failed:  # noqa: BLE001 - to be told to who asked, like any other failure

@@ -38,7 +38,7 @@ EXIT = "exit"
 """Exits of the target, which are no head: they draft in the target itself."""
 
 HEADS = ("eagle3", "koala", *AMONG, EXIT)
-MOST_OFFSETS = 64
+MOST_OFFSETS, MOST_LOOPS = 64, 64
 _SCALE = ".scale"
 
 Float32 = NDArray[np.float32]
@@ -82,9 +82,10 @@ def is_drafter(folder: Path) -> bool:
         return False
 
 
-def config_of(plain: Mapping[str, Any], shared: Shared, head: Head | None = None) -> dict[str, Any]:
-    """What config.json holds."""
-    return {**plain, ABOUT: {"form": FORM, **asdict(shared), **(asdict(head) if head is not None else {})}}
+def config_of(plain: Mapping[str, Any], shared: Shared, head: Head | None = None, loops: int = 1) -> dict[str, Any]:
+    """What config.json holds; `loops`: how many times the layers are gone through."""
+    more = asdict(head) if head is not None else {"loops": loops} if loops > 1 else {}
+    return {**plain, ABOUT: {"form": FORM, **asdict(shared), **more}}
 
 
 def read_config(folder: Path) -> tuple[dict[str, Any], Shared]:
@@ -97,6 +98,15 @@ def read_config(folder: Path) -> tuple[dict[str, Any], Shared]:
     if about.get("form") != FORM:
         raise ModelError(f"The drafter in {folder} was written by another version of hierdraft: train it again.")
     return config, Shared(**{name: about[name] for name in fields})
+
+
+def read_loops(folder: Path) -> int:
+    """How many times a drafter's layers are gone through. Raises ModelError."""
+    about = files.read_json(folder / CONFIG).get(ABOUT)
+    loops = about.get("loops", 1) if isinstance(about, dict) else 1
+    if type(loops) is not int or not 1 <= loops <= MOST_LOOPS:
+        raise ModelError(f"{folder / CONFIG} does not say how often the layers are gone through: it is damaged.")
+    return loops
 
 
 def read_head(folder: Path) -> Head | None:
@@ -155,11 +165,19 @@ def read_own(folder: Path) -> tuple[dict[str, Float32], Int32 | None]:
         own = unpacked(load_file(folder / WEIGHTS))
         kept = load_file(folder / KEPT)["ids"] if (folder / KEPT).is_file() else None
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, IndexError) as error:
-        raise ModelError(f"The drafter in {folder} is damaged ({_short(error)}): restore or train it again.") from error
-    if kept is not None and (kept.dtype != np.int32 or kept.ndim != 1 or not len(kept) or (np.diff(kept) <= 0).any()):
+        raise ModelError(f"The drafter in {folder} is damaged ({short(error)}): restore or train it again.") from error
+    if kept is not None and not _rising(kept):
         raise ModelError(f"The drafter in {folder} is damaged ({KEPT} holds no rising ids): restore or train it again.")
     return own, kept
 
 
-def _short(error: Exception) -> str:
+def short(error: Exception) -> str:
+    """An error in a few words."""
     return " ".join(str(error).split())[:120].rstrip(".") or type(error).__name__
+
+
+def _rising(ids: NDArray[Any]) -> bool:
+    """Whether these are ids int32[K], K > 0, that rise from 0 or more."""
+    if ids.dtype != np.int32 or ids.ndim != 1 or not len(ids) or ids[0] < 0:
+        return False
+    return bool((np.diff(ids.astype(np.int64)) > 0).all())

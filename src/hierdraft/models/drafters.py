@@ -16,7 +16,7 @@ from filelock import FileLock
 from hierdraft.engines.trimmed import TRIMMED
 from hierdraft.errors import ModelError
 from hierdraft.models import files
-from hierdraft.models.drafter_files import CONFIG, KEPT, WEIGHTS, Shared, read_config, read_own
+from hierdraft.models.drafter_files import CONFIG, KEPT, WEIGHTS, Shared, read_config, read_loops, read_own
 from hierdraft.models.pull import MANIFEST
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ ABOUT = "about.json"
 _FORM = 1
 _TRIMMED = "-trimmed"
 _ROWS = 1 << 14
+_LAYERS = "model.layers."
 
 
 def shipped() -> dict[str, Path]:
@@ -46,7 +47,7 @@ def composed(folder: Path, target: Path, cache_dir: Path, *, trimmed: bool = Fal
     Raises ModelError for a damaged drafter or another target, CacheError, MissingDependencyError.
     """
     files.require_packages(("torch", "transformers"))
-    config, shared = read_config(folder)
+    config, shared = _repeated(folder)
     parent = cache_dir.expanduser() / FOLDER
     with files.disk_errors(parent):
         made = parent / f"{folder.name[:80]}-{key_of(folder, target)}{_TRIMMED if trimmed else ''}"
@@ -55,6 +56,13 @@ def composed(folder: Path, target: Path, cache_dir: Path, *, trimmed: bool = Fal
             if not files.is_whole(made):
                 _compose(folder, config, shared, target, made, trimmed=trimmed)
     return made
+
+
+def _repeated(folder: Path) -> tuple[dict[str, Any], Shared]:
+    """`read_config`, of a model that has the layers as often as they are gone through. Raises ModelError."""
+    config, shared = read_config(folder)
+    count, loops = config.get("num_hidden_layers"), read_loops(folder)
+    return {**config, "num_hidden_layers": count * loops if isinstance(count, int) else count}, shared
 
 
 def write_about(made: Path, folder: Path, target: Path) -> None:
@@ -118,7 +126,7 @@ def _tensors(folder: Path, config: dict[str, Any], shared: Shared, target: Path)
     import torch
 
     own, kept = read_own(folder)
-    found = {name: torch.from_numpy(values) for name, values in own.items()}
+    found = _looped({name: torch.from_numpy(values) for name, values in own.items()}, read_loops(folder))
     table = tensor_of(target, shared.input)
     rows = table if shared.output == shared.input else tensor_of(target, shared.output)
     if table is None or rows is None or digest(table, rows) != shared.sha256:
@@ -137,6 +145,23 @@ def _tensors(folder: Path, config: dict[str, Any], shared: Shared, target: Path)
     elif rows is not table:
         found["lm_head.weight"] = rows
     _check_names(folder, config, found)
+    return found
+
+
+def _looped(own: dict[str, Tensor], loops: int) -> dict[str, Tensor]:
+    """The weights of a model that has the layers so many times, each a copy."""
+    numbers = {int(name.split(".")[2]) for name in own if name.startswith(_LAYERS) and name.split(".")[2].isdecimal()}
+    if loops == 1 or not numbers:
+        return own
+    count = 1 + max(numbers)
+    found: dict[str, Tensor] = {}
+    for name, values in own.items():
+        if not name.startswith(_LAYERS):
+            found[name] = values
+            continue
+        _, _, number, rest = name.split(".", 3)
+        for loop in range(loops):
+            found[f"{_LAYERS}{int(number) + loop * count}.{rest}"] = values.clone()
     return found
 
 

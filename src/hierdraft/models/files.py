@@ -57,7 +57,7 @@ def read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text("utf-8"))
     except OSError as error:
         raise ModelError(f"{path} cannot be read ({error.strerror or error})") from error
-    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are both ValueErrors
+    except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError are both ValueErrors
         raise ModelError(f"{path} is not valid JSON") from error
     if not isinstance(value, dict):
         raise ModelError(f"{path} is not a JSON object")

@@ -84,7 +84,8 @@ def _fusing(held: Mapping[str, Float32], count: int, eps: float) -> Callable[[Se
         if norms:
             given = [even(one, norm, eps) for one, norm in zip(given, norms, strict=True)]
         joined = np.concatenate(given, axis=1)
-        found: Float32 = (joined if whole is None else even(joined, whole, eps)) @ weights
+        with np.errstate(all="ignore"):  # weights may be anything; what comes of them is checked like any draft
+            found: Float32 = (joined if whole is None else even(joined, whole, eps)) @ weights
         return found
 
     return fuse

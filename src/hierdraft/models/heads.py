@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,8 +19,8 @@ from hierdraft.engines.headforms import Form
 from hierdraft.engines.trimmed import TRIMMED
 from hierdraft.errors import ModelError
 from hierdraft.models import drafters, files
-from hierdraft.models.drafter_files import EXIT, is_drafter, read_config, read_head, read_own
-from hierdraft.models.fusing import FUSING, MASKS, is_fusing, reads_from, write_fusing
+from hierdraft.models.drafter_files import AMONG, EXIT, Head, is_drafter, read_config, read_head, read_own, short
+from hierdraft.models.fusing import BESIDE, MASKS, is_fusing, reads_from, write_fusing
 from hierdraft.models.hub import snapshot
 from hierdraft.models.known import NAMED_MODELS
 from hierdraft.models.named import HUB_NAME, folder_of, resolve, target_of
@@ -28,6 +29,8 @@ from hierdraft.protocols import Reads
 from hierdraft.tree import Int32
 
 _FORM = "head-2"
+_SIZES = "sizes.json"
+_LARGEST = 1 << 24
 _TABLES = ("model.embed_tokens.weight", "embed_tokens.weight", "model.language_model.embed_tokens.weight")
 
 Float32 = NDArray[np.float32]
@@ -78,9 +81,18 @@ def composed(folder: Path, target: Path, cache_dir: Path) -> Path:
         made = parent / f"{folder.name[:80]}-{_FORM}-{drafters.key_of(folder, target)}"
         parent.mkdir(parents=True, exist_ok=True)
         with FileLock(parent / f".{made.name}.lock"):
-            if not (made / FUSING).is_file():
+            if not _is_whole(made):
                 _compose(folder, target, made)
     return made
+
+
+def _is_whole(made: Path) -> bool:
+    """Whether a composed folder has all of its files, as long as they were."""
+    try:
+        sizes = files.read_json(made / _SIZES)
+        return all((made / name).stat().st_size == size for name, size in sizes.items())
+    except (ModelError, OSError):  # not made yet, by an earlier version, or damaged: it is made again
+        return False
 
 
 def _compose(folder: Path, target: Path, made: Path) -> None:
@@ -98,6 +110,8 @@ def _compose(folder: Path, target: Path, made: Path) -> None:
         if parts.ids is not None:
             save_file({"ids": parts.ids}, temporary / TRIMMED)
         drafters.write_about(temporary, folder, target)
+        sizes = {path.name: path.stat().st_size for path in temporary.iterdir()}
+        (temporary / _SIZES).write_text(json.dumps(sizes), encoding="utf-8")
         files.sync_folder(temporary)
         files.replace_folder(temporary, made, made.with_name(f".{made.name}.tmp-old-{os.getpid()}"))
     finally:
@@ -119,6 +133,7 @@ def _write(parts: HeadParts, embedding: Float32, output: Float32, to: Path) -> N
 
 def _form(parts: HeadParts, embedding: Float32, output: Float32) -> Form:
     """Raises KeyError or ValueError for sizes that do not fit."""
+    _check_sizes(parts.config)
     width, fc = int(parts.config["hidden_size"]), parts.own["fc"]
     if embedding.shape[1] != width or output.shape[1] != width:
         raise ValueError(f"its layers are {width} wide, and its target's embeddings {embedding.shape[1]}")
@@ -128,6 +143,24 @@ def _form(parts: HeadParts, embedding: Float32, output: Float32) -> Form:
         raise ValueError("it does not say which ids its output rows are of")
     layers = 1 + max(int(name.split(".")[1]) for name in parts.own if name.startswith("layers."))
     return Form(layers, parts.even, parts.hands_on, "layers.0.self_attn.q_norm" in parts.own)
+
+
+def _check_sizes(config: Mapping[str, Any]) -> None:
+    """Raises ValueError for numbers of layers that cannot be a Llama's."""
+    names = ("hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads", "head_dim")
+    for name in (*names, "max_position_embeddings"):
+        found = config.get(name)
+        optional = name in ("num_key_value_heads", "head_dim", "max_position_embeddings")
+        if not (found is None and optional) and not (type(found) is int and 0 < found <= _LARGEST):
+            raise ValueError(f"{name} is {str(found)[:40]!r}")
+    heads, cached = config["num_attention_heads"], config.get("num_key_value_heads") or config["num_attention_heads"]
+    if heads % cached or (config.get("head_dim") is None and config["hidden_size"] % heads):
+        raise ValueError(f"{heads} heads do not fit its other sizes")
+    eps, rope = config.get("rms_norm_eps", 1e-6), config.get("rope_parameters")
+    if not isinstance(eps, float) or not 0.0 < eps < 1.0:
+        raise ValueError(f"rms_norm_eps is {str(eps)[:40]!r}")
+    if rope is not None and not isinstance(rope, dict):
+        raise ValueError("its rope_parameters are no object")
 
 
 def torch_head(folder: Path, target: Path, device: str, dtype: str) -> tuple[Any, Reads, Int32 | None]:
@@ -154,8 +187,8 @@ def _damaged(folder: Path) -> Iterator[None]:
     """Within it, what does not fit is a damaged head: ModelError."""
     try:
         yield
-    except (KeyError, ValueError, TypeError) as error:
-        said = f"it has no {error.args[0]}" if isinstance(error, KeyError) else error
+    except (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
+        said = f"it has no {error.args[0]}" if isinstance(error, KeyError) else short(error)
         raise ModelError(f"The head in {folder} is damaged ({said}): restore or train it again.") from error
 
 
@@ -176,7 +209,8 @@ def whole_head(folder: Path, target: Path) -> tuple[HeadParts, Float32, Float32]
 
     Raises ModelError.
     """
-    return _ours(folder, target) if is_drafter(folder) else _theirs(folder, target)
+    with _damaged(folder):
+        return _ours(folder, target) if is_drafter(folder) else _theirs(folder, target)
 
 
 def _ours(folder: Path, target: Path) -> tuple[HeadParts, Float32, Float32]:
@@ -195,11 +229,20 @@ def _ours(folder: Path, target: Path) -> tuple[HeadParts, Float32, Float32]:
     output = rows.float().numpy()
     named = {name.removesuffix(".weight"): one for name, one in own.items()}
     embedding = table.float().numpy()
+    _check_masks(folder, head, named, embedding.shape[1])
     if MASKS in named:  # as further rows of the table, of ids that the target does not have
         kept = np.arange(len(output), dtype=np.int32) if kept is None else kept
         embedding = np.concatenate([embedding, named[MASKS]])
     parts = HeadParts(config, head.states, named, kept, kind=head.kind, offsets=head.offsets)
     return parts, embedding, output if kept is None else output[kept]
+
+
+def _check_masks(folder: Path, head: Head, named: Mapping[str, Float32], width: int) -> None:
+    """Raises ModelError unless a head has the masks that it needs, and no others."""
+    needs = AMONG.get(head.kind, "none") != "none"
+    shapes = [named[name].shape if name in named else None for name in (MASKS, BESIDE)]
+    if shapes != [(head.offsets - 1, width) if needs else None] * 2:
+        raise ModelError(f"The head in {folder} is damaged (its masks do not fit): restore or train it again.")
 
 
 def _theirs(folder: Path, target: Path) -> tuple[HeadParts, Float32, Float32]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from hierdraft.errors import UsageError
 from hierdraft.models import files
@@ -97,5 +97,5 @@ def _write(out: Path, config: Mapping[str, Any], tensors: Mapping[str, NDArray[A
     """The folder, complete or not at all."""
     with files.new_folder(out, sum(one.nbytes for one in tensors.values())) as folder:
         held = {name: np.ascontiguousarray(one) for name, one in tensors.items()}
-        save_file(held, folder / WEIGHTS, metadata={"format": "pt"})
+        (folder / WEIGHTS).write_bytes(save(held, metadata={"format": "pt"}))
         (folder / CONFIG).write_text(json.dumps(config, indent=2), encoding="utf-8")

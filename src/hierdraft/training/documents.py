@@ -182,7 +182,8 @@ def split(documents: Sequence[Document], share: float, seed: int) -> tuple[list[
     if not training or not held_out:
         side = "training" if not training else "measuring"
         raise TrainingError(
-            f"{len(documents)} documents leave none for {side}: give more data, or hold out another share (--held-out)."
+            f"{len(documents)} documents leave none for {side}: give more data, or hold out another share "
+            f"(--held-out {'0.2' if share < 0.2 else '0.03'})."
         )
     return training, held_out
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
+from copy import copy
 from typing import Any
 
 import torch
@@ -21,13 +23,20 @@ class Drafter(OutputRows):
     """Its parameters are its layers and its norm; embeddings and output rows are the target's and stay."""
 
     def __init__(
-        self, config: Mapping[str, Any], embedding: Tensor, output: Tensor, kept: Int32 | None, sampled: int = 0
+        self,
+        config: Mapping[str, Any],
+        embedding: Tensor,
+        output: Tensor,
+        kept: Int32 | None,
+        sampled: int = 0,
+        loops: int = 1,
     ) -> None:
         """
         config     of a Llama; its weights are random, as the present state of torch's generator has it
         embedding  float32[V, H]; `output` likewise
         kept       int32[K], rising: the output rows that are used; None: all
         sampled    see `OutputRows`
+        loops      times that the layers are gone through
         """
         super().__init__(output, kept, sampled)
         from transformers import LlamaConfig, LlamaModel
@@ -35,7 +44,10 @@ class Drafter(OutputRows):
         ids = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
         self.body = LlamaModel(LlamaConfig(**{**config, **ids, "vocab_size": 1, "use_cache": False}))
         self.body.embed_tokens = nn.Identity()  # what goes in is looked up here
-        self.embedding = embedding
+        self.embedding, self._size = embedding, len(self.body.layers)
+        if loops > 1:
+            self.body.layers = nn.ModuleList(_again(self.body.layers, loops))
+            self.body.config.num_hidden_layers = len(self.body.layers)
 
     def hidden(self, ids: Tensor, positions: Tensor, mask: Tensor, cache: Any = None) -> Tensor:
         """float32[T, H] of tokens int64[T] at these positions; mask bool[T, past + T]: which tokens each one sees.
@@ -55,15 +67,29 @@ class Drafter(OutputRows):
         ids, positions = (torch.from_numpy(one).long() for one in (window.ids, window.positions))
         rows, labels = (torch.from_numpy(one).long() for one in (window.rows, window.labels))
         output = self.rows_of(window)
-        scores = output.scores(self.hidden(ids, positions, segment)[rows])
-        total = output.total(scores)
-        entropy = -output.logprobs(scores, total, labels[:, None]).sum()
-        if window.top is None:
-            return Loss(entropy, torch.zeros(()), len(rows), 0)
-        which, top, logprobs = (torch.from_numpy(one) for one in window.top)
-        which = which.long()
-        ours = output.logprobs(scores[which], total[which], top.long())
-        return Loss(entropy, divergence(ours, logprobs.float()).sum(), len(rows), len(which))
+        entropy = apart = torch.zeros(())
+        said = self._after_each(ids, positions, segment)
+        for states in said:
+            scores = output.scores(states[rows])
+            total = output.total(scores)
+            entropy = entropy - output.logprobs(scores, total, labels[:, None]).sum() / len(said)
+            if window.top is None:
+                continue
+            which, top, logprobs = (torch.from_numpy(one) for one in window.top)
+            which = which.long()
+            ours = output.logprobs(scores[which], total[which], top.long())
+            apart = apart + divergence(ours, logprobs.float()).sum() / len(said)
+        return Loss(entropy, apart, len(rows), 0 if window.top is None else len(window.top[0]))
+
+    def _after_each(self, ids: Tensor, positions: Tensor, segment: Tensor) -> list[Tensor]:
+        """What comes out of the last norm after each time through the layers, [T, H]."""
+        found: list[Tensor] = []
+        with ExitStack() as hooks:
+            for number in range(self._size - 1, len(self.body.layers) - 1, self._size):
+                layer = self.body.layers[number]
+                hooks.callback(layer.register_forward_hook(lambda _, __, out: found.append(out[0])).remove)
+            last = self.hidden(ids, positions, segment)
+        return [*(self.body.norm(states) for states in found), last]
 
     @torch.inference_mode()
     def chains(self, ids: Int32, start: int, places: Int32, states: Any, depth: int, top: int) -> tuple[float, Tensor]:  # noqa: ARG002
@@ -106,7 +132,7 @@ def new_drafter(target: Target, training: Training, kept: Int32 | None) -> tuple
     config = {**target.config, "num_hidden_layers": training.layers}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
-        drafter = Drafter(config, target.embedding, target.output, kept, training.sampled)
+        drafter = Drafter(config, target.embedding, target.output, kept, training.sampled, training.loops)
     chosen = training.copied(max(1, len(target.layers)))
     if chosen is None:
         return drafter, "random"
@@ -118,6 +144,24 @@ def new_drafter(target: Target, training: Training, kept: Int32 | None) -> tuple
         for layer, number in zip(drafter.body.layers, chosen, strict=True):
             layer.load_state_dict(target.layer(number))
     return drafter, f"layers:{','.join(map(str, chosen))}"
+
+
+def _again(layers: Any, loops: int) -> list[nn.Module]:
+    """The layers so many times: the same weights, each time with a place of its own in a cache."""
+    found: list[nn.Module] = []
+    for number in range(loops * len(layers)):
+        layer = _shared(layers[number % len(layers)])
+        layer.self_attn = _shared(layer.self_attn)
+        layer.self_attn.layer_idx = number
+        found.append(layer)
+    return found
+
+
+def _shared(module: Any) -> Any:
+    """Another module of the same parameters."""
+    found = copy(module)
+    found._modules, found._parameters = dict(module._modules), dict(module._parameters)
+    return found
 
 
 def _fits(drafter: Drafter, target: Target) -> bool:

@@ -19,8 +19,10 @@ class Learned:
         """Those of one window."""
         size = len(window.ids)
         self._segment = torch.from_numpy(window.segment).long()
-        self._says = torch.zeros(size, dtype=torch.bool)  # whether the token after this one is learned
+        self._says = torch.zeros(size, dtype=torch.bool)  # whether the token after this one is learned, and here
         self._says[torch.from_numpy(window.rows).long()] = True
+        self._says[-1] = False
+        self._says[:-1] &= self._segment[1:] == self._segment[:-1]
         self._place = torch.full((size,), -1)
         self._top: tuple[Tensor, Tensor] | None = None
         if window.top is not None:

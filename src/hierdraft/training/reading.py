@@ -80,7 +80,7 @@ def with_reading(
 
     Raises TrainingError where a shard cannot be written or read.
     """
-    known, shards = _read(folder, asked), len(list(folder.glob("*.safetensors")))
+    known = _read(folder, asked)
     names = [_name(one) for one in documents]
     wanted = [
         number for number, one in enumerate(documents)
@@ -94,9 +94,9 @@ def with_reading(
         fresh |= zip((names[number] for number in numbers), found, strict=True)
         done += sum(len(documents[number].ids) for number in numbers)
         if sum(one.tokens for one in fresh.values()) >= SHARD or done == total:
-            path = folder / f"{shards:05}.safetensors"
-            _write(path, fresh)
-            known, fresh, shards = known | _shard(path, asked), {}, shards + 1
+            path = folder / f"{hashlib.sha256(b''.join(fresh)).hexdigest()[:24]}.safetensors"
+            _write(path, fresh)  # named after what it holds: another training, or one before, has others
+            known, fresh = known | _shard(path, asked), {}
     report(total, total)
     return [_told(one, known.get(name), asked) for name, one in zip(names, documents, strict=True)]
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from hierdraft.errors import UsageError
-from hierdraft.models.drafter_files import AMONG, EXIT, FORMS, MOST_OFFSETS, Head
+from hierdraft.models.drafter_files import AMONG, EXIT, FORMS, MOST_LOOPS, MOST_OFFSETS, Head
 
 INITS = ("layers", "random")
 
@@ -31,6 +31,7 @@ class Training:
     logprobs       of the target's likeliest ids at every token of the answers, which it is asked for where the data has
                    them not; 0: it is not asked
     sampled        output rows that stand for all those that a step's loss does not ask for; 0: all are computed
+    loops          times that its layers are gone through, one after another; it learns to speak after each
     """
 
     layers: int = 2
@@ -45,6 +46,7 @@ class Training:
     weights: str = "float16"
     logprobs: int = 0
     sampled: int = 512
+    loops: int = 1
 
     def check(self) -> None:
         """Raises UsageError for what cannot be."""
@@ -60,6 +62,8 @@ class Training:
             raise UsageError("--logprobs are of no use with --distill 0.")
         if not 0 <= self.seed < 1 << 64:
             raise UsageError(f"--seed must be from 0 to 2^64 - 1, not {self.seed}.")
+        if not 1 <= self.loops <= MOST_LOOPS:
+            raise UsageError(f"--loops must be from 1 to {MOST_LOOPS}, not {self.loops}.")
         self.copied(1 << 30)
 
     def copied(self, count: int) -> list[int] | None:

@@ -113,6 +113,7 @@ class _Run:
         vocab = len(self.target.embedding)
         documents, self.sources = read_documents(job.data, tokenizer, vocab)
         training, digest = job.training, digest_of(documents)
+        split(documents, training.held_out, training.seed)  # before the target has read anything
         self.reads = training.reads(self.target.depth) if isinstance(training, HeadTraining) else ()
         if training.logprobs or self.reads:
             documents = self._read(documents, cache_dir)
@@ -153,6 +154,8 @@ class _Run:
             student, windows, training, job.limits, job.out, self.identity, every=job.every, stop=self.ears.stop,
             report=self.ears.stages(TRAINING), log=self.ears.log,
         )  # fmt: skip
+        if loop.state.steps:
+            self.ears.log(f"continued after step {loop.state.steps}")
         if loop.done >= 1.0 and (found := self._written(loop.state.steps)) is not None:
             return found
         if not loop.run():
@@ -170,8 +173,8 @@ class _Run:
             found: dict[str, Any] = json.loads((self.job.out / RECORD).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        as_asked = found.get("steps") == steps and found.get("settings") == asdict(self.job.training)
-        return found if as_asked else None
+        settings = json.loads(json.dumps(asdict(self.job.training)))  # tuples are lists there
+        return found if found.get("steps") == steps and found.get("settings") == settings else None
 
     def _finish(self, student: Any, init: str, loop: Any, size: int) -> dict[str, Any]:
         """Measure the weights as they will be stored, and write the folder."""
@@ -209,7 +212,10 @@ class _Run:
         }
         config = {**self.target.config, "num_hidden_layers": training.layers}
         head = training.head(self.reads) if isinstance(training, HeadTraining) else None
-        write_drafter(job.out, config_of(config, shared, head), own, self.kept, training.weights, record)
+        config = config_of(config, shared, head, training.loops)
+        write_drafter(
+            job.out, config_of(config, shared, head, training.loops), own, self.kept, training.weights, record
+        )
         return record
 
 

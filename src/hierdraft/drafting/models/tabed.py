@@ -53,9 +53,10 @@ class TabedMethod(WithDrafter):
     def __init__(self, draft: str, views: tuple[str, ...] = ("full", "64", "ngram"), length: int = 5) -> None:
         """Raises UsageError."""
         super().__init__(draft)
-        known = all(view in ("full", "ngram") or (view.isdecimal() and int(view) > 0) for view in views)
+        tails = [view for view in views if view not in ("full", "ngram")]
+        known = all(view.isdecimal() and len(view) < 10 and int(view) > 0 for view in tails)
         if not known or not 1 <= len(views) <= _VIEWS or len(set(views)) < len(views):
-            told = "+".join(views)
+            told = "+".join(views)[:60]
             raise UsageError(f"views must be 1 to {_VIEWS} of full, ngram and numbers of tokens, not {told!r}.")
         if not 1 <= length <= 64:
             raise UsageError(f"length must be from 1 to 64, not {length}.")

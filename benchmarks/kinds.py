@@ -1,0 +1,227 @@
+"""Kinds of heads, exits and groups of layers: what each paper says of its own, measured on SmolLM2-135M.
+
+    python benchmarks/kinds.py --train --data records.jsonl     # heads of all kinds, three seeds each; hours
+    python benchmarks/kinds.py --questions question.jsonl [--only heads calls search exits groups]
+
+benchmarks/kinds.json is the result. Heads are trained with equal steps into build/kinds/NAME-SEED, one after another; a
+run continues where it was stopped.
+
+- heads    held-out agreement and accepted length of each kind, three seeds (KOALA: one layer, two, two and the critic)
+- calls    milliseconds of a draft: a sequential head's calls one after another, and one call of each head that says
+           several tokens
+- search   tokens per forward of DiffuSpec's two parts, each on and off, three seeds
+- exits    tokens a second of fixed exits and lengths, and of those that are chosen (DEL)
+- groups   tokens per forward of a model that drafts for itself in groups of layers (EasySpec)
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from itertools import product
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+import hierdraft
+from common import RESULTS, ROOT, machine, spread, write
+from hierdraft.bench.datasets import load_questions
+from hierdraft.models.drafter_files import TRAINING
+from hierdraft.models.load import open_beside
+from hierdraft.protocols import Part
+from hierdraft.tree import DraftTree
+
+MODEL = "smollm2-135m"
+SEEDS = (0, 1, 2)
+KINDS = {
+    "one layer": ["--kind", "eagle3"],
+    "two layers": ["--kind", "eagle3", "--layers", "2"],
+    "koala": ["--kind", "koala"],
+    "parallel": ["--kind", "parallel"],
+    "coral": ["--kind", "coral"],
+    "block": ["--kind", "block"],
+}
+EXITS = "exits"
+OFFSETS = 6
+FIXED = [*product((6, 12, 18, 24), (1, 2, 4))]
+GROUPS = {
+    "as it is": "group=1", "pairs": "group=2", "pairs, not calibrated": "group=2:calibrate=false",
+    "pairs of all layers": "group=2:ends=0", "fours": "group=4",
+}  # fmt: skip
+PARTS = ("heads", "calls", "search", "exits", "groups")
+
+
+def folder_of(name: str, seed: int) -> Path:
+    """Where a head lies."""
+    return ROOT / "build" / "kinds" / f"{name.replace(' ', '-')}-{seed}"
+
+
+def train(args: argparse.Namespace) -> None:
+    """All that are not there yet."""
+    for seed, (name, given) in product(SEEDS, [*KINDS.items(), (EXITS, ["--kind", "exit"])]):
+        if name == EXITS and seed:
+            continue
+        command = [
+            sys.executable, "-m", "hierdraft", "train", "head", "--model", MODEL, "--data", args.data,
+            "--out", str(folder_of(name, seed)), *given, "--steps", str(args.steps), "--seed", str(seed),
+            "--logprobs", "8", "--weights", "int8", "--threads", str(args.threads), "--json",
+        ]  # fmt: skip
+        subprocess.run(command, check=True)
+
+
+def heads(_: argparse.Namespace) -> list[dict[str, Any]]:
+    """What training.json has of each, over the seeds."""
+    found = []
+    for name in KINDS:
+        records = [json.loads((folder_of(name, seed) / TRAINING).read_text(encoding="utf-8")) for seed in SEEDS]
+        held = [record["held_out"] for record in records]
+        found.append({
+            "kind": name, "parameters": records[0]["parameters"], "tokens": records[0]["tokens"],
+            "accepted_length": spread([one["accepted_length"] for one in held]),
+            "loss": spread([one["loss"] for one in held]),
+            **{
+                f"top{k}": {depth: spread([one["agreement"][depth][f"top{k}"] for one in held]) for depth in "123456"}
+                for k in (1, 3)
+            },
+        })  # fmt: skip
+    return found
+
+
+def calls(args: argparse.Namespace) -> dict[str, Any]:
+    """Milliseconds of a draft of six tokens, all kinds taking turns, after texts of the same length."""
+    drafts = {name: _draft(folder_of(name, SEEDS[0]), args.context) for name in KINDS}
+    times: dict[str, list[float]] = {name: [] for name in drafts}
+    for turn in range(args.repeats + 1):
+        for name, draft in drafts.items():
+            started = perf_counter()
+            draft()
+            if turn:
+                times[name].append((perf_counter() - started) * 1e3)
+    return {name: spread(some) for name, some in times.items()}
+
+
+def _draft(folder: Path, context: int) -> Any:
+    """What makes a draft of six tokens below a text: a chain of calls, or one."""
+    opened = open_beside(str(folder))
+    engine, reads = opened.engine, opened.reads
+    if reads is None:
+        raise SystemExit(f"{folder} is no head.")
+    drawn, width, out = np.random.default_rng(0), engine.offers.features, engine.offers.layers
+    features = drawn.standard_normal((context + OFFSETS, width)).astype(np.float32)
+    sequence = engine.open(reuse=None)
+    engine.forward([Part(sequence, np.arange(context, dtype=np.int32), DraftTree.empty(), 1, (), features[:context])])
+    last, row = np.array([7], dtype=np.int32), features[context : context + 1]
+    block = reads.block
+
+    def sequential() -> None:
+        sequence.rewind(context)
+        found = engine.forward([Part(sequence, last, DraftTree.empty(), 1, (out,), row)])[0]
+        for depth in range(1, OFFSETS):
+            engine.choices(found.logits)
+            chain = DraftTree.chain(np.arange(depth, dtype=np.int32))
+            given = np.asarray(found.hidden[out], dtype=np.float32)[-1:]
+            found = engine.forward([Part(sequence, last[:0], chain, 0, (out,), given)])[0]
+        engine.choices(found.logits)
+
+    def at_once() -> None:
+        if block is None:
+            return
+        sequence.rewind(context)
+        chain = DraftTree.chain(np.repeat(last, block.size) if block.ids is None else block.ids)
+        beside = np.repeat(row, block.size, axis=0) if block.features is None else block.features
+        given = np.concatenate([row, beside])
+        engine.choices(engine.forward([Part(sequence, last, chain, 1, (), given, block.among)])[0].logits)
+
+    return sequential if block is None else at_once
+
+
+def search(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Tokens per forward, greedy."""
+    model, questions = _model(args, "openvino"), load_questions(f"spec-bench:{args.questions}", args.limit)
+    found = []
+    for kind, searched, adaptive in product(("parallel", "block"), (False, True), (False, True)):
+        lengths = []
+        for seed in SEEDS:
+            told = f"search={searched}:adaptive={adaptive}".lower()
+            lengths.append(_length(model, questions, f"diffuspec:draft={folder_of(kind, seed)}:{told}", args)[0])
+        found.append({"kind": kind, "search": searched, "adaptive": adaptive, "accepted_length": spread(lengths)})
+        print(found[-1], flush=True)
+    return found
+
+
+def exits(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Tokens per forward and tokens a second over plain decoding's, each method with all questions in turn."""
+    model, questions = _model(args, "hf"), load_questions(f"spec-bench:{args.questions}", args.limit)
+    draft = f"early-exit:draft={folder_of(EXITS, 0)}"
+    names = {"chosen": draft} | {
+        f"{layer}, {length}": f"{draft}:layer={layer}:length={length}" for layer, length in FIXED
+    }
+    plain = _length(model, questions, "none", args)[1]
+    found = []
+    for name, method in names.items():
+        length, pace = _length(model, questions, method, args)
+        ratios = [ours / theirs for ours, theirs in zip(pace, plain, strict=True)]
+        found.append({"exit": name, "accepted_length": length, "speed": spread(ratios)})
+        print(found[-1], flush=True)
+    return found
+
+
+def groups(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Tokens per forward with chains of five."""
+    model, questions = _model(args, "hf"), load_questions(f"spec-bench:{args.questions}", args.limit)
+    found = []
+    for name, settings in GROUPS.items():
+        length, _ = _length(model, questions, f"easyspec:draft={MODEL}:width=1:depth=5:{settings}", args)
+        found.append({"groups": name, "accepted_length": length})
+        print(found[-1], flush=True)
+    return found
+
+
+def _model(args: argparse.Namespace, engine: str) -> Any:
+    return hierdraft.load(MODEL, engine=engine, threads=args.threads, learn=False, dtype="float32")
+
+
+def _length(model: Any, questions: Any, method: str, args: argparse.Namespace) -> tuple[float, list[float]]:
+    """(tokens per forward of all questions, tokens a second of each)."""
+    tokens = steps = 0
+    pace = []
+    for question in questions:
+        run = model.generate(model.encode(question.turns[0]), method=method, budget=16, max_new_tokens=args.tokens)
+        tokens, steps = tokens + len(run.token_ids) - 1, steps + run.steps
+        pace.append((len(run.token_ids) - 1) / (run.seconds - run.prefill_seconds))
+    return round(tokens / max(1, steps), 3), pace
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--train", action="store_true")
+    parser.add_argument("--data", default="records.jsonl")
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--questions")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--limit", type=int, default=2, help="questions of each task")
+    parser.add_argument("--tokens", type=int, default=48)
+    parser.add_argument("--context", type=int, default=300)
+    parser.add_argument("--repeats", type=int, default=40)
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    if args.train:
+        train(args)
+    if not args.questions:
+        return
+    stored = RESULTS / "kinds.json"
+    parts = json.loads(stored.read_text(encoding="utf-8"))["parts"] if stored.exists() else {}
+    settings = {name: getattr(args, name) for name in ("steps", "limit", "tokens", "context", "repeats", "threads")}
+    for part in PARTS:
+        if part in args.only:
+            made = {"heads": heads, "calls": calls, "search": search, "exits": exits, "groups": groups}[part](args)
+            parts[part] = {"machine": machine(), "settings": settings, "found": made}
+            write("kinds", {"parts": parts})
+
+
+if __name__ == "__main__":
+    main()
