@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from hierdraft.cli.options import NEEDING
 from hierdraft.databases.levels import Databases
 from hierdraft.databases.namespace import Namespaces
 from hierdraft.databases.pack import Pack, PackInfo
@@ -284,11 +285,7 @@ def _named(name: str) -> Callable[[], Method]:
 
 
 REAL: dict[str, Callable[[], Method]] = {
-    **{
-        name: _named(name)
-        for name in METHODS
-        if name not in ("aded", "diffuspec", "draft-model", "early-exit", "tabed")
-    },
+    **{name: _named(name) for name in METHODS if name not in ("aded", *NEEDING)},
     "draft-model": lambda: with_model(ToyEngine(1, 32, 2)),
     "hierarchy with a model": lambda: with_model(ToyEngine(1, 32, 2), HierarchyMethod, ask="always"),
     "draft-model with a head": lambda: with_model(ToyHead(1, 32, 2)),

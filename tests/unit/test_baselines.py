@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hierdraft.bench.replay import text_method
+from hierdraft.cli.options import NEEDING
 from hierdraft.databases.levels import Databases
 from hierdraft.databases.pack import Pack, PackInfo, join
 from hierdraft.databases.suffixarray import END
@@ -341,6 +342,6 @@ def test_logitspec_keeps_the_row_that_chose_the_last_token() -> None:
     assert session.propose(ids(1, 2, 6, 9), WIDE).tokens[0] == runners[2, 0]
 
 
-@pytest.mark.parametrize("name", sorted({*METHODS} - {"diffuspec", "draft-model", "early-exit", "easyspec", "tabed"}))
+@pytest.mark.parametrize("name", sorted({*METHODS} - {*NEEDING}))
 def test_rivals_are_methods_like_any_other(name: str) -> None:
     assert make_method(name).q_kind == "one_hot"
