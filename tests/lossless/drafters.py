@@ -290,7 +290,7 @@ REAL: dict[str, Callable[[], Method]] = {
     "hierarchy with a model": lambda: with_model(ToyEngine(1, 32, 2), HierarchyMethod, ask="always"),
     "draft-model with a head": lambda: with_model(ToyHead(1, 32, 2)),
     "hierarchy with a head": lambda: with_model(ToyHead(1, 32, None), HierarchyMethod, ask="always"),
-    "diffuspec": lambda: with_model(ToyBlock(1, 32, None), DiffuSpecMethod, paths=2),
+    "diffuspec with a head": lambda: with_model(ToyBlock(1, 32, None), DiffuSpecMethod, paths=2),
     "tabed": lambda: with_model(ToyEngine(1, 32, 2), TabedMethod, views=("full", "4", "ngram")),
     "hvt of token-recycling": _named("hvt:first=5:of=token-recycling"),
     "hvt of hd": _named("hvt:first=3:of=hd"),

@@ -64,7 +64,7 @@ def torch_exits(engine: HFEngine, layers: tuple[int, ...]) -> Exits:
 @pytest.mark.parametrize("budget", [FixedBudget(1), FixedBudget(6), AutoBudget()])
 @pytest.mark.parametrize("settings", [{}, {"layer": 2}, {"length": 4}, {"layer": 1, "length": 3}])
 def test_toy_answers_are_those_of_plain_decoding(settings: dict[str, Any], budget: Any) -> None:
-    accepted = 0
+    drafted = 0
     for seed in range(8):
         engine = ToyEngine(seed, 6, 5, eos_ids=(3,) if seed % 2 else (), layers=3)
         engine.max_length = 40 if seed % 5 == 4 else engine.max_length
@@ -77,8 +77,8 @@ def test_toy_answers_are_those_of_plain_decoding(settings: dict[str, Any], budge
         got, steps = run(engine, method, prompt, chosen(engine, limit, budget, sampling, prompt))
         assert got == expected
         check_steps(steps, limit)
-        accepted += sum(step.accepted for step in steps)
-    assert accepted > 0 or isinstance(budget, AutoBudget)
+        drafted += sum(len(step.tree) for step in steps)
+    assert drafted > 0 or isinstance(budget, AutoBudget)
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2-sliding", "gemma3", "gpt2", "phi", "gpt-oss"])
@@ -187,7 +187,7 @@ def test_exits_are_trained_and_draft(tmp_path: Path, monkeypatch: pytest.MonkeyP
     data = write(tmp_path / "said.jsonl", rows_of(160))
     training = HeadTraining(
         rows=60, window=64, batch=4, learning_rate=2e-2, held_out=0.2, logprobs=4, kind="exit", unrolled=1,
-        states=(2, 4),
+        states=(1, 3),
     )  # fmt: skip
     asked = Job(str(target), [data], tmp_path / "exits", training, Limits(steps=40), every=0.0, threads=1)
     found = train_drafter(asked, tmp_path / "cache")
