@@ -12,6 +12,7 @@ run continues where it was stopped.
 - search   tokens per forward of DiffuSpec's two parts, each on and off, three seeds
 - exits    tokens a second of fixed exits and lengths, and of those that are chosen (DEL)
 - groups   tokens per forward of a model that drafts for itself in groups of layers (EasySpec)
+- loops    tokens a second of a looped model with several tokens at different depths, over one after another (SPEED)
 """
 
 from __future__ import annotations
@@ -26,13 +27,18 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+import torch
+from transformers import AutoModelForCausalLM
 
 import hierdraft
 from common import RESULTS, ROOT, machine, spread, write
 from hierdraft.bench.datasets import load_questions
+from hierdraft.engines.hf.looped import Looped
 from hierdraft.models.drafter_files import TRAINING
 from hierdraft.models.load import open_beside
+from hierdraft.models.named import resolve
 from hierdraft.protocols import Part
+from hierdraft.settings import load_settings
 from hierdraft.tree import DraftTree
 
 MODEL = "smollm2-135m"
@@ -52,7 +58,8 @@ GROUPS = {
     "as it is": "group=1", "pairs": "group=2", "pairs, not calibrated": "group=2:calibrate=false",
     "pairs of all layers": "group=2:ends=0", "fours": "group=4",
 }  # fmt: skip
-PARTS = ("heads", "calls", "search", "exits", "groups")
+LOOPED, LAYERS, LOOPS = "looped", 2, 5
+PARTS = ("heads", "calls", "search", "exits", "groups", "loops")
 
 
 def folder_of(name: str, seed: int) -> Path:
@@ -71,6 +78,12 @@ def train(args: argparse.Namespace) -> None:
             "--logprobs", "8", "--weights", "int8", "--threads", str(args.threads), "--json",
         ]  # fmt: skip
         subprocess.run(command, check=True)
+    command = [
+        sys.executable, "-m", "hierdraft", "train", "drafter", "--model", MODEL, "--data", args.data,
+        "--out", str(folder_of(LOOPED, 0)), "--layers", str(LAYERS), "--loops", str(LOOPS), "--init", "random",
+        "--steps", str(4 * args.steps), "--threads", str(args.threads), "--json",
+    ]  # fmt: skip
+    subprocess.run(command, check=True)
 
 
 def heads(_: argparse.Namespace) -> list[dict[str, Any]]:
@@ -181,6 +194,34 @@ def groups(args: argparse.Namespace) -> list[dict[str, Any]]:
     return found
 
 
+def loops(args: argparse.Namespace) -> dict[str, Any]:
+    """Both ways in turn, question by question."""
+    folder = resolve(str(folder_of(LOOPED, 0)), load_settings().cache_dir).path
+    torch.set_num_threads(args.threads)
+    made = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    looped, model = Looped(made, LOOPS), _model(args, "openvino")
+    questions = load_questions(f"spec-bench:{args.questions}", args.limit)
+    found = []
+    for early in range(1, LOOPS):
+        ratios, calls, right, drafted, differ = list[float](), 0, 0, 0, 0
+        for question in questions:
+            prompt, seconds, said = model.encode(question.turns[0]), list[float](), list[Any]()
+            for way in (looped.sequential, lambda ids, limit, early=early: looped.pipelined(ids, limit, early)):
+                started = perf_counter()
+                said.append(way(prompt, args.tokens))
+                seconds.append(perf_counter() - started)
+            one = said[1]
+            ratios.append(seconds[0] / seconds[1])
+            calls, right, drafted = calls + one.calls, right + one.right, drafted + one.drafted
+            differ += one.ids != said[0].ids
+        found.append({
+            "early": early, "speed": spread(ratios), "calls": round(calls / (len(questions) * args.tokens), 3),
+            "right": round(right / max(1, drafted), 4), "different": differ,
+        })  # fmt: skip
+        print(found[-1], flush=True)
+    return {"layers": LAYERS, "loops": LOOPS, "early": found}
+
+
 def _model(args: argparse.Namespace, engine: str) -> Any:
     return hierdraft.load(MODEL, engine=engine, threads=args.threads, learn=False, dtype="float32")
 
@@ -218,7 +259,9 @@ def main() -> None:
     settings = {name: getattr(args, name) for name in ("steps", "limit", "tokens", "context", "repeats", "threads")}
     for part in PARTS:
         if part in args.only:
-            made = {"heads": heads, "calls": calls, "search": search, "exits": exits, "groups": groups}[part](args)
+            made = {"heads": heads, "calls": calls, "search": search, "exits": exits, "groups": groups, "loops": loops}[
+                part
+            ](args)
             parts[part] = {"machine": machine(), "settings": settings, "found": made}
             write("kinds", {"parts": parts})
 

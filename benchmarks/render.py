@@ -33,6 +33,7 @@ from tables import (
 from tables_contexts import contexts
 from tables_drafters import drafters
 from tables_gguf import gguf_rivals, gguf_startup
+from tables_kinds import kinds
 from tables_models import installed, policies, real_sizes
 from tables_serving import guidellm, rivals, server_load, serving, tenants
 from tables_together import exactness, many, throughput
@@ -284,6 +285,8 @@ TABLES = {
     "arctic-suffix": arctic,
     "batch-drafting": batch,
     "drafters": drafters,
+    "heads": drafters,
+    "kinds": kinds,
     "big-contexts": contexts,
     "flashspec": peers,
     "openvino-genai": peers,

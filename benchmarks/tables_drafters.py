@@ -41,12 +41,16 @@ def _agreement(found: dict[str, Any]) -> str:
     rows = [
         [depth, *(f"{shares[top]:.3f}" for top in tops)] for depth, shares in found["agreement"].items()
     ]  # fmt: skip
+    text = (
+        "How often the target's own token is among the drafter's likeliest, by depth of its own drafts: "
+        f"{found['chains']:,} chains in greedy answers; one is worth {found['accepted_length']:.2f} tokens a forward."
+    )
+    if "covered" not in found:  # a head, which was not measured with other output rows
+        return text + "\n\n" + table(["depth", *tops], rows)
     covered = found["covered"]
     used = [[name, *(f"{shares[top]:.3f}" for top in tops)] for name, shares in found["rows"].items()]
     return (
-        "How often the target's own token is among the drafter's likeliest, by depth of its own drafts: "
-        f"{found['chains']:,} chains in greedy answers; one is worth {found['accepted_length']:.2f} tokens a forward. "
-        f"Its {covered['rows']:,} output rows have {100 * covered['share']:.1f} % of the answers' tokens, with the ids "
+        f"{text} Its {covered['rows']:,} output rows have {100 * covered['share']:.1f} % of the answers' tokens, with the ids "
         f"of the prompts {100 * covered['with_prompt']:.1f} %.\n\n"
         + table(["depth", *tops], rows)
         + "\n\nThe same at every token of these answers, with other output rows than it was trained with:\n\n"
