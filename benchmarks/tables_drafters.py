@@ -50,8 +50,8 @@ def _agreement(found: dict[str, Any]) -> str:
     covered = found["covered"]
     used = [[name, *(f"{shares[top]:.3f}" for top in tops)] for name, shares in found["rows"].items()]
     return (
-        f"{text} Its {covered['rows']:,} output rows have {100 * covered['share']:.1f} % of the answers' tokens, with the ids "
-        f"of the prompts {100 * covered['with_prompt']:.1f} %.\n\n"
+        f"{text} Its {covered['rows']:,} output rows have {100 * covered['share']:.1f} % of the answers' tokens, with "
+        f"the ids of the prompts {100 * covered['with_prompt']:.1f} %.\n\n"
         + table(["depth", *tops], rows)
         + "\n\nThe same at every token of these answers, with other output rows than it was trained with:\n\n"
         + table(["output rows", *tops], used)

@@ -39,8 +39,8 @@ def _heads(part: dict[str, Any]) -> str:
         *(f"top-1, {depth}" for depth in depths),
     ]
     return (
-        f"{settings['steps']} steps ({found[0]['tokens']:,} tokens), three seeds, held-out documents; median, lowest and "
-        "highest:\n\n" + table(head, rows)
+        f"{settings['steps']} steps ({found[0]['tokens']:,} tokens), three seeds, held-out documents; median, lowest "
+        "and highest:\n\n" + table(head, rows)
     )
 
 
@@ -93,7 +93,7 @@ def _loops(part: dict[str, Any]) -> str:
         for one in part["found"]["early"]
     ]
     return (
-        f"A looped drafter of {part['found']['layers']} layers, {part['found']['loops']} times, by itself; the next token "
-        "starts after so many times:\n\n"
+        f"A looped drafter of {part['found']['layers']} layers, {part['found']['loops']} times, by itself; the next "
+        "token starts after so many times:\n\n"
         + table(["times", "calls of the layers per token", "right", "tokens a second over one after another"], rows)
     )
