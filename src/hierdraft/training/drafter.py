@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from hierdraft.errors import UsageError
 from hierdraft.models.drafter_files import Float32
-from hierdraft.training.rows import Loss, OutputRows, divergence
+from hierdraft.training.rows import Loss, OutputRows
 from hierdraft.training.settings import Training
 from hierdraft.training.target import Target
 from hierdraft.training.windows import Window, mask_of
@@ -64,22 +64,8 @@ class Drafter(OutputRows):
     def loss(self, window: Window, done: float) -> Loss:  # noqa: ARG002
         """Of one window."""
         segment = torch.from_numpy(mask_of(window.segment))
-        ids, positions = (torch.from_numpy(one).long() for one in (window.ids, window.positions))
-        rows, labels = (torch.from_numpy(one).long() for one in (window.rows, window.labels))
-        output = self.rows_of(window)
-        entropy = apart = torch.zeros(())
-        said = self._after_each(ids, positions, segment)
-        for states in said:
-            scores = output.scores(states[rows])
-            total = output.total(scores)
-            entropy = entropy - output.logprobs(scores, total, labels[:, None]).sum() / len(said)
-            if window.top is None:
-                continue
-            which, top, logprobs = (torch.from_numpy(one) for one in window.top)
-            which = which.long()
-            ours = output.logprobs(scores[which], total[which], top.long())
-            apart = apart + divergence(ours, logprobs.float()).sum() / len(said)
-        return Loss(entropy, apart, len(rows), 0 if window.top is None else len(window.top[0]))
+        ids, positions, rows = (torch.from_numpy(one).long() for one in (window.ids, window.positions, window.rows))
+        return self.loss_of(window, [states[rows] for states in self._after_each(ids, positions, segment)])
 
     def _after_each(self, ids: Tensor, positions: Tensor, segment: Tensor) -> list[Tensor]:
         """What comes out of the last norm after each time through the layers, [T, H]."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from hierdraft.models.drafter_files import Float32
-from hierdraft.training.rows import Loss, OutputRows, divergence
+from hierdraft.training.rows import Loss, OutputRows
 from hierdraft.training.windows import Window
 from hierdraft.tree import Int32
 
@@ -60,20 +60,8 @@ class ExitHeads(OutputRows):
 
     def loss(self, window: Window, done: float) -> Loss:  # noqa: ARG002
         """Of one window: the mean over the exits."""
-        rows, labels = (torch.from_numpy(one).long() for one in (window.rows, window.labels))
-        output, exits = self.rows_of(window), self._exits
-        entropy = apart = torch.zeros(())
-        for one, states in zip(exits, self._split(window.states), strict=True):
-            scores = output.scores(one(states[rows]))
-            total = output.total(scores)
-            entropy = entropy - output.logprobs(scores, total, labels[:, None]).sum() / len(exits)
-            if window.top is None:
-                continue
-            which, top, logprobs = (torch.from_numpy(part) for part in window.top)
-            which = which.long()
-            ours = output.logprobs(scores[which], total[which], top.long())
-            apart = apart + divergence(ours, logprobs.float()).sum() / len(exits)
-        return Loss(entropy, apart, len(rows), 0 if window.top is None else len(window.top[0]))
+        rows, states = torch.from_numpy(window.rows).long(), self._split(window.states)
+        return self.loss_of(window, [one(of[rows]) for one, of in zip(self._exits, states, strict=True)])
 
     def _split(self, states: Any) -> list[Tensor]:
         """[T, H] of every exit's layer, of what was kept side by side."""

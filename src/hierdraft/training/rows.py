@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -78,6 +79,21 @@ class OutputRows(nn.Module):
             return self.rows
         wanted = window.labels if window.top is None else np.concatenate([window.labels, window.top[1].ravel()])
         return self.some(torch.from_numpy(wanted).long(), self._sampled, zlib.crc32(window.ids.tobytes()))
+
+    def loss_of(self, window: Window, said: Sequence[Tensor]) -> Loss:
+        """Of a window: the mean over `said`, each [N, H] of the N places after which a token is learned."""
+        output, labels = self.rows_of(window), torch.from_numpy(window.labels).long()
+        entropy = apart = torch.zeros(())
+        for states in said:
+            scores = output.scores(states)
+            total = output.total(scores)
+            entropy = entropy - output.logprobs(scores, total, labels[:, None]).sum() / len(said)
+            if window.top is None:
+                continue
+            which, ids, logprobs = (torch.from_numpy(one) for one in window.top)
+            ours = output.logprobs(scores[which.long()], total[which.long()], ids.long())
+            apart = apart + divergence(ours, logprobs.float()).sum() / len(said)
+        return Loss(entropy, apart, len(labels), 0 if window.top is None else len(window.top[0]))
 
     def some(self, wanted: Tensor, count: int, seed: int) -> Rows:
         """Those of ids int64[N], and `count` of all others, which then stand for all others.
