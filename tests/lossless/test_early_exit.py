@@ -230,5 +230,6 @@ def test_what_cannot_be_done_is_said_in_a_sentence() -> None:
         EarlyExitMethod("exits").attach(Setup(Databases(), engine.offers, SIZE))
     with pytest.raises(UsageError, match="own sequence"):
         attached(engine, exits).open(Request(np.array([1], np.int32), 5))
+    assert EarlyExitMethod("exits").wants == Wants()
     with pytest.raises(UsageError, match="is closed"):
         EarlyExitMethod("exits").exits  # noqa: B018

@@ -100,7 +100,9 @@ class EarlyExitMethod:
 
     @property
     def wants(self) -> Wants:
-        """The states that exits read, of verified positions too."""
+        """The states that exits read, of verified positions too; nothing before there are any."""
+        if self._opened is None:
+            return Wants()
         return Wants(hidden=self.exits.layers, prompt_rows=_SHADOWS)
 
     def open(self, request: Request) -> Session:
