@@ -25,7 +25,7 @@ from hierdraft.engines.toy import ToyEngine
 from hierdraft.errors import DraftWarning, UsageError
 from hierdraft.models.beside import Drafters, check_there
 from hierdraft.models.load import load_engine, open_beside
-from hierdraft.protocols import Opened, Part, Request, Setup
+from hierdraft.protocols import Opened, Part, Request, Setup, Wants
 from hierdraft.training.settings import HeadTraining, Limits
 from hierdraft.training.train import Job, train_drafter
 from hierdraft.tree import DraftTree
