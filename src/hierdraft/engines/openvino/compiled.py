@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hierdraft.engines.openvino.branches import Branch
+from hierdraft.engines.openvino.compiling import compile_graph
 from hierdraft.engines.openvino.files import FEATURES
 from hierdraft.engines.openvino.hidden import layer_outputs, with_hidden
 from hierdraft.engines.openvino.pagedgraph import paged
@@ -42,8 +43,7 @@ class Compiled:
         return list(self._compiled.inputs)
 
     def _compile(self) -> None:
-        core = openvino.Core()
-        graph = paged(core.read_model(self._file))
+        graph = paged(openvino.Core().read_model(self._file))
         widths = [given.get_partial_shape()[-1].get_length() for given in graph.inputs if FEATURES in given.get_names()]
         if widths:
             self.features, self.layers, self._shown = widths[0], 1, (1,)
@@ -51,7 +51,7 @@ class Compiled:
             outputs = layer_outputs(graph)
             self.layers = max(0, len(outputs) - 1)
             graph = with_hidden(graph, [outputs[layer] for layer in self._shown])
-        self._compiled = core.compile_model(graph, "CPU", self._options)
+        self._compiled = compile_graph(graph, self._options)
         self.request = self._compiled.create_infer_request()
         self.made += 1
 

@@ -23,6 +23,7 @@ from hierdraft.engines.costs import StepCosts
 from hierdraft.engines.measure import CHECK, attends_as_told, measured_costs
 from hierdraft.engines.openvino.calls import in_calls
 from hierdraft.engines.openvino.compiled import Compiled
+from hierdraft.engines.openvino.compiling import compile_graph, has_bfloat16
 from hierdraft.engines.openvino.files import Facts, graph_file
 from hierdraft.engines.openvino.margin import promise_of
 from hierdraft.engines.openvino.paged import Pool
@@ -252,10 +253,10 @@ def _offers(cache: Pool | Variables) -> Offers:
 
 def _options(dtype: str, threads: int | None) -> dict[str, Any]:
     """What a graph is compiled with. Raises UsageError."""
-    has_bfloat16 = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    if dtype == "bfloat16" and not has_bfloat16:
+    offered = has_bfloat16()
+    if dtype == "bfloat16" and not offered:
         raise UsageError("This CPU does not compute in bfloat16: use float16, whose weights are as small.")
-    half = dtype == "bfloat16" or (dtype in ("int8", "int4") and has_bfloat16)
+    half = dtype == "bfloat16" or (dtype in ("int8", "int4") and offered)
     return {
         "PERFORMANCE_HINT": "LATENCY",
         "ENABLE_CPU_PINNING": False,  # else the threads of every process are bound to the same first cores
@@ -274,8 +275,7 @@ def _cache(file: Path, options: dict[str, Any], windows: Sequence[int | None], l
     """
     try:
         if any(windows):
-            core = openvino.Core()
-            return Variables(core.compile_model(core.read_model(file), "CPU", options), windows)
+            return Variables(compile_graph(openvino.Core().read_model(file), options), windows)
         return Pool(Compiled(file, options), least)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
