@@ -67,21 +67,28 @@ def folder_of(name: str, seed: int) -> Path:
     return ROOT / "build" / "kinds" / f"{name.replace(' ', '-')}-{seed}"
 
 
+def seeds_of(name: str) -> list[int]:
+    """Those that it was trained with."""
+    return [seed for seed in SEEDS if (folder_of(name, seed) / TRAINING).is_file()]
+
+
 def train(args: argparse.Namespace) -> None:
-    """All that are not there yet."""
-    for seed, (name, given) in product(SEEDS, [*KINDS.items(), (EXITS, ["--kind", "exit"])]):
-        if name == EXITS and seed:
+    """All that were asked for and are not there yet."""
+    for seed, (name, given) in product(args.seeds, [*KINDS.items(), (EXITS, ["--kind", "exit"])]):
+        if name not in args.names or (name == EXITS and seed):
             continue
         command = [
             sys.executable, "-m", "hierdraft", "train", "head", "--model", MODEL, "--data", args.data,
             "--out", str(folder_of(name, seed)), *given, "--steps", str(args.steps), "--seed", str(seed),
-            "--logprobs", "8", "--weights", "int8", "--threads", str(args.threads), "--json",
+            "--logprobs", "8", "--weights", "int8", "--dtype", args.dtype, "--threads", str(args.threads), "--json",
         ]  # fmt: skip
         subprocess.run(command, check=True)
+    if LOOPED not in args.names:
+        return
     command = [
         sys.executable, "-m", "hierdraft", "train", "drafter", "--model", MODEL, "--data", args.data,
         "--out", str(folder_of(LOOPED, 0)), "--layers", str(LAYERS), "--loops", str(LOOPS), "--init", "random",
-        "--steps", str(4 * args.steps), "--threads", str(args.threads), "--json",
+        "--steps", str(4 * args.steps), "--dtype", args.dtype, "--threads", str(args.threads), "--json",
     ]  # fmt: skip
     subprocess.run(command, check=True)
 
@@ -90,10 +97,12 @@ def heads(_: argparse.Namespace) -> list[dict[str, Any]]:
     """What training.json has of each, over the seeds."""
     found = []
     for name in KINDS:
-        records = [json.loads((folder_of(name, seed) / TRAINING).read_text(encoding="utf-8")) for seed in SEEDS]
+        records = [
+            json.loads((folder_of(name, seed) / TRAINING).read_text(encoding="utf-8")) for seed in seeds_of(name)
+        ]
         held = [record["held_out"] for record in records]
         found.append({
-            "kind": name, "parameters": records[0]["parameters"], "tokens": records[0]["tokens"],
+            "kind": name, "seeds": len(records), "parameters": records[0]["parameters"], "tokens": records[0]["tokens"],
             "accepted_length": spread([one["accepted_length"] for one in held]),
             "loss": spread([one["loss"] for one in held]),
             **{
@@ -158,7 +167,7 @@ def search(args: argparse.Namespace) -> list[dict[str, Any]]:
     found = []
     for kind, searched, adaptive in product(("parallel", "block"), (False, True), (False, True)):
         lengths = []
-        for seed in SEEDS:
+        for seed in seeds_of(kind):
             told = f"search={searched}:adaptive={adaptive}".lower()
             lengths.append(_length(model, questions, f"diffuspec:draft={folder_of(kind, seed)}:{told}", args)[0])
         found.append({"kind": kind, "search": searched, "adaptive": adaptive, "accepted_length": spread(lengths)})
@@ -241,6 +250,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--train", action="store_true")
     parser.add_argument("--data", default="records.jsonl")
+    parser.add_argument("--names", nargs="+", choices=[*KINDS, EXITS, LOOPED], default=[*KINDS, EXITS, LOOPED])
+    parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS, choices=SEEDS)
+    parser.add_argument("--dtype", default="float32")
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--questions")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)

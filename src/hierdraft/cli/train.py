@@ -55,6 +55,9 @@ LearningRate = Annotated[float, typer.Option(help="At its highest.")]
 HeldOut = Annotated[float, typer.Option(help="Share of the documents to measure on.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of the first weights, the split and the order.")]
 Weights = Annotated[str, typer.Option(help="Of the stored layers: float16 or int8.")]
+Dtype = Annotated[
+    str, typer.Option(help="Of matrix products: float32, or bfloat16, which is faster on processors made for it.")
+]
 Every = Annotated[float, typer.Option(min=0.0, help="Time between two checkpoints.")]
 Licence = Annotated[str, typer.Option(help="The drafter's licence, for its card.")]
 
@@ -83,6 +86,7 @@ def drafter(
     held_out: HeldOut = 0.03,
     seed: Seed = 0,
     weights: Weights = "float16",
+    dtype: Dtype = "float32",
     checkpoint_seconds: Every = 60.0,
     threads: options.Threads = None,
     licence: Licence = "",
@@ -102,7 +106,20 @@ def drafter(
     from hierdraft.training.settings import Training
 
     training = Training(
-        layers, init, rows, distill, window, batch, learning_rate, held_out, seed, weights, logprobs, sampled, loops
+        layers,
+        init,
+        rows,
+        distill,
+        window,
+        batch,
+        learning_rate,
+        held_out,
+        seed,
+        weights,
+        logprobs,
+        sampled,
+        loops,
+        dtype,
     )
     _run(
         training, (epochs, minutes, steps), [*(data or []), *(more or [])], model=model, out=out, licence=licence,
@@ -143,6 +160,7 @@ def head(
     held_out: HeldOut = 0.03,
     seed: Seed = 0,
     weights: Weights = "float16",
+    dtype: Dtype = "float32",
     checkpoint_seconds: Every = 60.0,
     threads: options.Threads = None,
     licence: Licence = "",
@@ -162,7 +180,7 @@ def head(
     usual = KINDS.get(kind, KINDS["eagle3"])
     training = HeadTraining(
         usual.layers if layers is None else layers, None, rows, distill, window, batch, learning_rate, held_out, seed,
-        weights, logprobs, sampled, 1, kind, _layers(states), usual.unrolled if unrolled is None else unrolled,
+        weights, logprobs, sampled, 1, dtype, kind, _layers(states), usual.unrolled if unrolled is None else unrolled,
         usual.adversarial if adversarial is None else adversarial,
     )  # fmt: skip
     _run(

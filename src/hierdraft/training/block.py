@@ -20,6 +20,7 @@ from hierdraft.scoring import Among
 from hierdraft.training.eagle import EagleHead, Text
 from hierdraft.training.eagle_body import Chains
 from hierdraft.training.learned import Learned
+from hierdraft.training.precision import filled
 from hierdraft.tree import Int32
 
 _SMALL = 0.02
@@ -42,15 +43,16 @@ class BlockHead(EagleHead):
 
     def _steps(self, text: Text, learned: Learned) -> Iterator[tuple[Tensor, Tensor]]:
         rows, chains = learned.rows(), text.chains(self)
-        if not len(rows):
+        count, full = len(rows), filled(rows)
+        if not count:
             return
-        yield rows, chains.begin(rows)
-        kept = torch.ones(len(rows), dtype=torch.bool)
-        for step, states in enumerate(self._block(chains, rows), 1):
+        yield rows, chains.begin(full)[:count]
+        kept = torch.ones(count, dtype=torch.bool)
+        for step, states in enumerate(self._block(chains, full), 1):
             kept = kept & learned.kept(rows, step)
             if not kept.any():
                 return
-            yield rows[kept], states[kept]
+            yield rows[kept], states[:count][kept]
 
     def _block(self, chains: Chains, rows: Tensor) -> Tensor:
         """[unrolled - 1, R, H]: what comes out of the blocks below these rows int64[R], where chains have begun."""

@@ -127,7 +127,7 @@ def new_drafter(target: Target, training: Training, kept: Int32 | None) -> tuple
             return drafter, "random"
         raise UsageError(f"The layers of {target.name} have not the form of Llama's: --init random.")
     with torch.no_grad():
-        for layer, number in zip(drafter.body.layers, chosen, strict=True):
+        for layer, number in zip(drafter.body.layers[: len(chosen)], chosen, strict=True):
             layer.load_state_dict(target.layer(number))
     return drafter, f"layers:{','.join(map(str, chosen))}"
 

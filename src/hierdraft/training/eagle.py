@@ -20,6 +20,7 @@ from hierdraft.models.drafter_files import Float32
 from hierdraft.training.critic import WARM_UP, Critic, expected
 from hierdraft.training.eagle_body import Chains, EagleBody
 from hierdraft.training.learned import Learned
+from hierdraft.training.precision import filled
 from hierdraft.training.rows import Loss, OutputRows, Rows, divergence
 from hierdraft.training.windows import Window, mask_of
 from hierdraft.tree import Int32
@@ -80,14 +81,16 @@ class EagleHead(OutputRows):
 
     def _steps(self, text: Text, learned: Learned) -> Iterator[tuple[Tensor, Tensor]]:
         """Of every step: rows of the text int64[R], none where there are no more, and what comes out below them."""
-        rows, states, chains = learned.rows(), torch.empty(0), text.chains(self)
+        asked, states, chains = learned.rows(), torch.empty(0), text.chains(self)
+        rows, count = filled(asked), len(asked)
         for step in range(self.unrolled):
-            if not len(rows):
+            if not count:
                 return
             came, where = self.embedding[text.ids[rows + 1 + step]], text.positions[rows] + step
             states = chains.further(came, states, where) if step else chains.begin(rows)
-            yield rows, states
-            kept = learned.kept(rows, step + 1)
+            yield rows[:count], states[:count]
+            asked = learned.kept(rows[:count], step + 1).nonzero()[:, 0]
+            kept, count = filled(asked), len(asked)
             rows, states = rows[kept], states[kept]
             chains.keep(kept)
 
@@ -157,7 +160,7 @@ class Text:
     def __init__(self, head: EagleHead, window: Window) -> None:
         """Those of one window."""
         self.ids, self.positions = (torch.from_numpy(one).long() for one in (window.ids, window.positions))
-        self.features: Tensor = head.body.fc(_float(window.states))
+        self.features: Tensor = head.body.fc(_float(window.states)).float()
         self._mask = torch.from_numpy(mask_of(window.segment))
 
     def chains(self, head: EagleHead) -> Chains:

@@ -61,7 +61,7 @@ class ExitHeads(OutputRows):
     def loss(self, window: Window, done: float) -> Loss:  # noqa: ARG002
         """Of one window: the mean over the exits."""
         rows, states = torch.from_numpy(window.rows).long(), self._split(window.states)
-        return self.loss_of(window, [one(of[rows]) for one, of in zip(self._exits, states, strict=True)])
+        return self.loss_of(window, [one(of)[rows] for one, of in zip(self._exits, states, strict=True)])
 
     def _split(self, states: Any) -> list[Tensor]:
         """[T, H] of every exit's layer, of what was kept side by side."""

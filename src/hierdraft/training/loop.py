@@ -12,6 +12,7 @@ import torch
 
 from hierdraft.training.agreement import Student
 from hierdraft.training.checkpoint import NAME, State, read_checkpoint, write_checkpoint
+from hierdraft.training.precision import filled_window, products_in
 from hierdraft.training.settings import Limits, Training
 from hierdraft.training.windows import Piece, window_of
 
@@ -93,7 +94,8 @@ class Loop:
                 return False
             if not len(one.rows):
                 continue
-            found = self._student.loss(one, done)
+            with products_in(self._training.dtype):
+                found = self._student.loss(filled_window(one), done)
             loss = (1.0 - share) * found.entropy / rows + share * found.divergence / max(1, with_top)
             loss.backward()  # type: ignore[no-untyped-call]
             nats += float(found.entropy.detach())

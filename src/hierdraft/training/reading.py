@@ -17,6 +17,7 @@ from safetensors.numpy import save
 
 from hierdraft.corpus.kept import Float16
 from hierdraft.databases.disk import SharedDisk, write_file
+from hierdraft.drafting.heads.text import numbers
 from hierdraft.drafting.models.laws import likeliest
 from hierdraft.errors import TrainingError
 from hierdraft.protocols import Engine, Part, Scored
@@ -88,11 +89,11 @@ def with_reading(
     ]  # fmt: skip
     total = sum(len(documents[number].ids) for number in wanted)
     done, fresh = 0, dict[bytes, _Fresh]()
-    for numbers in _together(documents, wanted, max(1, _VALUES // engine.vocab_size)):
+    for some in _together(documents, wanted, max(1, _VALUES // engine.vocab_size)):
         report(done, total)
-        found = _scored(engine, [documents[number] for number in numbers], asked)
-        fresh |= zip((names[number] for number in numbers), found, strict=True)
-        done += sum(len(documents[number].ids) for number in numbers)
+        found = _scored(engine, [documents[number] for number in some], asked)
+        fresh |= zip((names[number] for number in some), found, strict=True)
+        done += sum(len(documents[number].ids) for number in some)
         if sum(one.tokens for one in fresh.values()) >= SHARD or done == total:
             path = folder / f"{hashlib.sha256(b''.join(fresh)).hexdigest()[:24]}.safetensors"
             _write(path, fresh)  # named after what it holds: another training, or one before, has others
@@ -157,7 +158,7 @@ def _kept(engine: Engine, scored: Scored, asked: Asked, tokens: int) -> _Fresh:
         ids, logprobs = likeliest(engine, scored.logits, asked.k)
         top = ids, logprobs.astype(np.float16)
     if asked.layers:
-        found = [np.asarray(scored.hidden[layer], dtype=np.float32) for layer in asked.layers]
+        found = [numbers(scored.hidden[layer]) for layer in asked.layers]
         states = np.concatenate(found, axis=1).astype(np.float16)
     return _Fresh(top, states, tokens)
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hierdraft.training.precision import OUTPUTS, filled, room
 from hierdraft.training.windows import Window
 from hierdraft.tree import Int32
 
@@ -38,7 +39,7 @@ class Rows:
 
     def scores(self, hidden: Tensor) -> Tensor:
         """Logits float32[T, S]."""
-        return hidden @ self.output.T
+        return (filled(hidden) @ self.output.T)[: len(hidden)].float()
 
     def total(self, scores: Tensor) -> Tensor:
         """float32[T]: the logarithm of what a softmax over all ids divides by."""
@@ -104,6 +105,8 @@ class OutputRows(nn.Module):
         places = self.rows.places[wanted]
         own[places[places >= 0]] = True
         others = (~own).nonzero()[:, 0]
+        asked = int(own.sum())
+        count = room(asked + count, OUTPUTS) - asked
         if count >= len(others):
             return self.rows
         drawn = torch.from_numpy(np.random.default_rng(seed).choice(len(others), count, replace=False))

@@ -12,6 +12,8 @@ from hierdraft.models.drafter_files import AMONG, EXIT, FORMS, MOST_LOOPS, MOST_
 
 INITS = ("layers", "random")
 
+DTYPES = ("float32", "bfloat16")
+
 
 @dataclass(frozen=True)
 class Training:
@@ -32,6 +34,7 @@ class Training:
                    them not; 0: it is not asked
     sampled        output rows that stand for all those that a step's loss does not ask for; 0: all are computed
     loops          times that its layers are gone through, one after another; it learns to speak after each
+    dtype          of matrix products, the target's among them: one of DTYPES; weights and sums stay in float32
     """
 
     layers: int = 2
@@ -47,6 +50,7 @@ class Training:
     logprobs: int = 0
     sampled: int = 512
     loops: int = 1
+    dtype: str = "float32"
 
     def check(self) -> None:
         """Raises UsageError for what cannot be."""
@@ -64,6 +68,8 @@ class Training:
             raise UsageError(f"--seed must be from 0 to 2^64 - 1, not {self.seed}.")
         if not 1 <= self.loops <= MOST_LOOPS:
             raise UsageError(f"--loops must be from 1 to {MOST_LOOPS}, not {self.loops}.")
+        if self.dtype not in DTYPES:
+            raise UsageError(f"--dtype must be {' or '.join(DTYPES)}, not {self.dtype!r}.")
         self.copied(1 << 30)
 
     def copied(self, count: int) -> list[int] | None:

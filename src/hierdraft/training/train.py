@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -73,12 +74,23 @@ def train_drafter(job: Job, cache_dir: Path, ears: Ears | None = None) -> dict[s
 
     job.training.check()
     job.limits.check()
+    _check_dtype(job.training.dtype)
     check_files(job.data)
     check_torch()
     from hierdraft.engines.hf.facts import using_threads
 
     with _alone(job.out, cache_dir), using_threads(job.threads):
         return _Run(job, cache_dir, ears or Ears()).run()
+
+
+def _check_dtype(dtype: str) -> None:
+    """Raises UsageError for one that this CPU does not compute in."""
+    if dtype != "bfloat16" or find_spec("openvino") is None:
+        return
+    from hierdraft.engines.openvino.compiling import has_bfloat16
+
+    if not has_bfloat16():
+        raise UsageError("This CPU does not compute in bfloat16: leave --dtype out.")
 
 
 @contextmanager
@@ -128,12 +140,12 @@ class _Run:
         from hierdraft.models.load import load_engine
         from hierdraft.training.reading import FOLDER, Asked, with_reading
 
-        job, asked = self.job, Asked(self.job.training.logprobs, self.reads)
+        job, asked, dtype = self.job, Asked(self.job.training.logprobs, self.reads), self.job.training.dtype
         weights = [sha256_file(file) for file in sorted(self.target.path.glob("*.safetensors"))]
-        of = hashlib.sha256(repr((weights, asked)).encode()).hexdigest()[:24]
-        engine, _ = load_engine(job.model, dtype="float32", threads=job.threads)
+        of = hashlib.sha256(repr((weights, asked, dtype)).encode()).hexdigest()[:24]
+        engine, _ = load_engine(job.model, dtype=dtype, threads=job.threads)
         if self.reads and engine.offers.layers < max(self.reads):  # as of graphs with sliding windows
-            engine, _ = load_engine(job.model, engine="hf", dtype="float32", threads=job.threads)
+            engine, _ = load_engine(job.model, engine="hf", dtype=dtype, threads=job.threads)
         with disk_errors(cache_dir):
             found = with_reading(engine, documents, asked, cache_dir / FOLDER / of, self.ears.stages(ASKING))
         return [one for one in found if one.states is not None] if self.reads else found
