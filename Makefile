@@ -20,7 +20,7 @@ TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --durat
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup model demo test test-vllm fast bounds proofs lint types pack drafter bench mutants axe clean
+.PHONY: help setup model demo test test-vllm fast bounds proofs lint types pack drafter head bench mutants axe clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/\1|\2/p' Makefile | awk -F'|' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -92,6 +92,14 @@ drafter: model ## train the drafter that comes with the package again (two hours
 	cd build/drafter/smollm2-tiny && cp README.md config.json kept.safetensors model.safetensors training.json \
 	  ../../../src/hierdraft/data/drafters/smollm2-tiny/
 	$(BIN)/python packs/calibrate.py --draft smollm2-tiny --data build/drafter/records.jsonl
+
+head: model ## train the head that comes with the package again (an hour; if stopped, it continues)
+	mkdir -p build/drafter src/hierdraft/data/drafters/smollm2-eagle
+	$(BIN)/python packs/smollm2_records.py build/drafter/part.jsonl 0.55
+	$(BIN)/hierdraft train head --model $(MODEL) --data build/drafter/part.jsonl --minutes 40 --weights int8 \
+	  --licence Apache-2.0 --out build/drafter/smollm2-eagle
+	cd build/drafter/smollm2-eagle && cp README.md config.json kept.safetensors model.safetensors training.json \
+	  ../../../src/hierdraft/data/drafters/smollm2-eagle/
 
 test-vllm: model $(VLLM)/.ready ## a real vLLM on this CPU with our proposer (four gigabytes, half an hour)
 	VLLM_CPU_KVCACHE_SPACE=1 $(VLLM)/bin/python -m pytest -m vllm tests/vllm

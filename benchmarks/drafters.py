@@ -144,7 +144,7 @@ def cost(bench: Bench) -> dict[str, dict[str, Any]]:
 def wanted(*, head: bool) -> list[tuple[str, int, float]]:
     """Method, nodes, temperature of what is asked for the accepted lengths."""
     shared = [(name, nodes) for nodes in NODES for name in SHARED[:2]]
-    alone = [("chain", 5), *(("draft-model", nodes) for nodes in NODES[:3])]
+    alone = [("chain", 5), *(("draft-model", nodes) for nodes in (NODES if head else NODES[:3]))]
     found = [(name, nodes, 0.0) for name, nodes in [*shared, *alone]]
     found += [] if head else [("chain, all rows", 5, 0.0), ("draft-model, all rows", 16, 0.0)]
     return found + [(name, nodes, 1.0) for name, nodes in [*shared, *alone[:1]]]

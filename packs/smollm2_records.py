@@ -1,8 +1,9 @@
 """Write the answers of the pack that comes with hierdraft for smollm2-135m, each after its whole prompt, to train on.
 
-python packs/smollm2_records.py records.jsonl
+python packs/smollm2_records.py records.jsonl [SHARE]
 
-A pack has of each prompt only the last tokens. The answers stand in it in the order of `smollm2_prompts.py`.
+A pack has of each prompt only the last tokens. The answers stand in it in the order of `smollm2_prompts.py`. With a
+share, such as 0.55, so many of them, evenly.
 """
 
 from __future__ import annotations
@@ -56,6 +57,8 @@ def main() -> None:
     lines = [json.dumps(one) + "\n" for one in records(tokenizer, documents)]
     if next(documents, None) is not None:
         raise SystemExit("The pack has more answers than there are prompts: make pack.")
+    share = float(sys.argv[2]) if len(sys.argv) > 2 else 1.0
+    lines = [line for place, line in enumerate(lines) if int((place + 1) * share) > int(place * share)]
     Path(sys.argv[1]).write_text("".join(lines), encoding="utf-8")
 
 

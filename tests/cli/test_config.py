@@ -146,6 +146,7 @@ def completed(words: Sequence[str], cwd: Path) -> list[str]:
         ("generate --engine ", ["auto", "hf", "openvino"]),
         ("generate --dtype b", ["bfloat16"]),
         ("generate --model smol", ["smollm2-135m", "smollm2-tiny"]),
+        ("generate --draft smol", ["smollm2-eagle", "smollm2-tiny", "smollm2-135m"]),
         ("generate --pack packs/", ["packs/deep/", "packs/one.safetensors"]),
         ("bench run --methods none,h", ["none,hd", "none,hierarchy", "none,hierarchy+draft", "none,hvt"]),
         ("models path gem", ["gemma3-270m"]),

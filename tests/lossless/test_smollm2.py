@@ -48,19 +48,24 @@ def test_float32_is_exact(model: Any, row: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("engine", "methods"), [("hf", ["hierarchy"]), ("openvino", ["hierarchy", "draft-model", "tabed"])]
+    ("draft", "engine", "methods"),
+    [
+        ("smollm2-tiny", "hf", ["hierarchy"]),
+        ("smollm2-tiny", "openvino", ["hierarchy", "draft-model", "tabed"]),
+        ("smollm2-eagle", "openvino", ["hierarchy", "draft-model"]),
+    ],
 )
-def test_the_drafter_that_comes_along(smollm2: Path, engine: str, methods: list[str]) -> None:
+def test_the_drafters_that_come_along(smollm2: Path, draft: str, engine: str, methods: list[str]) -> None:
     model = hierdraft.load("smollm2-135m", engine=engine, dtype="float32", threads=1, learn=False)
     row, options = FIRST[-1], {"max_new_tokens": 40, "ignore_eos": True}
     plain = model.generate(row["prompt"], method="none", **options)
     drawn = model.generate(row["prompt"], method="none", temperature=0.8, seed=3, **options)
     for name in methods:
-        drafted = model.generate(row["prompt"], method=f"{name}:draft=smollm2-tiny", budget=16, **options)
+        drafted = model.generate(row["prompt"], method=f"{name}:draft={draft}", budget=16, **options)
         assert drafted.token_ids == plain.token_ids
         assert drafted.steps < 0.8 * plain.steps
     seeded = {"budget": 16, "temperature": 0.8, "seed": 3, **options}
-    beside = model.generate(row["prompt"], method="hierarchy:draft=smollm2-tiny", **seeded)
+    beside = model.generate(row["prompt"], method=f"hierarchy:draft={draft}", **seeded)
     assert beside.token_ids == drawn.token_ids
     assert beside.draft_forwards > 0
 

@@ -31,7 +31,7 @@ from hierdraft.errors import CorpusError, HierdraftError, ModelError, PackError,
 from hierdraft.levels import code_of
 from hierdraft.models import drafters
 from hierdraft.models.cached import belonging_to, cached
-from hierdraft.models.drafter_files import read_config, read_own
+from hierdraft.models.drafter_files import read_config, read_head, read_own
 from hierdraft.models.load import load_engine, open_beside
 from hierdraft.models.named import resolve
 from hierdraft.protocols import Likely, Part
@@ -612,17 +612,22 @@ def test_two_trainings_into_one_folder_take_no_turns(target: Path, data: Path, t
         train_drafter(job(target, data, tmp_path / "out", seed=1 << 64), tmp_path)
 
 
-def test_what_comes_with_hierdraft() -> None:
-    """The drafter of the small model, and what its opinions are worth before any use."""
-    folder = drafters.shipped()["smollm2-tiny"]
+@pytest.mark.parametrize(("name", "tokens", "first"), [("smollm2-tiny", 1e6, 0.5), ("smollm2-eagle", 6e5, 0.45)])
+def test_what_comes_with_hierdraft(name: str, tokens: float, first: float) -> None:
+    """The drafter and the head of the small model."""
+    folder = drafters.shipped()[name]
     own, kept = read_own(folder)
     assert kept is not None
     assert sum(one.size for one in own.values()) < 8e6
     assert sum(file.stat().st_size for file in folder.iterdir()) < 15e6
     told = json.loads((folder / "training.json").read_text())
     assert told["target"] == read_config(folder)[1].target == "smollm2-135m"
-    assert sum(source["tokens"] for source in told["data"]) > 1e6
-    assert told["held_out"]["agreement"]["1"]["top1"] > 0.5
+    assert sum(source["tokens"] for source in told["data"]) > tokens
+    assert told["held_out"]["agreement"]["1"]["top1"] > first
+    assert (read_head(folder) is not None) == (name not in drafters.shipped_models()) == (name == "smollm2-eagle")
+
+
+def test_what_its_opinions_are_worth_comes_too() -> None:
     calibration = Calibration((*HierarchyMethod().levels, "draft"))
     plain = Calibration()
     assert calibration.read_default()

@@ -10,11 +10,19 @@ BESIDE = "hierarchy+draft"
 
 
 def models(incomplete: str) -> list[str]:
-    """Named models and drafters, then folders."""
+    """Named models and drafters that are models, then folders."""
+    from hierdraft.models.drafters import shipped_models
+    from hierdraft.models.known import NAMED_MODELS
+
+    return [*_beginning(incomplete, [*NAMED_MODELS, *shipped_models()]), *_paths(incomplete, suffix=None)]
+
+
+def drafts(incomplete: str) -> list[str]:
+    """What drafts: drafters and heads that come with hierdraft, named models, then folders."""
     from hierdraft.models.drafters import shipped
     from hierdraft.models.known import NAMED_MODELS
 
-    return [*_beginning(incomplete, [*NAMED_MODELS, *shipped()]), *_paths(incomplete, suffix=None)]
+    return [*_beginning(incomplete, [*shipped(), *NAMED_MODELS]), *_paths(incomplete, suffix=None)]
 
 
 def named_models(incomplete: str) -> list[str]:

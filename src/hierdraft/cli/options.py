@@ -48,14 +48,14 @@ Draft = Annotated[
     str | None,
     typer.Option(
         help="A small model or a head that drafts: beside the databases, or alone with --method draft-model.",
-        autocompletion=complete.models,
+        autocompletion=complete.drafts,
     ),
 ]
 DraftOfMethods = Annotated[
     str | None,
     typer.Option(
         help="The small model or head of draft-model, hierarchy+draft and others.",
-        autocompletion=complete.models,
+        autocompletion=complete.drafts,
     ),
 ]
 Packs = Annotated[

@@ -16,7 +16,7 @@ from filelock import FileLock
 from hierdraft.engines.trimmed import TRIMMED
 from hierdraft.errors import ModelError
 from hierdraft.models import files
-from hierdraft.models.drafter_files import CONFIG, KEPT, WEIGHTS, Shared, read_config, read_loops, read_own
+from hierdraft.models.drafter_files import CONFIG, KEPT, WEIGHTS, Shared, read_config, read_head, read_loops, read_own
 from hierdraft.models.pull import MANIFEST
 
 if TYPE_CHECKING:
@@ -36,6 +36,11 @@ def shipped() -> dict[str, Path]:
     """The drafters that come with hierdraft, by name."""
     folder = Path(str(resources("hierdraft.data"))) / "drafters"
     return {path.name: path for path in sorted(folder.iterdir()) if path.is_dir()} if folder.is_dir() else {}
+
+
+def shipped_models() -> list[str]:
+    """The names of those that are models too, put together with their targets: heads are none."""
+    return [name for name, folder in shipped().items() if read_head(folder) is None]
 
 
 def composed(folder: Path, target: Path, cache_dir: Path, *, trimmed: bool = False) -> Path:

@@ -233,8 +233,9 @@ def _check(folder: Path, advice: str) -> None:
 def _unknown(name: str, table: Mapping[str, NamedModel]) -> ModelError:
     close = difflib.get_close_matches(name.lower(), table, n=1, cutoff=0.5)
     meant = f"did you mean {close[0]}? " if close else ""
+    known = ", ".join(sorted([*table, *drafters.shipped_models()]))
     return ModelError(
-        f"There is no model {name!r}: {meant}known models are {', '.join(sorted([*table, *drafters.shipped()]))}; "
+        f"There is no model {name!r}: {meant}known models are {known}; "
         "a local folder or a hub name (owner/name) works too."
     )
 
