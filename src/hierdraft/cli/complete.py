@@ -69,6 +69,13 @@ def dtypes(incomplete: str) -> list[str]:
     return _beginning(incomplete, number_types())
 
 
+def dtypes_of_training(incomplete: str) -> list[str]:
+    """Number types that can be trained in."""
+    from hierdraft.training.settings import DTYPES
+
+    return _beginning(incomplete, DTYPES)
+
+
 def packs(incomplete: str) -> list[str]:
     """Packs, and folders that may hold some."""
     return list(_paths(incomplete, suffix=".safetensors"))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hierdraft.cli import options
+from hierdraft.cli import complete, options
 from hierdraft.cli.stopping import Stopped, unhurried
 from hierdraft.errors import UsageError
 from hierdraft.training import TRAINING
@@ -56,7 +56,11 @@ HeldOut = Annotated[float, typer.Option(help="Share of the documents to measure 
 Seed = Annotated[int, typer.Option(min=0, help="Of the first weights, the split and the order.")]
 Weights = Annotated[str, typer.Option(help="Of the stored layers: float16 or int8.")]
 Dtype = Annotated[
-    str, typer.Option(help="Of matrix products: float32, or bfloat16, which is faster on processors made for it.")
+    str,
+    typer.Option(
+        help="Of matrix products: float32, or bfloat16, which is faster on processors made for it.",
+        autocompletion=complete.dtypes_of_training,
+    ),
 ]
 Every = Annotated[float, typer.Option(min=0.0, help="Time between two checkpoints.")]
 Licence = Annotated[str, typer.Option(help="The drafter's licence, for its card.")]
