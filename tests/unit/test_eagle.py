@@ -24,9 +24,10 @@ from hierdraft.drafting.hierarchy.method import HierarchyMethod
 from hierdraft.drafting.models.draft_model import DraftModelMethod
 from hierdraft.drafting.plain import PlainMethod
 from hierdraft.errors import DraftWarning, HierdraftError, ModelError, TrainingError, UsageError
-from hierdraft.models import load
+from hierdraft.models import fusing, load
 from hierdraft.models.beside import Drafters, check_there
 from hierdraft.models.drafter_files import AMONG, read_own
+from hierdraft.models.fusing import FEW
 from hierdraft.models.load import load_engine, open_beside
 from hierdraft.protocols import Setup, Step
 from hierdraft.training.documents import Document
@@ -361,3 +362,18 @@ def test_the_command(target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         failed = CliRunner().invoke(app, wrong)
         assert isinstance(failed.exception, HierdraftError), failed.output
         assert told in str(failed.exception)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 5, FEW, FEW + 1])
+def test_few_rows_are_fused_without_numpys_threads(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """These go on running in circles after a product, and the target's next forward takes twice as long beside them."""
+    drawn = np.random.default_rng(rows)
+    given = drawn.standard_normal((rows, 48)).astype(np.float32)
+    weights = drawn.standard_normal((48, 16)).astype(np.float32)
+    called: list[int] = []
+    kernel = fusing._product
+    monkeypatch.setattr(fusing, "_product", lambda *both: called.append(len(both[0])) or kernel(*both))
+    found = fusing.product(given, weights)
+    assert found.dtype == np.float32
+    assert np.allclose(found, given @ weights, rtol=1e-4, atol=1e-4)
+    assert called == ([rows] if rows <= FEW else [])

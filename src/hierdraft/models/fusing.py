@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from hierdraft.drafting.heads.text import numbers
 from hierdraft.errors import ModelError
+from hierdraft.kernels import njit
 from hierdraft.models.drafter_files import AMONG
 from hierdraft.models.published import HeadParts
 from hierdraft.protocols import Array, Block, Reads
@@ -24,6 +25,11 @@ Of a block head also `offsets` int64[1], `kind` uint8 (its name), and what goes 
 """
 
 MASKS, BESIDE = "mask_embeddings", "mask_features"
+
+FEW = 32
+"""Rows that are multiplied in this thread alone. numpy has threads of its own, which wait for more work by running in
+circles, for tens of milliseconds after every product: the target's next forward then takes twice as long.
+"""
 
 Float32 = NDArray[np.float32]
 
@@ -77,7 +83,8 @@ def _fusing(held: Mapping[str, Float32], count: int, eps: float) -> Callable[[Se
     Raises KeyError.
     """
     norms = [held[f"fc_norm.{place}"] for place in range(count)] if "fc_norm.0" in held else []
-    whole, weights = held.get("input_norm"), np.ascontiguousarray(held["fc"].T)
+    whole, weights = held.get("input_norm"), np.ascontiguousarray(held["fc"].T, dtype=np.float32)
+    product(np.zeros((1, len(weights)), np.float32), weights)  # compiled now, not in a request
 
     def fuse(states: Sequence[Array]) -> Float32:
         given = [numbers(one) for one in states]
@@ -85,10 +92,29 @@ def _fusing(held: Mapping[str, Float32], count: int, eps: float) -> Callable[[Se
             given = [even(one, norm, eps) for one, norm in zip(given, norms, strict=True)]
         joined = np.concatenate(given, axis=1)
         with np.errstate(all="ignore"):  # weights may be anything; what comes of them is checked like any draft
-            found: Float32 = (joined if whole is None else even(joined, whole, eps)) @ weights
-        return found
+            return product(joined if whole is None else even(joined, whole, eps), weights)
 
     return fuse
+
+
+def product(given: Float32, weights: Float32) -> Float32:
+    """[T, N] of rows [T, K] and weights [K, N]."""
+    if len(given) > FEW:
+        return given @ weights
+    found: Float32 = _product(np.ascontiguousarray(given, dtype=np.float32), weights)
+    return found
+
+
+@njit(nogil=True, fastmath={"contract"})
+def _product(given: Float32, weights: Float32) -> Float32:
+    """See `product`: every weight is read once."""
+    found = np.zeros((len(given), weights.shape[1]), dtype=np.float32)
+    for place in range(len(weights)):
+        for row in range(len(given)):
+            scale = given[row, place]
+            for column in range(weights.shape[1]):
+                found[row, column] += scale * weights[place, column]
+    return found
 
 
 def even(states: Float32, norm: Float32, eps: float) -> Float32:
