@@ -110,21 +110,9 @@ def drafter(
     from hierdraft.training.settings import Training
 
     training = Training(
-        layers,
-        init,
-        rows,
-        distill,
-        window,
-        batch,
-        learning_rate,
-        held_out,
-        seed,
-        weights,
-        logprobs,
-        sampled,
-        loops,
+        layers, init, rows, distill, window, batch, learning_rate, held_out, seed, weights, logprobs, sampled, loops,
         dtype,
-    )
+    )  # fmt: skip
     _run(
         training, (epochs, minutes, steps), [*(data or []), *(more or [])], model=model, out=out, licence=licence,
         every=checkpoint_seconds, threads=threads, as_json=as_json,
