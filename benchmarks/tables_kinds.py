@@ -27,19 +27,20 @@ def _heads(part: dict[str, Any]) -> str:
     found, settings = part["found"], part["settings"]
     depths = [*found[0]["top1"]]
     rows = [
-        [one["kind"], f"{one['parameters'] / 1e6:.1f}", _range(one["accepted_length"]), _range(one["loss"]),
+        [one["kind"], str(one["seeds"]), f"{one['parameters'] / 1e6:.1f}", _range(one["accepted_length"]), _range(one["loss"]),
          *(f"{one['top1'][depth]['median']:.3f}" for depth in depths)]
         for one in found
     ]  # fmt: skip
     head = [
         "kind",
+        "seeds",
         "million weights",
         "accepted length, chains of six",
         "loss",
         *(f"top-1, {depth}" for depth in depths),
     ]
     return (
-        f"{settings['steps']} steps ({found[0]['tokens']:,} tokens), three seeds, held-out documents; median, lowest "
+        f"{settings['steps']} steps ({found[0]['tokens']:,} tokens), held-out documents; median, lowest "
         "and highest:\n\n" + table(head, rows)
     )
 
@@ -58,7 +59,7 @@ def _search(part: dict[str, Any]) -> str:
         [one["kind"], _yes(one["search"]), _yes(one["adaptive"]), _range(one["accepted_length"])]
         for one in part["found"]
     ]
-    return "`diffuspec`, tokens per forward, greedy, three seeds:\n\n" + table(
+    return "`diffuspec`, tokens per forward, greedy; median, lowest and highest of the seeds:\n\n" + table(
         ["head", "search", "adaptive length", "accepted length"], rows
     )
 
