@@ -27,7 +27,8 @@ def _heads(part: dict[str, Any]) -> str:
     found, settings = part["found"], part["settings"]
     depths = [*found[0]["top1"]]
     rows = [
-        [one["kind"], str(one["seeds"]), f"{one['parameters'] / 1e6:.1f}", _range(one["accepted_length"]), _range(one["loss"]),
+        [one["kind"], str(one["seeds"]), f"{one['parameters'] / 1e6:.1f}",
+         _range(one["accepted_length"]), _range(one["loss"]),
          *(f"{one['top1'][depth]['median']:.3f}" for depth in depths)]
         for one in found
     ]  # fmt: skip
