@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -46,6 +47,15 @@ def run_command(command: list[str], env: Mapping[str, str]) -> subprocess.Comple
     finally:
         os.close(watched)
         os.close(held)
+
+
+def ending(returncode: int) -> str:
+    """What ended a process that did not end by itself: its signal by name, and what to look at where that is known."""
+    try:
+        name = signal.Signals(-returncode).name
+    except ValueError:
+        name = f"signal {-returncode}"
+    return f"was ended by {name}" + (": check the free memory" if name == "SIGKILL" else "")
 
 
 def stop_with_parent() -> None:

@@ -39,9 +39,8 @@ from hierdraft.engines.openvino.calls import in_calls
 from hierdraft.engines.openvino.engine import SIZES, OpenVINOEngine
 from hierdraft.engines.openvino.graph import convert
 from hierdraft.engines.openvino.join import join_products
-from hierdraft.engines.openvino.margin import rows_scored_alike
+from hierdraft.engines.openvino.margin import fewest_scored_alike, rows_scored_alike
 from hierdraft.engines.openvino.paged import Pool
-from hierdraft.engines.openvino.runtime import openvino
 from hierdraft.models import graphs as files
 from hierdraft.models.convert import convert_folder, quiet
 
@@ -514,7 +513,7 @@ def test_which_engine_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.model
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8", "int4"])
 def test_rows_of_the_real_model_do_not_depend_on_how_many_there_are(dtype: str, smollm2: Path) -> None:
-    small = dtype.startswith("int") and not computes_in_bfloat16()
+    small = dtype.startswith("int")
     try:
         engine: Any = loading.load_engine(str(smollm2), engine="openvino", dtype=dtype, exact=small or None)[0]
     except (UsageError, MissingDependencyError) as error:
@@ -540,15 +539,10 @@ def test_rows_of_the_real_model_do_not_depend_on_how_many_there_are(dtype: str, 
     check_batches(engine, seed=2)
 
 
-def computes_in_bfloat16() -> bool:
-    """Whether this CPU does. Small weights in float32 have, on some, other kernels for few rows than for many."""
-    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-
-
 def test_forwards_of_many_rows_are_several_calls_where_rows_are_bounded(tmp_path: Path) -> None:
     """And say the same: texts that are cut, trees that come by themselves, rows of prompts that are wanted."""
     engine = OpenVINOEngine(files.prepare(saved("llama", tmp_path / "model")[1], "float32", tmp_path), threads=1)
-    engine.bound_rows(16)
+    engine.bound_rows(2, 16)
     assert engine.offers.nodes == 15
     calls: list[int] = []
     score = engine._cache.score
@@ -564,7 +558,7 @@ def test_forwards_of_many_rows_are_several_calls_where_rows_are_bounded(tmp_path
     text = np.random.default_rng(0).integers(3, VOCABULARY, 41).astype(np.int32)
     tree, found = DraftTree.build([5, 6, 7, 5, 9], [-1, 0, 0, -1, 2]), []
     for most in (16, 0):
-        engine.bound_rows(most)
+        engine.bound_rows(2, most)
         calls.clear()
         with closing(engine.open(reuse=None)) as sequence:
             scored = engine.forward([Part(sequence, text, tree, rows=30)])[0]
@@ -572,6 +566,30 @@ def test_forwards_of_many_rows_are_several_calls_where_rows_are_bounded(tmp_path
         engine._cache.score = score  # type: ignore[method-assign]
     np.testing.assert_array_equal(*found)
     assert len(found[0]) == 35
+
+
+@pytest.mark.parametrize("wanted", [2, 5, 16, None])
+def test_few_rows_with_arithmetic_of_their_own_are_found(wanted: int | None, tmp_path: Path) -> None:
+    """As some kernels for bfloat16 have for less than five."""
+    engine = OpenVINOEngine(files.prepare(saved("llama", tmp_path / "model")[1], "float32", tmp_path), threads=1)
+    score = engine._cache.score
+
+    def other(parts: Any, size: int) -> Any:
+        found = score(parts, size)
+        for one in found:
+            one.logits = np.array(one.logits) + (np.float32(0.25) if size < (wanted or 20) else 0)
+        return found
+
+    engine._cache.score = other  # type: ignore[method-assign]
+    assert fewest_scored_alike(engine) == wanted
+    if wanted:
+        engine._cache.score = score  # type: ignore[method-assign]
+        assert engine._cache.least == wanted
+        assert min(engine._sizes) >= wanted
+        prompt = [5, 9, 11, 5, 9, 60, 61, 5, 9, 11, 8, 3]
+        engine.eos_ids = ()
+        truth = run(engine, PlainMethod(), prompt, Options(20))[0]
+        check_every_drafter(engine, prompt, truth, VOCABULARY)
 
 
 def test_a_call_has_no_more_rows_than_that() -> None:

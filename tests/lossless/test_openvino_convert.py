@@ -149,7 +149,7 @@ def test_a_killed_conversion_is_one_sentence_and_is_tried_again(
 
     with monkeypatch.context() as patched:
         patched.setattr(files, "run_module", killed)
-        with pytest.raises(UnsupportedModelError, match="signal 9"):
+        with pytest.raises(UnsupportedModelError, match="ended by SIGKILL: check the free memory"):
             files.prepare(llama, "float32", tmp_path / "cache")
     monkeypatch.setattr(files, "converted", openvino_convert.convert_folder)
     assert files.Facts.read(files.prepare(llama, "float32", tmp_path / "cache")).vocab_size == VOCABULARY

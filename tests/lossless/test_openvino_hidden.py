@@ -135,7 +135,7 @@ def test_a_method_reads_them(folders: Any, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_in_forwards_of_several_calls(folders: Any) -> None:
     whole, pieces = (OpenVINOEngine(folders("llama"), threads=1) for _ in range(2))
-    pieces.bound_rows(10)
+    pieces.bound_rows(2, 10)
     for shown, told in zip(*(
         [engine.forward([part(engine.open(reuse=None), TEXT, TREE, 3, (0, 4))])[0].hidden for _ in range(1)]
         for engine in (pieces, whole)

@@ -128,6 +128,28 @@ def test_which_file_is_meant(tmp_path: Path) -> None:
         resolve(str(tmp_path / "nothing.gguf"), tmp_path)
 
 
+@pytest.mark.parametrize(("signal", "name"), [(8, "SIGFPE"), (11, "SIGSEGV"), (60, "signal 60")])
+def test_after_a_crash_of_the_reader_transformers_reads_the_file(
+    signal: int, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "m.gguf"
+    file.write_bytes(b"GGUF")
+    ended = subprocess.CompletedProcess([], -signal, "", "")
+    monkeypatch.setattr("hierdraft.models.gguf.run_module", lambda *_: ended)
+    monkeypatch.setattr("hierdraft.models.files.convert_gguf", lambda _, folder: (folder / "config.json").touch())
+    assert (folder_of(file, tmp_path / "cache") / "config.json").is_file()
+    assert f"was ended by {name}." in caplog.text
+    assert not list((tmp_path / "cache").glob("gguf/*/refused.json"))
+
+
+def test_a_killed_reader_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "m.gguf"
+    file.write_bytes(b"GGUF")
+    monkeypatch.setattr("hierdraft.models.gguf.run_module", lambda *_: subprocess.CompletedProcess([], -9, "", ""))
+    with pytest.raises(ModelError, match="ended by SIGKILL: check the free memory"):
+        folder_of(file, tmp_path / "cache")
+
+
 def test_what_failed_for_want_of_memory_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "m.gguf"
     file.write_bytes(b"GGUF")

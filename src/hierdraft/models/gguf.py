@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import re
+import signal
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,7 +21,7 @@ from filelock import FileLock
 from hierdraft import errors
 from hierdraft.errors import HierdraftError, ModelError, UnsupportedModelError
 from hierdraft.models import files, openvino_folders
-from hierdraft.processes import run_module
+from hierdraft.processes import ending, run_module
 
 SUFFIX = ".gguf"
 _MAGIC = b"GGUF"
@@ -190,7 +191,8 @@ def _convert(every: list[Path], folder: Path, form: str) -> None:
     if done.returncode == 0:
         return
     if done.returncode < 0:
-        raise ModelError(f"The conversion of {every[0]} was ended by signal {-done.returncode}: check the free memory.")
+        says = f"The conversion of {every[0]} {ending(done.returncode)}."
+        raise (ModelError if done.returncode == -signal.SIGKILL else _NotNowError)(says)
     try:
         told = json.loads(done.stdout.splitlines()[-1])
         kind: type[HierdraftError] = getattr(errors, told["error"])

@@ -116,7 +116,8 @@ def _write_graph(file: Path, folder: Path) -> None:
         link.symlink_to(file.resolve())
     reason = "it says nothing"
     try:
-        openvino_genai.LLMPipeline(str(link), "CPU", enable_save_ov_model=True)
+        # What it compiles beside is not used; in bfloat16 with one thread it could end the process: see `compiling`.
+        openvino_genai.LLMPipeline(str(link), "CPU", enable_save_ov_model=True, INFERENCE_PRECISION_HINT="f32")
     except (RuntimeError, IndexError) as error:  # also over tokenizers, after the graph is written
         reason = str(error).strip().splitlines()[-1]
     finally:

@@ -24,7 +24,7 @@ from hierdraft.engines.openvino.files import FACTS, Facts
 from hierdraft.errors import HierdraftError, UnsupportedModelError
 from hierdraft.models.files import disk_errors
 from hierdraft.models.openvino_folders import describe
-from hierdraft.processes import run_module
+from hierdraft.processes import ending, run_module
 
 OWN = "own"
 """Weights of a graph that was downloaded: as they are."""
@@ -138,9 +138,7 @@ def converted(model: Path, weights: str, folder: Path) -> Facts:
     """What `openvino_convert` tells of the graph that it wrote, in a process of its own. Raises as `prepare` does."""
     done = run_module("hierdraft.models.convert", str(model), weights, str(folder))
     if done.returncode < 0:
-        raise UnsupportedModelError(
-            f"The conversion of {model} for OpenVINO was ended by signal {-done.returncode}: check the free memory."
-        )
+        raise UnsupportedModelError(f"The conversion of {model} for OpenVINO {ending(done.returncode)}.")
     try:
         told = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError) as error:

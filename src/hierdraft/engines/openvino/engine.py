@@ -25,7 +25,7 @@ from hierdraft.engines.openvino.calls import in_calls
 from hierdraft.engines.openvino.compiled import Compiled
 from hierdraft.engines.openvino.compiling import compile_graph, has_bfloat16
 from hierdraft.engines.openvino.files import Facts, graph_file
-from hierdraft.engines.openvino.margin import promise_of
+from hierdraft.engines.openvino.margin import least_that_pays, promise_of
 from hierdraft.engines.openvino.paged import Pool
 from hierdraft.engines.openvino.pagedgraph import LEAST
 from hierdraft.engines.openvino.pagedsequence import PagedSequence
@@ -80,26 +80,25 @@ class OpenVINOEngine:
         single = not (self.exact or exact) and options["INFERENCE_PRECISION_HINT"] == "f32"
         self._cache = _cache(graph_file(folder, facts), options, facts.windows, 1 if single else LEAST)
         self.offers = _offers(self._cache)
-        self._sizes = tuple(size for size in SIZES if size >= self._cache.least)
         self._rows = 0
         self._prices: list[float] = []
-        self._changed = False
-        self._wasted = 0.0
+        self._changed, self._wasted = False, 0.0
         self._margin: float | None = None
-        self._most, self._several, self.source = 0, False, ""
+        self.bound_rows(self._cache.least, 0)
+        self._several, self.source = False, ""
         checked = folder / f"checked-{self.fingerprint}-{CHECK}"
         if not checked.exists():
             if not self._follows_masks():
-                raise UnsupportedModelError(
-                    f"{self.architecture} does not follow an explicit mask as an OpenVINO graph."
-                )
+                raise UnsupportedModelError(f"{self.architecture} follows no explicit mask as an OpenVINO graph.")
             with suppress(OSError):
                 checked.touch()
         self._promise(folder, exact)
 
     def _promise(self, folder: Path, exact: bool | None) -> None:
-        """Make rows plain decoding's where that was asked for."""
+        """Make rows plain decoding's where that was asked for; elsewhere, see that single rows cost what they must."""
         if self.exact or not exact:
+            if not self.exact and self._cache.least == LEAST:
+                self.bound_rows(least_that_pays(self, folder / f"least-{self.fingerprint}"), 0)
             return
         if isinstance(self._cache, Pool):
             promise = promise_of(self, folder / f"margin-{self.fingerprint}.json")
@@ -109,14 +108,15 @@ class OpenVINOEngine:
                     "is only audited: leave out exact, or use float32."
                 )
             self._margin = promise.margin
-            self.bound_rows(promise.rows)
+            self.bound_rows(promise.least, promise.rows)
             self._cache.plain = self.exact = True
         else:
             raise UsageError(f"{self.architecture} has sliding windows: what it says in {self.dtype} is only audited.")
 
-    def bound_rows(self, most: int) -> None:
-        """No call of the graph has more than `most` rows from now on, 0 for any number: forwards have several then."""
-        self._most = most
+    def bound_rows(self, least: int, most: int) -> None:
+        """So many rows has a call of the graph from now on, `most` 0 for any number: forwards have several then."""
+        self._cache.least, self._most = least, most
+        self._sizes = tuple(size for size in SIZES if size >= least)
         self.offers = replace(self.offers, nodes=most - 1 if most else None)
 
     def _follows_masks(self) -> bool:

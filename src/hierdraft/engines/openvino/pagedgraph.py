@@ -21,9 +21,10 @@ _ATTENDING, _PLACES = "attending", "places"
 _NOTHING, _FIRST = np.empty(0, dtype=np.uint8), np.zeros(1, dtype=np.int64)
 
 LEAST = 2
-"""Rows below which kernels take other ways: from two rows on, each is scored in the same arithmetic, to the last bit,
-however many there are, of whatever sequences. So a call has so many at least, and a single row of a sequence comes
-twice to the attention and to the output layer, which costs little: everything else sees it once."""
+"""Rows below which most kernels take other ways: from two rows on, each is scored in the same arithmetic, to the last
+bit, however many there are, of whatever sequences. So a call has so many at least, and a single row of a sequence comes
+twice to the attention and to the output layer, which costs little: everything else sees it once. Some kernels for
+bfloat16 need more: see `margin.fewest_scored_alike`."""
 
 
 def paged(graph: Any) -> Any:
