@@ -36,7 +36,8 @@ from tests.lossless.tiny import VOCABULARY, WINDOW, reference, tiny
 pytest.importorskip("openvino")
 from hierdraft.engines.openvino.blocks import key_after
 from hierdraft.engines.openvino.calls import in_calls
-from hierdraft.engines.openvino.engine import SIZES, OpenVINOEngine
+from hierdraft.engines.openvino.callsizes import SIZES
+from hierdraft.engines.openvino.engine import OpenVINOEngine
 from hierdraft.engines.openvino.graph import convert
 from hierdraft.engines.openvino.join import join_products
 from hierdraft.engines.openvino.margin import fewest_scored_alike, rows_scored_alike
@@ -342,7 +343,7 @@ def test_forwards_keep_their_number_of_rows_where_a_change_costs_more(name: str,
         engine.costs = costs
         found = []
         for drafts, path in ((tree, [0, 2]), (DraftTree.empty(), []), (tree, [])):
-            found.append((sequence.forward(5, drafts).copy(), engine._rows, engine.cost(1), engine.cost(5)))
+            found.append((sequence.forward(5, drafts).copy(), engine._calls.last, engine.cost(1), engine.cost(5)))
             sequence.commit(path)
         return found
 
@@ -352,7 +353,7 @@ def test_forwards_keep_their_number_of_rows_where_a_change_costs_more(name: str,
     assert [rows for _, rows, _, _ in dear] == [4, 4, 4]
     assert dear[0][2:] == (1.5, pytest.approx(3.0 + 0.6))
     engine.costs = StepCosts({1: 1.0, 4: 1.5, 6: 3.0, 64: 64.0}, change=1.0)
-    assert [engine._rows_for(1) for _ in range(9)].index(least) in (2, 3), "the change would have paid by now"
+    assert [engine._calls.rows_for(1) for _ in range(9)].index(least) in (2, 3), "the change would have paid by now"
     cheap = scored(StepCosts({1: 1.0, 4: 1.5, 6: 3.0, 64: 64.0}, change=0.1))
     assert [rows for _, rows, _, _ in cheap] == [4, least, 4]
     for padded in (dear, cheap):
@@ -373,7 +374,7 @@ def test_what_one_row_costs_is_looked_at_with_few_rows(tmp_path: Path) -> None:
         plain = engine.cost(12) == math.inf
         drafts = DraftTree.empty() if plain else tree
         sequence.forward(5, drafts)
-        asked.append((plain, engine._rows))
+        asked.append((plain, engine._calls.last))
         engine.record(1 + len(drafts), 1.5)
     looks = [rows for plain, rows in asked if plain]
     assert 1 <= len(looks) <= 4
@@ -585,7 +586,7 @@ def test_few_rows_with_arithmetic_of_their_own_are_found(wanted: int | None, tmp
     if wanted:
         engine._cache.score = score  # type: ignore[method-assign]
         assert engine._cache.least == wanted
-        assert min(engine._sizes) >= wanted
+        assert min(engine._calls.sizes) >= wanted
         prompt = [5, 9, 11, 5, 9, 60, 61, 5, 9, 11, 8, 3]
         engine.eos_ids = ()
         truth = run(engine, PlainMethod(), prompt, Options(20))[0]

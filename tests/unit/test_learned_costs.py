@@ -183,6 +183,59 @@ def test_what_another_number_of_rows_costs_is_followed() -> None:
     assert costs.as_dict()[8] == pytest.approx(FLAT[8], rel=0.2)
 
 
+def test_what_rows_beyond_the_last_size_cost_is_learned() -> None:
+    """Batches have forwards of more rows, and the last slope may be nothing, or far too much."""
+    for last in (0.0, 0.05, 5.0):
+        curve = {**FLAT, 64: FLAT[32] + last}
+        costs = LearnedCosts("cpu", StepCosts(curve))
+        for _ in range(12):
+            costs.record(256, curve[64] + 192 * 0.03, plain=16)
+            costs.record(16, curve[16], plain=16)
+        assert costs.seconds(256) == pytest.approx(curve[64] + 192 * 0.03, rel=0.1)
+        assert costs.seconds(1000) == pytest.approx(curve[64] + 936 * 0.03, rel=0.2)
+        assert costs.seconds(64) == pytest.approx(curve[64], rel=0.1)
+
+
+def test_drafts_of_a_batch_that_do_not_pay_are_given_up() -> None:
+    """With a last slope of nothing a forward of a thousand rows seemed to be as cheap as one of 64, for ever."""
+    true = {rows: 0.05 + 0.001 * rows for rows in SIZES}
+    costs, laws = LearnedCosts("cpu", StepCosts({**true, 64: true[32]})), [AutoBudget() for _ in range(16)]
+    sent = []
+    for _ in range(40):
+        drafts = [Draft(law, chain((0.8 ** np.arange(1, 65)).tolist()), 1e-4) for law in laws]
+        trim_together(drafts, lambda more: costs(16 + more, 16))
+        sent.append(16 + sum(len(draft.tree) for draft in drafts))
+        costs.record(sent[-1], 0.05 + 0.001 * sent[-1], 16)
+    right = max(range(16, 16 * 65, 16), key=lambda rows: sum(0.8**n for n in range(rows // 16)) / (0.05 + 0.001 * rows))
+    assert np.median(sent[-20:]) == pytest.approx(right, rel=0.5)
+
+
+def test_a_price_beyond_the_last_size_that_was_far_too_dear_is_forgotten() -> None:
+    costs = LearnedCosts("cpu", StepCosts(CLIFF))
+    costs.record(256, 1000.0)
+    assert costs.seconds(256) > 2 * StepCosts(CLIFF).seconds(256)
+    for _ in range(1000):
+        costs.record(8, CLIFF[8])
+    assert costs.seconds(256) < 1.2 * StepCosts(CLIFF).seconds(256)
+
+
+def test_what_is_known_begins_with_a_large_forward_too() -> None:
+    costs = LearnedCosts("cpu")
+    assert costs.must_be_plain
+    for _ in range(2):
+        costs.record(128, 3.0, plain=128)
+    assert not costs.must_be_plain
+    assert costs.seconds(128) == pytest.approx(3.0, rel=0.3)
+    assert 0.1 < costs.seconds(1) < 1.0
+
+
+def test_large_forwards_do_not_say_what_a_change_costs() -> None:
+    costs = LearnedCosts("cpu", StepCosts(FLAT, change=0.1))
+    for rows in range(100, 400, 7):
+        costs.record_change(rows, 0.03 * rows, plain=16)
+    assert costs.change <= 0.1
+
+
 @pytest.mark.parametrize("change", [0.01, 0.2, 2.0, 9999.0])
 def test_a_stored_change_that_is_far_too_dear_is_put_right_though_no_change_is_made(change: float) -> None:
     stored = StepCosts({rows: 0.02 * cost for rows, cost in PADDED.items()}, change)

@@ -39,6 +39,9 @@ _PLAIN = 2
 _LOOK, _BOLD_LOOK = 64, 8
 _CHANGE, _EASE, _USUAL_CHANGE = 0.05, 0.005, 0.2
 _WORTH_KEEPING = 32
+_FOLLOW, _JUMP = 0.5, 4.0
+"""Of the price of a row beyond the last size: how fast it follows, and how many times itself, or the mean price of a
+row in the last size, a timing makes it at most."""
 
 
 class LearnedCosts(StepCosts):
@@ -55,7 +58,8 @@ class LearnedCosts(StepCosts):
 
         device  `cpu` or any other
         stored  costs of an earlier process, or just measured
-        sizes   rows whose cost is kept; linear between them, and beyond the last with the last slope
+        sizes   rows whose cost is kept; linear between them. Beyond the last a row costs what it did in forwards of
+                more that were timed, and before there was one, what it costs between the last two
         file    where `keep` writes what was learned
         """
         most = stored.seconds(sizes[0]) if stored is not None else 0.0
@@ -75,6 +79,7 @@ class LearnedCosts(StepCosts):
         self._timed = self._since = 0
         self._patience, self._next_bold = _LOOK, _BOLD_LOOK
         self._file = file
+        self._beyond: float | None = None
         self._settle()
 
     @classmethod
@@ -103,8 +108,14 @@ class LearnedCosts(StepCosts):
 
     def record(self, rows: int, seconds: float, plain: int = 1) -> None:
         """Learn from a forward that was just timed; `plain`: rows that it would have had without drafts."""
-        if seconds <= 0.0 or rows > self._sizes[-1]:
+        if seconds <= 0.0:
             return
+        if rows > self._sizes[-1]:
+            self._learn_beyond(rows, seconds)
+            self._look(plain=rows <= plain)
+            return
+        if self._beyond is not None:  # one that is too dear is never made: in time the last slope is believed again
+            self._beyond += _EASE * (self._last_slope() - self._beyond)
         share = self._share(rows)
         error = math.log(seconds) - float(share @ self._mean)
         if not self._has_level:
@@ -138,6 +149,31 @@ class LearnedCosts(StepCosts):
         self._mean += toward * (max(-most, min(most, error)) / variance)
         self._spread -= np.outer(toward, toward) / variance
 
+    def seconds(self, rows: int) -> float:
+        """Seconds of a forward of `rows` >= 1 rows; 0.0 while nothing is known."""
+        last = self._sizes[-1]
+        if self._beyond is None or rows <= last:
+            return super().seconds(rows)
+        return super().seconds(last) + (rows - last) * self._beyond
+
+    def _last_slope(self) -> float:
+        """Seconds that a row more costs between the last two sizes."""
+        last = self._sizes[-1]
+        return (super().seconds(2 * last) - super().seconds(last)) / last
+
+    def _learn_beyond(self, rows: int, seconds: float) -> None:
+        """A forward of more rows than are kept says what a row costs there, the better the more there were."""
+        last = self._sizes[-1]
+        if not self._has_level:
+            self._mean += math.log(seconds / super().seconds(rows))
+            self._has_level = True
+            self._settle()
+        over = rows - last
+        found = max(0.0, seconds - super().seconds(last)) / over
+        first, known = self._beyond is None, self._last_slope() if self._beyond is None else self._beyond
+        most = _JUMP * max(known, super().seconds(last) / last)
+        self._beyond = known + (min(found, most) - known) * (1.0 if first else _FOLLOW) * over / (over + last)
+
     def _look(self, *, plain: bool) -> None:
         if not plain:
             self._since += 1
@@ -149,6 +185,9 @@ class LearnedCosts(StepCosts):
 
     def record_change(self, rows: int, seconds: float, plain: int = 1) -> None:
         """Learn from a forward that had another number of rows than the one before."""
+        if rows > self._sizes[-1]:
+            self.record(rows, seconds, plain)
+            return
         usual = math.exp(float(self._share(rows) @ self._mean))
         before = min(self.change, 0.5 * seconds)
         self.change += _CHANGE * (min(max(0.0, seconds - usual), usual) - self.change)

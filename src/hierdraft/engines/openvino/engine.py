@@ -7,8 +7,6 @@ the graph where a model has sliding windows (`Variables`).
 from __future__ import annotations
 
 import hashlib
-import math
-from bisect import bisect_left
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -22,6 +20,7 @@ from hierdraft.choices import number_type
 from hierdraft.engines.costs import StepCosts
 from hierdraft.engines.measure import CHECK, attends_as_told, measured_costs
 from hierdraft.engines.openvino.calls import in_calls
+from hierdraft.engines.openvino.callsizes import CallSizes
 from hierdraft.engines.openvino.compiled import Compiled
 from hierdraft.engines.openvino.compiling import compile_graph, has_bfloat16
 from hierdraft.engines.openvino.files import Facts, graph_file
@@ -40,15 +39,8 @@ from hierdraft.tree import Int32
 
 Logits = NDArray[np.float32]
 
-SIZES = (1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64)
-"""Rows that forwards have. OpenVINO prepares every kernel anew when their number changes, which takes a third of a
-step, so a forward gets useless rows beside those that count where that is cheaper than another number of rows."""
-
 _WAY = 4
 """Of scoring rows: with another, what was found out about costs and margins does not count any more."""
-
-_SHARE = 0.6
-"""How much of a change's cost is laid on the step that makes it; those that follow have the benefit too."""
 
 
 class OpenVINOEngine:
@@ -74,15 +66,12 @@ class OpenVINOEngine:
         self.max_length, self.bounded, self.eos_ids = facts.max_length, facts.bounded, facts.eos_ids
         self.name, self.dtype, self.device = "openvino", dtype, "cpu"
         self.exact = number_type(dtype).exact
-        self.costs = StepCosts()
         self.fingerprint = _fingerprint(folder, dtype, threads, exact=bool(exact))
         options = _options(dtype, threads)
         single = not (self.exact or exact) and options["INFERENCE_PRECISION_HINT"] == "f32"
         self._cache = _cache(graph_file(folder, facts), options, facts.windows, 1 if single else LEAST)
         self.offers = _offers(self._cache)
-        self._rows = 0
-        self._prices: list[float] = []
-        self._changed, self._wasted = False, 0.0
+        self._changed = False
         self._margin: float | None = None
         self.bound_rows(self._cache.least, 0)
         self._several, self.source = False, ""
@@ -114,9 +103,11 @@ class OpenVINOEngine:
             raise UsageError(f"{self.architecture} has sliding windows: what it says in {self.dtype} is only audited.")
 
     def bound_rows(self, least: int, most: int) -> None:
-        """So many rows has a call of the graph from now on, `most` 0 for any number: forwards have several then."""
-        self._cache.least, self._most = least, most
-        self._sizes = tuple(size for size in SIZES if size >= least)
+        """So many rows has a call of the graph from now on, `most` 0 for any number: forwards have several then.
+
+        What forwards cost is not known any more.
+        """
+        self._cache.least, self._calls = least, CallSizes(least, most)
         self.offers = replace(self.offers, nodes=most - 1 if most else None)
 
     def _follows_masks(self) -> bool:
@@ -125,6 +116,16 @@ class OpenVINOEngine:
         except Exception as error:  # a kernel that cannot do it raises anything
             reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
             raise UnsupportedModelError(f"{self.architecture} does not run as an OpenVINO graph ({reason}).") from error
+
+    @property
+    def costs(self) -> StepCosts:
+        """What forwards cost; nothing is known before `measure_costs`."""
+        return self._calls.costs
+
+    @costs.setter
+    def costs(self, costs: StepCosts) -> None:
+        self._calls.costs = costs
+        self._calls.forget()
 
     @property
     def threads(self) -> int:
@@ -149,9 +150,9 @@ class OpenVINOEngine:
         The first time that hidden states of a layer are asked for, the graph is compiled again, which takes seconds.
         """
         check_parts(self, parts)
-        if self._most == 0:
+        if self._calls.most == 0:
             return [self._scored(one) for one in self._call(parts)]
-        calls = in_calls(parts, self._most)
+        calls = in_calls(parts, self._calls.most)
         self._several = len(calls) > 1
         found: list[list[Scored]] = [[] for _ in parts]
         for call in calls:
@@ -164,42 +165,12 @@ class OpenVINOEngine:
 
     def _call(self, parts: Sequence[Part]) -> list[Found]:
         """One call of the graph."""
-        count = sum(map(new_rows, parts))
-        size = self._rows_for(count)
-        self._changed = size != self._rows
-        found = self._cache.score(parts, size)
-        self._rows, self._prices = size, []
-        return found
+        self._changed = self._calls.call(sum(map(new_rows, parts)))
+        return self._cache.score(parts, self._calls.last)
 
     def _scored(self, found: Found) -> Scored:
         doubt = None if self._margin is None or found.plain.all() else Doubt(found.plain, self._margin)
         return Scored(found.logits, doubt, found.hidden)
-
-    def _rows_for(self, count: int) -> int:
-        """How many rows a forward has that needs `count`."""
-        least = self._sizes[0]
-        if not self.costs.known or count > self._sizes[-1] or (count <= least and self.costs.must_be_plain):
-            return max(count, least)
-        change, place = self.costs.change, bisect_left(self._sizes, count)
-        size, best = (self._cheapest(price)[place][1] for price in (change, 0.0))
-        if size == best or size != self._rows:
-            self._wasted = 0.0
-            return size
-        self._wasted += self.costs.seconds(size) - self.costs.seconds(best)
-        if self._wasted <= change:
-            return size
-        self._wasted = 0.0  # forwards of fewer rows seem to be the rule now: the change would have paid
-        return best
-
-    def _cheapest(self, change: float) -> list[tuple[float, int]]:
-        """For each size, the cheapest forward with that many rows or more: (seconds, rows).
-
-        change   seconds that another number of rows than before costs
-        """
-        found = [(math.inf, 0)]
-        for size in reversed(self._sizes):
-            found.append(min(found[-1], (self.costs.seconds(size) + (change if size != self._rows else 0.0), size)))
-        return found[:0:-1]
 
     def choices(self, logits: Logits) -> Int32:
         """The highest logit per row, the lowest id among equals."""
@@ -216,34 +187,24 @@ class OpenVINOEngine:
 
     def cost(self, rows: int, plain: int = 1) -> float:
         """Seconds of a forward of `rows` rows now; 0.0 before `measure_costs`."""
-        if self.costs.must_be_plain:
-            return self.costs(rows, plain)
-        if rows > SIZES[-1]:
-            return self.costs(rows) + _SHARE * self.costs.change
-        if not self._prices:
-            found = self._cheapest(_SHARE * self.costs.change)
-            self._prices = [found[bisect_left(self._sizes, count)][0] for count in range(SIZES[-1] + 1)]
-        return self._prices[rows]
+        return self._calls.price(rows, plain)
 
     def record(self, rows: int, seconds: float, plain: int = 1) -> None:
         """Follow the running engine's own timings, of forwards that were one call."""
         if self._several:
             return
-        if self._changed:
-            self.costs.record_change(self._rows, seconds, self._without_drafts(rows, plain))
-        else:
-            self.costs.record(self._rows, seconds, self._without_drafts(rows, plain))
-        self._prices = []
+        follow = self.costs.record_change if self._changed else self.costs.record
+        follow(self._calls.last, seconds, self._without_drafts(rows, plain))
+        self._calls.forget()
 
     def _without_drafts(self, rows: int, plain: int) -> int:
         """How many of the rows that were scored would have been without drafts; useless ones cost as much as others."""
-        return self._rows if rows == plain else plain
+        return self._calls.last if rows == plain else plain
 
     def measure_costs(self, stored: Path | None = None, context: int = 256) -> StepCosts:
         """See `measured_costs`, whose figures are used from now on."""
         self.costs = StepCosts()  # forwards with as many rows as asked for
-        self.costs = measured_costs(self, stored, context, self._sizes, again=True)
-        self._prices = []
+        self.costs = measured_costs(self, stored, context, self._calls.sizes, again=True)
         return self.costs
 
 
