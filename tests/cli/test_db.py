@@ -75,7 +75,7 @@ def test_verify_merge_export_import(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["build", "--out", "x"], 2, "exactly one of --text, --chat, --ids and --generate"),
+        (["build", "--out", "x"], 2, "exactly one of --text, --chat, --ids, --generate and --own-prompts"),
         (["build", "--ids", "ids.npy", "--text", "x", "--out", "x"], 2, "exactly one of"),
         (["build", "--ids", "ids.npy", "--out", "x"], 2, "Name the tokenizer"),
         (["build", "--ids", "ids.npy", "--tokenizer", "none", "--out", "x"], 2, "needs --vocab-size"),
@@ -83,7 +83,15 @@ def test_verify_merge_export_import(folder: Path, tmp_path: Path) -> None:
         (["build", "--ids", "gone.npy", *BARE, "--out", "x"], 13, "cannot be read"),
         (["build", "--ids", "ids.npy", *BARE, "--level", "context", "--out", "x"], 2, "model or statistics"),
         (["build", "--text", "ngrams.json", *BARE, "--out", "x"], 2, "Text needs a tokenizer"),
-        (["build", "--generate", "ids.jsonl", "--out", "x"], 2, "--generate needs --model"),
+        (["build", "--generate", "ids.jsonl", "--out", "x"], 2, "--generate and --own-prompts need --model"),
+        (["build", "--own-prompts", "3", "--out", "x"], 2, "--generate and --own-prompts need --model"),
+        (
+            ["build", "--own-prompts", "3", "--turns", "all", "--out", "x"],
+            2,
+            "--turns goes with --chat, not with --own-prompts",
+        ),
+        (["build", "--own-prompts", "3", "--out", "x", "ids.npy"], 2, "--own-prompts takes no files"),
+        (["build", "--own-prompts", "3", "--text", "x", "--out", "x"], 2, "exactly one of"),
         (["build", "--generate", "ids.jsonl", "--model", "smollm2-135m", "--out", "x"], 13, "give the file with --ids"),
         (["build", "--generate", "x", "--model", "x", "--samples", "3", "--out", "x"], 2, "go with --temperature"),
         (

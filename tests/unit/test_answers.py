@@ -13,13 +13,13 @@ import pytest
 import torch
 
 from hierdraft.corpus import answers
-from hierdraft.corpus.answers import Asked, answer_prompts, read_prompts
+from hierdraft.corpus.answers import Asked, answer_prompts, own_prompts, read_prompts
 from hierdraft.corpus.chats import Conversation
 from hierdraft.corpus.kept import unpack_top
 from hierdraft.corpus.records import read_records
 from hierdraft.corpus.streams import Reading
 from hierdraft.engines.hf.engine import HFEngine
-from hierdraft.errors import CorpusError
+from hierdraft.errors import CorpusError, UsageError
 from hierdraft.language_model import LanguageModel
 from tests.lossless.tiny import VOCABULARY, tiny
 
@@ -209,3 +209,52 @@ def test_prompts_are_read_or_refused_with_their_line(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(CorpusError, match=message):
             read_prompts(path, Reading())
+
+
+class Turns(Letters):
+    """With a chat template."""
+
+    chat_template = "of its own"
+
+    def apply_chat_template(self, messages: Any, **_: Any) -> str:
+        return "".join(f"<{message['role']}>{message['content']}." for message in messages) + "<assistant>"
+
+
+def made_up(kept: Path, count: int, seed: int = 0, tokenizer: Any = None) -> list[Conversation]:
+    found = tiny("llama", dtype=torch.float64)
+    found.generation_config.eos_token_id = [5, 0]
+    with closing(LanguageModel(HFEngine(found, threads=1), tokenizer or Turns(), "tiny", max_requests=3)) as model:
+        return own_prompts(model, count, kept, Reading(), Asked(9, seed=seed), lambda *_: None)
+
+
+def test_the_model_makes_up_what_users_ask(tmp_path: Path) -> None:
+    """As it would be drawn where a user's first words stand, each with a seed of its own; kept and continued."""
+    found = made_up(tmp_path / "p.jsonl", 12)
+    rows = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
+    assert len(rows) == 12
+    assert len({row["seed"] for row in rows}) == 12
+    begin = Turns()("<user>")["input_ids"]
+    with closing(model_of()) as model:
+        for row in rows:
+            assert row["prompt_ids"] == begin
+            assert row["temperature"] == 1.0
+            again = model.generate(begin, max_new_tokens=9, temperature=1.0, seed=row["seed"], method="none")
+            assert again.token_ids == row["output_ids"]
+    texts = [chat.messages[0]["content"] for chat in found]
+    assert [chat.messages[0]["role"] for chat in found] == ["user"] * len(found)
+    assert len(set(texts)) == len(texts) > 3
+    said = {Letters().decode(row["output_ids"]).strip() for row in rows}
+    assert set(texts) == said - {""}
+    half = made_up(tmp_path / "half.jsonl", 5)
+    whole = made_up(tmp_path / "half.jsonl", 12)
+    assert [chat.messages for chat in whole] == [chat.messages for chat in found]
+    assert [chat.messages for chat in half] == [chat.messages for chat in found][: len(half)]
+    assert [chat.messages for chat in made_up(tmp_path / "other.jsonl", 12, seed=1)] != [
+        chat.messages for chat in found
+    ]
+
+
+def test_without_a_template_it_cannot_make_up_prompts(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no chat template"):
+        made_up(tmp_path / "p.jsonl", 2, tokenizer=Letters())
+    assert not (tmp_path / "p.jsonl").exists()

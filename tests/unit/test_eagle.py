@@ -296,6 +296,46 @@ def test_the_graph_says_what_the_trained_head_says(
     opened.close()
 
 
+@pytest.mark.parametrize("kind", TRAININGS)
+def test_a_training_goes_on_from_another_head(
+    kind: str, heads: Callable[[str], Path], target: Path, tmp_path: Path
+) -> None:
+    first = heads(kind)
+    told = replace(TRAININGS[kind], batch=4, learning_rate=1e-6, init=str(first))
+    data = write(tmp_path / "said.jsonl", rows_of(240))
+    asked = Job(str(target), [data], tmp_path / "next", told, Limits(steps=1), every=0.0, threads=1)
+    found = train_drafter(asked, tmp_path)
+    assert found is not None
+    assert found["init"] == f"the head {first}"
+    before = json.loads((first / "training.json").read_text())["held_out"]
+    assert found["held_out"]["loss"] == pytest.approx(before["loss"], rel=0.02)
+    assert found["held_out"]["agreement"]["1"] == pytest.approx(before["agreement"]["1"], abs=0.03)
+
+
+def test_it_goes_on_from_nothing_else(
+    trained: Path, target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Said before the target has read anything."""
+    data = write(tmp_path / "said.jsonl", rows_of(60))
+    monkeypatch.setattr("hierdraft.training.train._Run._read", lambda *_: pytest.fail("the target was asked"))
+    for init, more, says in (
+        (str(tmp_path), {}, "no head that hierdraft has trained"),
+        (str(target), {}, "no head that hierdraft has trained"),
+        ("smollm2-tiny", {}, "no head that hierdraft has trained"),
+        (str(trained), {"kind": "parallel"}, "of the kind eagle3"),
+        (str(trained), {"states": (1,)}, "reads the layers"),
+    ):
+        with pytest.raises(UsageError, match=says):
+            train_drafter(job(target, data, tmp_path / "out", init=init, **more), tmp_path)
+
+
+def test_a_head_of_other_layers_is_not_gone_on_from(trained: Path, target: Path, tmp_path: Path) -> None:
+    data = write(tmp_path / "said.jsonl", rows_of(60))
+    with pytest.raises(UsageError, match="other layers"):
+        train_drafter(job(target, data, tmp_path / "out", layers=2, init=str(trained)), tmp_path)
+    assert not (tmp_path / "out" / "config.json").exists()
+
+
 def swapped(name: str, value: str) -> Callable[[bytes], bytes]:
     """Another value for what stands in config.json."""
     return lambda text: text.replace(f'"{name}": '.encode(), f'"{name}": {value}, "": '.encode())

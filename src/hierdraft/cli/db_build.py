@@ -32,7 +32,7 @@ _OF_GENERATE = (
 _GOES_WITH = {
     "lines": ("text",), "glob": ("text", "chat"), "exclude": ("text", "chat"), "encoding": ("text", "chat", "generate"),
     "skip_bad": ("text", "chat", "generate"), "turns": ("chat",), "field": ("ids",),
-    "tokenizer": ("text", "chat", "ids"), **dict.fromkeys(_OF_GENERATE, ("generate",)),
+    "tokenizer": ("text", "chat", "ids"), **dict.fromkeys(_OF_GENERATE, ("generate", "own_prompts")),
     "vocab_size": ("text", "chat", "ids"),
 }  # fmt: skip
 _EXAMPLES = """
@@ -48,6 +48,8 @@ Examples:
   hierdraft db build --level model --model smollm2-135m --generate prompts.jsonl --out said.safetensors
 
   hierdraft db build --model smollm2-135m --generate p.jsonl --temperature 0.7 --samples 4 --out s.safetensors
+
+  hierdraft db build --model smollm2-135m --own-prompts 3000 --out own.safetensors
 """
 
 
@@ -78,6 +80,9 @@ def build(
     generate: Annotated[
         list[Path] | None, typer.Option(help="Prompts to answer, in any form that --chat reads; may be repeated.")
     ] = None,
+    own_prompts: Annotated[
+        int, typer.Option(min=0, help="Prompts that the model makes up itself, to answer; it needs a chat template.")
+    ] = 0,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of an answer.")] = 256,
     batch: Annotated[int, typer.Option(min=1, max=1024, help="Prompts that are answered at once.")] = 32,
     engine: options.Engine = None,
@@ -101,15 +106,17 @@ def build(
     from hierdraft.databases.pack import PackInfo
 
     check_level(level)
-    kind, files = _given(context, {"text": text, "chat": chat, "ids": ids, "generate": generate}, more or [])
+    kind, files = _given(context, {
+        "text": text, "chat": chat, "ids": ids, "generate": generate, "own_prompts": own_prompts,
+    }, more or [])  # fmt: skip
     info = PackInfo(level, 1, source=source, licence=licence)
     reading = _reading(encoding, skip_bad=skip_bad)
-    if kind == "generate":
+    if kind in ("generate", "own_prompts"):
         from hierdraft.cli.answering import Wanted, answered
 
         wanted = Wanted(max_new_tokens, batch, temperature, seed, samples, logprobs)
         answering = {"model": model, "engine": engine, "dtype": dtype, "threads": threads, "method": method}
-        info, documents = answered(info, answering, files, out, wanted, reading)
+        info, documents = answered(info, answering, files or own_prompts, out, wanted, reading)
     elif kind == "ids":
         info, documents = _from_ids(info, tokenizer, vocab_size, files[0], field)
     else:
@@ -131,14 +138,18 @@ def _given(context: typer.Context, sources: dict[str, Any], more: list[Path]) ->
     if not kinds and more:
         kinds = ["text"]
     if len(kinds) != 1:
-        raise UsageError("Give exactly one of --text, --chat, --ids and --generate.")
+        raise UsageError("Give exactly one of --text, --chat, --ids, --generate and --own-prompts.")
     (kind,) = kinds
     for name, with_kinds in _GOES_WITH.items():
         given = context.get_parameter_source(name)
         if kind not in with_kinds and given is not None and given.name == "COMMANDLINE":
             fits = " and ".join(f"--{one}" for one in with_kinds)
-            raise UsageError(f"--{name.replace('_', '-')} goes with {fits}, not with --{kind}.")
+            raise UsageError(f"--{name} goes with {fits}, not with --{kind}.".replace("_", "-"))
     value = sources[kind] or []
+    if isinstance(value, int):
+        if more:
+            raise UsageError(f"--own-prompts takes no files; {more[0]} is one.")
+        return kind, []
     if isinstance(value, Path):
         if more:
             raise UsageError(f"--{kind} takes one file; {more[0]} is one more.")

@@ -139,6 +139,9 @@ def head(
     adversarial: Annotated[
         float | None, typer.Option(help="Weight of a critic's word in the loss; default: 0.1 for koala, else 0.")
     ] = None,
+    init: Annotated[
+        str | None, typer.Option(help="A trained head to begin with: a folder or name.", autocompletion=complete.drafts)
+    ] = None,
     epochs: Epochs = None,
     minutes: Minutes = None,
     steps: Steps = None,
@@ -171,7 +174,7 @@ def head(
 
     usual = KINDS.get(kind, KINDS["eagle3"])
     training = HeadTraining(
-        usual.layers if layers is None else layers, None, rows, distill, window, batch, learning_rate, held_out, seed,
+        usual.layers if layers is None else layers, init, rows, distill, window, batch, learning_rate, held_out, seed,
         weights, logprobs, sampled, 1, dtype, kind, _layers(states), usual.unrolled if unrolled is None else unrolled,
         usual.adversarial if adversarial is None else adversarial,
     )  # fmt: skip

@@ -11,7 +11,7 @@ import json
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,13 +22,14 @@ from hierdraft.corpus.kept import Kept, Sampled, keep, key_of, pack_top, read_ke
 from hierdraft.corpus.rendering import render
 from hierdraft.corpus.streams import Reading
 from hierdraft.databases.levels import LEAD
-from hierdraft.errors import CorpusError
+from hierdraft.errors import CorpusError, UsageError
 from hierdraft.protocols import Engine
 from hierdraft.tree import Int32
 
 Progress = Callable[[int, int], None]
 """Called with (done, all)."""
 
+_MARK = "What the user says"
 _POLL = 0.02
 """Seconds between two looks at which answers are complete."""
 
@@ -119,6 +120,43 @@ class _Dialogue:
         if self._waiting and self._waiting[0]["role"] == "user":
             self._asked.append({"role": "assistant", "content": text})
 
+    def ids(self, model: Answering, most: int, reading: Reading) -> list[int] | None:
+        """The ids of the next prompt of a conversation; None where it ends, or cannot continue."""
+        messages = self.prompt()
+        if messages is None:
+            return None
+        try:
+            tokenizer = model.tokenizer
+            templated = bool(getattr(tokenizer, "chat_template", None))
+            text = render(tokenizer, messages, reading, tools=self.chat.tools, to_answer=templated)
+            ids = [int(token) for token in tokenizer(text, add_special_tokens=not templated)["input_ids"]]
+            room = model.engine.max_length
+            if len(ids) + most > room:
+                raise BadRecordError(f"{len(ids)} tokens and {most} more are longer than the model's context of {room}")
+        except BadRecordError as error:
+            reading.bad(f"{self.chat.place}: {error}")
+            return None
+        return ids
+
+
+class _Begun:
+    """A conversation whose first question the model writes itself."""
+
+    def __init__(self, begin: list[int], sample: int) -> None:
+        self.sample = sample
+        self.documents: list[Int32] = []
+        self.text = ""
+        self._begin: list[int] | None = begin
+
+    def ids(self, _model: Answering, _most: int, _reading: Reading) -> list[int] | None:
+        """What stands before a user's first words, once."""
+        begin, self._begin = self._begin, None
+        return begin
+
+    def answered(self, text: str) -> None:
+        """What the user would say."""
+        self.text = text
+
 
 @dataclass
 class _Running:
@@ -127,7 +165,7 @@ class _Running:
     ids: list[int]
     sampled: Sampled | None
     stream: Any
-    dialogues: list[_Dialogue] = field(default_factory=list)
+    dialogues: list[_Dialogue | _Begun] = field(default_factory=list)
 
 
 def answer_prompts(
@@ -149,6 +187,39 @@ def answer_prompts(
     return [document for one in dialogues for document in one.documents]
 
 
+def own_prompts(
+    model: Answering, count: int, kept: Path, reading: Reading, asked: Asked, report: Progress
+) -> list[Conversation]:
+    """`count` questions that the model makes up: what it says at temperature 1 where a user's first turn begins.
+
+    An instruct model has seen there what users ask (Magpie: Xu et al., arXiv 2406.08464, section 2). Empty ones and
+    repetitions are left out; the others are those of `asked.seed`, of `asked.most` tokens at most. `kept` as in
+    `answer_prompts`.
+
+    Raises UsageError for a model without a chat template that can say where that is, and what `answer_prompts` raises.
+    """
+    begin = _user_begins(model.tokenizer, reading)
+    drawn = replace(asked, temperature=asked.temperature or 1.0, samples=count, logprobs=0, method="none")
+    begun = [_Begun(begin, sample) for sample in range(count)]
+    _Work(model, kept, reading, drawn, report).run(begun, count)
+    texts = dict.fromkeys(filter(None, (one.text.strip() for one in begun)))
+    return [
+        Conversation(f"{kept}:{number}", [{"role": "user", "content": text}]) for number, text in enumerate(texts, 1)
+    ]
+
+
+def _user_begins(tokenizer: Any, reading: Reading) -> list[int]:
+    """The ids before what a user says first."""
+    if getattr(tokenizer, "chat_template", None):
+        text = render(tokenizer, [{"role": "user", "content": _MARK}], reading, to_answer=True)
+        before, mark, _ = text.partition(_MARK)
+        if mark and before:
+            return [int(token) for token in tokenizer(before, add_special_tokens=False)["input_ids"]]
+    raise UsageError(
+        "This model has no chat template in which users' turns begin with a text: give it prompts instead."
+    )
+
+
 class _Work:
     """Conversations that are answered at a time, and the file that answers go to."""
 
@@ -160,9 +231,9 @@ class _Work:
         self._running: dict[str, _Running] = {}
         self._done = 0
 
-    def run(self, dialogues: Sequence[_Dialogue], total: int) -> None:
+    def run(self, dialogues: Sequence[_Dialogue | _Begun], total: int) -> None:
         """Answer all their questions, `total` of them."""
-        ready = deque(dialogues)
+        ready = deque[_Dialogue | _Begun](dialogues)
         try:
             while ready or self._running:
                 while ready and len(self._running) < self._asked.waiting:
@@ -178,9 +249,9 @@ class _Work:
                 one.stream.close(wait=False)
         self._report(self._done, total)
 
-    def _begin(self, one: _Dialogue) -> None:
+    def _begin(self, one: _Dialogue | _Begun) -> None:
         """Put the next question of a conversation that has no answer yet."""
-        while (ids := _next(self._model, one, self._asked.most, self._reading)) is not None:
+        while (ids := one.ids(self._model, self._asked.most, self._reading)) is not None:
             sampled = self._asked.sampled(ids, one.sample)
             key = key_of(ids, self._asked.most, sampled)
             answer = self._answers.get(key)
@@ -198,7 +269,7 @@ class _Work:
             ids, max_new_tokens=asked.most, method=asked.method, logprobs=asked.logprobs or None, **drawn
         )
 
-    def _end(self, key: str) -> list[_Dialogue]:
+    def _end(self, key: str) -> list[_Dialogue | _Begun]:
         """Keep an answer that is complete; returns the conversations that go on with it."""
         one = self._running[key]
         said = one.stream.wait()
@@ -214,26 +285,7 @@ class _Work:
             self._take(dialogue, one.ids, said.token_ids)
         return one.dialogues
 
-    def _take(self, one: _Dialogue, ids: list[int], answer: list[int]) -> None:
+    def _take(self, one: _Dialogue | _Begun, ids: list[int], answer: list[int]) -> None:
         one.documents.append(np.array(ids[-LEAD:] + answer, dtype=np.int32))
         one.answered(self._model.tokenizer.decode(answer, skip_special_tokens=True))
         self._done += 1
-
-
-def _next(model: Answering, dialogue: _Dialogue, most: int, reading: Reading) -> list[int] | None:
-    """The ids of the next prompt of a conversation; None where it ends, or cannot continue."""
-    messages = dialogue.prompt()
-    if messages is None:
-        return None
-    try:
-        tokenizer = model.tokenizer
-        templated = bool(getattr(tokenizer, "chat_template", None))
-        text = render(tokenizer, messages, reading, tools=dialogue.chat.tools, to_answer=templated)
-        ids = [int(token) for token in tokenizer(text, add_special_tokens=not templated)["input_ids"]]
-        room = model.engine.max_length
-        if len(ids) + most > room:
-            raise BadRecordError(f"{len(ids)} tokens and {most} more are longer than the model's context of {room}")
-    except BadRecordError as error:
-        reading.bad(f"{dialogue.chat.place}: {error}")
-        return None
-    return ids

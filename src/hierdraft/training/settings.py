@@ -135,6 +135,10 @@ class HeadTraining(Training):
         if self.kind == EXIT and (self.unrolled, self.layers) != (1, 1):
             raise UsageError("Exits have no layers of their own and say one token: --layers 1 and --unrolled 1.")
 
+    def copied(self, count: int) -> list[int] | None:  # noqa: ARG002 - a head has layers of its own
+        """None of them; `init` is the name of a head, or its folder."""
+        return None
+
     def head(self, states: tuple[int, ...]) -> Head:
         """What the drafter's folder says of it; `states`: what it has read."""
         return Head(self.kind, states, self.unrolled if self.kind in AMONG else 1)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from hierdraft.models.drafter_files import AMONG, EXIT
-from hierdraft.models.drafters import tensor_of
+from hierdraft.errors import UsageError
+from hierdraft.models.drafter_files import AMONG, EXIT, is_drafter, read_head, read_own
+from hierdraft.models.drafters import shipped, tensor_of
 from hierdraft.training.agreement import Student
 from hierdraft.training.block import BlockHead
 from hierdraft.training.drafter import new_drafter
@@ -21,16 +23,37 @@ _LITTLE = 0.1
 
 
 def new_student(target: Target, training: Training, kept: Int32 | None, reads: tuple[int, ...]) -> tuple[Student, str]:
-    """A drafter or a head as it begins, and how. Raises UsageError for layers that do not fit.
+    """A drafter or a head as it begins, and how. Raises UsageError for layers that do not fit, ModelError.
 
     kept   int32[K], rising: the output rows that it uses; None: all
     reads  layers of the target that a head reads
     """
-    if isinstance(training, HeadTraining) and training.kind == EXIT:
-        return new_exits(target, training, kept, len(reads))
-    if isinstance(training, HeadTraining):
-        return new_head(target, training, kept, len(reads))
-    return new_drafter(target, training, kept)
+    if not isinstance(training, HeadTraining):
+        return new_drafter(target, training, kept)
+    make = new_exits if training.kind == EXIT else new_head
+    student, how = make(target, training, kept, len(reads))
+    if training.init is None:
+        return student, how
+    own, _ = read_own(begun_with(training.init, training, reads))
+    shapes = {name: one.shape for name, one in student.own().items()}
+    if {name: one.shape for name, one in own.items()} != shapes:
+        raise UsageError(f"--init {training.init}: it has other layers than what is trained, or is of another target.")
+    student.take(own)
+    return student, f"the head {training.init}"
+
+
+def begun_with(name: str, training: HeadTraining, reads: tuple[int, ...]) -> Path:
+    """The folder of the head that a training begins with. Raises UsageError where that is another one, ModelError."""
+    folder = shipped().get(name, Path(name))
+    found = read_head(folder) if is_drafter(folder) else None
+    if found is None:
+        raise UsageError(f"--init {name}: there is no head that hierdraft has trained.")
+    if found != training.head(reads):
+        raise UsageError(
+            f"--init {name}: it is of the kind {found.kind} and reads the layers {','.join(map(str, found.states))}; "
+            f"what is trained is {training.kind} and reads {','.join(map(str, reads))}."
+        )
+    return folder
 
 
 def new_head(target: Target, training: HeadTraining, kept: Int32 | None, states: int) -> tuple[EagleHead, str]:

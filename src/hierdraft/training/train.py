@@ -116,6 +116,7 @@ class _Run:
         from hierdraft.engines.generation_config import GenerationDefaults
         from hierdraft.engines.hf.load import load_tokenizer
         from hierdraft.training.documents import digest_of, read_documents, split, worth_a_row
+        from hierdraft.training.students import begun_with
         from hierdraft.training.target import read_target
 
         self.job, self.ears = job, ears
@@ -127,6 +128,8 @@ class _Run:
         training, digest = job.training, digest_of(documents)
         split(documents, training.held_out, training.seed)  # before the target has read anything
         self.reads = training.reads(self.target.depth) if isinstance(training, HeadTraining) else ()
+        if isinstance(training, HeadTraining) and training.init is not None:
+            begun_with(training.init, training, self.reads)  # nor has the target read anything for another head
         if training.logprobs or self.reads:
             documents = self._read(documents, cache_dir)
         self.learned, self.held_out = split(documents, training.held_out, training.seed)
