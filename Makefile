@@ -93,11 +93,13 @@ drafter: model ## train the drafter that comes with the package again (two hours
 	  ../../../src/hierdraft/data/drafters/smollm2-tiny/
 	$(BIN)/python packs/calibrate.py --draft smollm2-tiny --data build/drafter/records.jsonl
 
-head: model ## train the head that comes with the package again (an hour; if stopped, it continues)
+head: model ## train the head that comes with the package again (two hours; if stopped, it continues)
 	mkdir -p build/drafter src/hierdraft/data/drafters/smollm2-eagle
 	$(BIN)/python packs/smollm2_records.py build/drafter/part.jsonl 0.55
-	$(BIN)/hierdraft train head --model $(MODEL) --data build/drafter/part.jsonl --minutes 40 --weights int8 \
-	  --licence Apache-2.0 --out build/drafter/smollm2-eagle
+	$(BIN)/hierdraft db build --model $(MODEL) --own-prompts 2200 --bare --out build/drafter/own.safetensors
+	$(BIN)/hierdraft train head --model $(MODEL) --data build/drafter/part.jsonl \
+	  --data build/drafter/own.safetensors.answers.jsonl --minutes 76 --weights int8 --licence Apache-2.0 \
+	  --out build/drafter/smollm2-eagle
 	cd build/drafter/smollm2-eagle && cp README.md config.json kept.safetensors model.safetensors training.json \
 	  ../../../src/hierdraft/data/drafters/smollm2-eagle/
 

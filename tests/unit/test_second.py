@@ -99,6 +99,27 @@ def test_to_read_a_text_is_a_part_of_the_price() -> None:
     assert asked(tail, 2000)  # it was read
 
 
+def test_what_a_round_takes_beside_the_forward_is_a_part_of_the_price() -> None:
+    engine = ToyEngine(3, 32, memory=5)
+    engine.cost = lambda rows, plain=1: 1e-3  # type: ignore[method-assign]
+    second = SecondOpinion(Opened(engine, "", lambda: None), 32)
+    budget = Budget(8, 16, cost=lambda rows: 0.1 + 1e-4 * rows)
+    tree = DraftTree.build([4, 5], [-1, 0], prob=[0.5, 0.3])
+
+    def hearings(count: int) -> list[Hearing]:
+        return [Hearing(second.open("x"), np.arange(6, dtype=np.int32), budget, tree) for _ in range(count)]
+
+    assert second.wanted(0, hearings(1)) == [0]
+    for _ in range(2000):
+        second.took(0.05)
+    assert second.wanted(0, hearings(1)) == []
+    assert second.wanted(0, hearings(8)) == list(range(8))  # a round serves all of them
+    second.took(1e9)
+    for _ in range(100):
+        second.took(1e-4)
+    assert second.wanted(0, hearings(1)) == [0]
+
+
 class Counting(ToyEngine):
     """Counts the rows that it scores."""
 

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import RLock
+from time import perf_counter
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -148,11 +149,13 @@ class HierarchyMethod:
         chosen = [*hearings]
         for number in range(second.rounds):
             chosen = [chosen[n] for n in second.wanted(number, [hearings[place] for place in chosen])]
+            started = perf_counter()
             if not chosen or not self._ask(second, {asks[place][0].slot: hearings[place] for place in chosen}):
                 return
             for place, tree in zip(chosen, self.serve([asks[place] for place in chosen]), strict=True):
                 second.learn(number, hearings[place], tree)
                 trees[place] = tree
+            second.took(perf_counter() - started)
 
     def _ask(self, second: SecondOpinion, hearings: Mapping[int, Hearing]) -> bool:
         """One forward of the model; what it thinks is put where the trees of these slots are grown."""

@@ -25,6 +25,9 @@ from hierdraft.tree import DraftTree, Int32
 _MODEL_ROUNDS, _HEAD_ROUNDS = 2, 8
 
 _FEW, _MANY = 8, 64
+_USUAL, _JUMP = 5e-4, 4.0
+"""Seconds that a round takes beside a forward, about, and how many times what is known a round counts for at most."""
+
 _ASKS, _FADE = 32.0, 0.98
 """How often a text that was read is asked about, as long as that is not known; and how soon it is known better."""
 
@@ -118,7 +121,7 @@ class SecondOpinion:
         most = rounds or (_MODEL_ROUNDS if self._reads is None else _HEAD_ROUNDS)
         self.rounds = most if engine.offers.extends or self._block is not None else 1
         self._worth = [OpinionWorth() for _ in range(self.rounds)]
-        self._slower = 1.0
+        self._slower, self._forward, self._beside = 1.0, 0.0, 0.0
         self._asked, self._texts, self._per_token = _ASKS, 1.0, 0.0
 
     def open(self, namespace: str) -> Tail | HeadText:
@@ -131,7 +134,8 @@ class SecondOpinion:
         for hearing, best in zip(hearings, bests, strict=True):
             hearing.coming = self._coming(hearing, len(hearing.tree) if best is None else best.nodes)
         rows = sum(self._rows(hearing) for hearing in hearings)
-        price = self._slower * self._engine.cost(rows, rows) / max(1, len(hearings)) if rows else 0.0
+        forward = self._slower * self._engine.cost(rows, rows) if rows else 0.0
+        price = (forward + self._beside) / max(1, len(hearings))
         prices = [price + (self._reading(hearing) if number == 0 else 0.0) for hearing in hearings]
         return [
             place for place, (hearing, best) in enumerate(zip(hearings, bests, strict=True))
@@ -168,10 +172,11 @@ class SecondOpinion:
         return tree if hearing.scored is None else joined(hearing.scored, tree)
 
     def ask(self, hearings: Sequence[Hearing]) -> list[tuple[int, Int32, NDArray[np.uint8]]]:
-        """One forward for those that are wanted; what was `coming` of each is `scored` then.
+        """One forward for those that are wanted, if it is needed; what was `coming` of each is `scored` then.
 
         For each its first new row, and what the model thinks comes after each of these rows.
         """
+        self._forward = 0.0
         if self._block is None:
             said = self._said(hearings)
         else:
@@ -198,6 +203,7 @@ class SecondOpinion:
         for one, of in zip(hearings, scored, strict=True):
             one.tail.heard(of)
         seconds, expected = perf_counter() - started, self._engine.cost(rows, rows)
+        self._forward = seconds
         if all(few):
             self._engine.record(rows, seconds, rows)
             if expected > 0.0:
@@ -220,6 +226,10 @@ class SecondOpinion:
         if self._ids is not None:
             ids = self._ids[ids]
         return np.where(ids < self._vocab_size, ids, np.int32(-1)), opinion_buckets(logprobs)
+
+    def took(self, seconds: float) -> None:
+        """A round is over: what it took beside the model's forward, most of it for growing trees again."""
+        self._beside += RATE * (min(seconds - self._forward, _JUMP * max(self._beside, _USUAL)) - self._beside)
 
     def learn(self, number: int, hearing: Hearing, after: DraftTree) -> None:
         """What round `number` has made of a tree, which is `after` now."""
