@@ -210,7 +210,7 @@ def test_a_published_head_says_what_it_should(
         sequence, np.array([4, 9], np.int32), NOTHING, 1, (last,), np.concatenate([numbers(above)[:1], beside[:1]])
     )
     again = opened.engine.values(opened.engine.forward([plain])[0].logits, 0)
-    assert np.abs(found_last - again).max() < 1e-3 * scale
+    assert np.abs(found_last - again).max() < max(allowed, 1e-3) * scale  # fewer rows may be computed in another way
     several = [
         Part(opened.engine.open(reuse=None), np.array(ids[:count], np.int32), NOTHING, 1, (last,), features[:count])
         for count in (9, 4)
