@@ -220,11 +220,11 @@ class Turns(Letters):
         return "".join(f"<{message['role']}>{message['content']}." for message in messages) + "<assistant>"
 
 
-def made_up(kept: Path, count: int, seed: int = 0, tokenizer: Any = None) -> list[Conversation]:
+def made_up(kept: Path, count: int, seed: int = 0, tokenizer: Any = None, answer: int = 9) -> list[Conversation]:
     found = tiny("llama", dtype=torch.float64)
     found.generation_config.eos_token_id = [5, 0]
     with closing(LanguageModel(HFEngine(found, threads=1), tokenizer or Turns(), "tiny", max_requests=3)) as model:
-        return own_prompts(model, count, kept, Reading(), Asked(9, seed=seed), lambda *_: None)
+        return own_prompts(model, count, kept, Reading(), Asked(answer, seed=seed), lambda *_: None)
 
 
 def test_the_model_makes_up_what_users_ask(tmp_path: Path) -> None:
@@ -258,3 +258,23 @@ def test_without_a_template_it_cannot_make_up_prompts(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no chat template"):
         made_up(tmp_path / "p.jsonl", 2, tokenizer=Letters())
     assert not (tmp_path / "p.jsonl").exists()
+
+
+def test_what_leaves_no_room_for_an_answer_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = made_up(tmp_path / "p.jsonl", 40)
+    rest = len(Turns()("<user>.<assistant>")["input_ids"]) + 9
+    most = max(len(chat.messages[0]["content"]) for chat in whole) - 1
+    original = HFEngine.__init__
+
+    def short(self: Any, *given: Any, **more: Any) -> None:
+        original(self, *given, **more)
+        self.max_length = rest + most
+
+    monkeypatch.setattr(HFEngine, "__init__", short)
+    found = made_up(tmp_path / "p.jsonl", 40)
+    assert [chat.messages for chat in found] == [
+        chat.messages for chat in whole if len(chat.messages[0]["content"]) <= most
+    ]
+    assert 0 < len(found) < len(whole)
+    with pytest.raises(UsageError, match="do not fit into the model's context"):
+        made_up(tmp_path / "q.jsonl", 2, answer=200)

@@ -192,20 +192,29 @@ def own_prompts(
 ) -> list[Conversation]:
     """`count` questions that the model makes up: what it says at temperature 1 where a user's first turn begins.
 
-    An instruct model has seen there what users ask (Magpie: Xu et al., arXiv 2406.08464, section 2). Empty ones and
-    repetitions are left out; the others are those of `asked.seed`, of `asked.most` tokens at most. `kept` as in
-    `answer_prompts`.
+    An instruct model has seen there what users ask (Magpie: Xu et al., arXiv 2406.08464, section 2). Empty ones,
+    repetitions, and those that leave no room for an answer are left out; the others are those of `asked.seed`, of
+    `asked.most` tokens at most. `kept` as in `answer_prompts`.
 
-    Raises UsageError for a model without a chat template that can say where that is, and what `answer_prompts` raises.
+    Raises UsageError for a model without a chat template that can say where that is, or without room for a question
+    and its answer, and what `answer_prompts` raises.
     """
     begin = _user_begins(model.tokenizer, reading)
+    if len(begin) + asked.most >= model.engine.max_length:
+        raise UsageError(
+            f"Prompts and answers of {asked.most} tokens do not fit into the model's context of "
+            f"{model.engine.max_length}: choose fewer with --max-new-tokens."
+        )
     drawn = replace(asked, temperature=asked.temperature or 1.0, samples=count, logprobs=0, method="none")
     begun = [_Begun(begin, sample) for sample in range(count)]
     _Work(model, kept, reading, drawn, report).run(begun, count)
     texts = dict.fromkeys(filter(None, (one.text.strip() for one in begun)))
-    return [
-        Conversation(f"{kept}:{number}", [{"role": "user", "content": text}]) for number, text in enumerate(texts, 1)
+    chats = [
+        Conversation(f"{kept}, question {number}", [{"role": "user", "content": text}])
+        for number, text in enumerate(texts, 1)
     ]
+    leave_out = Reading(skip_bad=True)
+    return [chat for chat in chats if _Dialogue(chat, 0).ids(model, asked.most, leave_out) is not None]
 
 
 def _user_begins(tokenizer: Any, reading: Reading) -> list[int]:
